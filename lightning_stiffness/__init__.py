@@ -1,0 +1,30 @@
+"""Stiffness: does a step on one example help the others? Shown while a network trains.
+
+Public names load on first use, so that ``lightning_stiffness.functional`` needs torch alone.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lightning_stiffness.gram import GradientGram as GradientGram
+    from lightning_stiffness.gram import gradient_gram as gradient_gram
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "GradientGram": "gram",
+    "gradient_gram": "gram",
+}
+
+__all__ = ["__version__", *_HOMES]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,35 @@
+"""Pure tensor maths of stiffness: tensors in, tensors out; needs torch alone."""
+
+from lightning_stiffness.functional.classes import (
+    class_stiffness_matrix,
+    class_summary,
+    overall_stiffness,
+    superclass_stiffness_matrix,
+    superclass_summary,
+)
+from lightning_stiffness.functional.distance import (
+    CriticalLength,
+    DistanceCurve,
+    critical_length,
+    distance_curve,
+    pairwise_distance,
+    standardise,
+)
+from lightning_stiffness.functional.pairwise import cosine_stiffness, sign_stiffness, valid_examples
+
+__all__ = [
+    "CriticalLength",
+    "DistanceCurve",
+    "class_stiffness_matrix",
+    "class_summary",
+    "cosine_stiffness",
+    "critical_length",
+    "distance_curve",
+    "overall_stiffness",
+    "pairwise_distance",
+    "sign_stiffness",
+    "standardise",
+    "superclass_stiffness_matrix",
+    "superclass_summary",
+    "valid_examples",
+]

@@ -1,0 +1,282 @@
+"""Pairwise stiffness and labels → class matrix, within / between class, super-classes."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+
+def class_stiffness_matrix(
+    stiffness: Float[Tensor, "n m"],
+    labels: Int[Tensor, " n"],
+    other_labels: Int[Tensor, " m"] | None = None,
+    *,
+    num_classes: int | None = None,
+    same_example: Bool[Tensor, "n m"] | None = None,
+) -> Float[Tensor, "c c"]:
+    r"""Mean stiffness between every two classes.
+
+    .. math:: C(a, b) = \operatorname{mean}\{ S(i, j) : y_i = a,\ y_j = b,\ i \ne j \}
+
+    (Fort et al., arXiv:1901.09491v3, section 2.3.) Pairs without a stiffness (NaN) are left out.
+
+    Args:
+        stiffness: cosine or sign stiffness of every pair, shape ``[n, m]``.
+        labels: class of each row, integers in ``[0, c)``, shape ``[n]``.
+        other_labels: class of each column, shape ``[m]``. Left out: rows and columns are the same
+            examples in the same order, and the diagonal does not count.
+        num_classes: ``c``; by default one more than the largest label.
+        same_example: mask ``[n, m]`` of the pairs of an example with itself, where the columns are another
+            set that shares examples with the rows.
+
+    Returns:
+        Class matrix ``[c, c]``, dimensionless, in [-1, 1]; a cell without a pair is NaN.
+
+    Raises:
+        ValueError: if shapes do not fit, labels are not integers or lie outside ``[0, c)``.
+
+    Example:
+        >>> S = torch.tensor([[1.0, 0.5, -0.2], [0.5, 1.0, 0.0], [-0.2, 0.0, 1.0]])
+        >>> class_stiffness_matrix(S, torch.tensor([0, 0, 1]))
+        tensor([[ 0.5000, -0.1000],
+                [-0.1000,     nan]])
+    """
+    sums, counts = class_sums(stiffness, labels, other_labels, num_classes=num_classes, same_example=same_example)
+    return sums / counts.to(sums.dtype)  # 0 / 0 is NaN: no pair, no value
+
+
+def class_sums(
+    stiffness: Float[Tensor, "n m"],
+    labels: Int[Tensor, " n"],
+    other_labels: Int[Tensor, " m"] | None = None,
+    *,
+    num_classes: int | None = None,
+    same_example: Bool[Tensor, "n m"] | None = None,
+) -> tuple[Float[Tensor, "c c"], Int[Tensor, "c c"]]:
+    r"""Sum of the stiffness and number of the pairs behind each cell of :func:`class_stiffness_matrix`.
+
+    Takes the same arguments and raises the same errors.
+
+    Returns:
+        Sums ``[c, c]`` and counts ``[c, c]``. Both add up over parts of the pairs.
+
+    Example:
+        >>> sums, counts = class_sums(torch.eye(3), torch.tensor([0, 0, 1]))
+        >>> counts.tolist()
+        [[2, 2], [2, 0]]
+    """
+    counted = countable_pairs(stiffness, symmetric=other_labels is None, same_example=same_example)
+    other = labels if other_labels is None else other_labels
+    classes = _number_of_classes(num_classes, labels, other)
+    rows = _one_hot(labels, classes, "labels", stiffness.shape[0])
+    columns = _one_hot(other, classes, "other_labels", stiffness.shape[1])
+    value = stiffness.masked_fill(~counted, 0.0).to(rows.dtype)
+    sums = rows.T @ value @ columns
+    counts = rows.T @ counted.to(rows.dtype) @ columns
+    return sums.to(stiffness.dtype), counts.round().long()
+
+
+def countable_pairs(
+    stiffness: Float[Tensor, "n m"],
+    *,
+    symmetric: bool,
+    same_example: Bool[Tensor, "n m"] | None = None,
+) -> Bool[Tensor, "n m"]:
+    """Pairs that enter a mean: those that have a stiffness and are not one example with itself.
+
+    Args:
+        stiffness: stiffness of every pair, shape ``[n, m]``.
+        symmetric: rows and columns are the same examples in the same order.
+        same_example: mask ``[n, m]`` of further pairs of an example with itself.
+
+    Returns:
+        Mask ``[n, m]``.
+
+    Raises:
+        ValueError: if ``symmetric`` and not square, or the mask has another shape.
+
+    Example:
+        >>> countable_pairs(torch.tensor([[1.0, 0.5], [float("nan"), 1.0]]), symmetric=True).tolist()
+        [[False, True], [False, False]]
+    """
+    counted = ~torch.isnan(stiffness)
+    if symmetric:
+        if stiffness.shape[0] != stiffness.shape[1]:
+            raise ValueError(
+                f"stiffness between two different sets {list(stiffness.shape)} needs other_labels=[m] too"
+            )
+        counted = counted & ~torch.eye(len(stiffness), dtype=torch.bool, device=stiffness.device)
+    if same_example is not None:
+        if same_example.shape != stiffness.shape:
+            raise ValueError(
+                f"expected same_example of shape {list(stiffness.shape)}, got {list(same_example.shape)}"
+            )
+        counted = counted & ~same_example
+    return counted
+
+
+def overall_stiffness(
+    stiffness: Float[Tensor, "n m"],
+    *,
+    symmetric: bool,
+    same_example: Bool[Tensor, "n m"] | None = None,
+) -> float:
+    """Mean stiffness over all pairs of different examples, whatever their class.
+
+    Args: see :func:`countable_pairs`.
+
+    Returns:
+        The mean, dimensionless; NaN without a pair.
+
+    Example:
+        >>> overall_stiffness(torch.tensor([[1.0, 0.5], [0.5, 1.0]]), symmetric=True)
+        0.5
+    """
+    counted = countable_pairs(stiffness, symmetric=symmetric, same_example=same_example)
+    return float(stiffness[counted].double().mean())
+
+
+def class_summary(matrix: Float[Tensor, "c c"]) -> dict[str, float]:
+    r"""Within-class and between-class stiffness of a class matrix.
+
+    .. math::
+        \text{within} = \operatorname{mean}_a C(a, a) \qquad
+        \text{between} = \operatorname{mean}_{a \ne b} C(a, b)
+
+    (Fort et al., arXiv:1901.09491v3, section 2.3, Eq. 7: means over cells, not over pooled pairs.)
+
+    Args:
+        matrix: class matrix ``[c, c]``; NaN cells are left out.
+
+    Returns:
+        ``{"within_class": …, "between_class": …}``; NaN where every cell is missing.
+
+    Raises:
+        ValueError: if the matrix is not square.
+
+    Example:
+        >>> class_summary(torch.tensor([[0.5, -0.25], [0.25, 1.0]]))
+        {'within_class': 0.75, 'between_class': 0.0}
+    """
+    same = _same(torch.arange(_side(matrix), device=matrix.device))
+    return {"within_class": _mean(matrix, same), "between_class": _mean(matrix, ~same)}
+
+
+def superclass_summary(
+    matrix: Float[Tensor, "c c"], superclasses: Sequence[int] | Int[Tensor, " c"]
+) -> dict[str, float]:
+    r"""Stiffness between different classes of one super-class, and of different super-classes.
+
+    .. math::
+        \text{within} = \operatorname{mean}_{a \ne b,\ s(a) = s(b)} C(a, b) \qquad
+        \text{between} = \operatorname{mean}_{s(a) \ne s(b)} C(a, b)
+
+    (Fort et al., arXiv:1901.09491v3, the CIFAR-100 experiments of section 3.)
+
+    Args:
+        matrix: class matrix ``[c, c]``; NaN cells are left out.
+        superclasses: group ``s(a)`` of each class, integers, length ``c``.
+
+    Returns:
+        ``{"within_superclass": …, "between_superclass": …}``; NaN where there is no such cell.
+
+    Raises:
+        ValueError: if the mapping does not have one integer per class.
+
+    Example:
+        >>> C = torch.tensor([[1.0, 0.5, 0.0], [0.5, 1.0, 0.2], [0.0, 0.2, 1.0]])
+        >>> {name: round(value, 6) for name, value in superclass_summary(C, [0, 0, 1]).items()}
+        {'within_superclass': 0.5, 'between_superclass': 0.1}
+    """
+    groups = superclass_tensor(superclasses, _side(matrix)).to(matrix.device)
+    same_class = _same(torch.arange(len(matrix), device=matrix.device))
+    same_group = _same(groups)
+    return {
+        "within_superclass": _mean(matrix, same_group & ~same_class),
+        "between_superclass": _mean(matrix, ~same_group),
+    }
+
+
+def superclass_stiffness_matrix(
+    matrix: Float[Tensor, "c c"], superclasses: Sequence[int] | Int[Tensor, " c"]
+) -> Float[Tensor, "s s"]:
+    r"""Coarse class matrix: the mean over the cells between two super-classes.
+
+    .. math:: C'(g, h) = \operatorname{mean}\{ C(a, b) : s(a) = g,\ s(b) = h,\ a \ne b \}
+
+    The cells ``C(a, a)`` stay out, so that the diagonal shows what different classes of one group share.
+
+    Args:
+        matrix: class matrix ``[c, c]``; NaN cells are left out.
+        superclasses: group of each class, integers from 0, length ``c``.
+
+    Returns:
+        Coarse matrix ``[s, s]``; NaN where there is no cell (a group of a single class, on the diagonal).
+
+    Raises:
+        ValueError: if the mapping does not have one integer per class.
+
+    Example:
+        >>> C = torch.tensor([[1.0, 0.5, 0.0], [0.5, 1.0, 0.2], [0.0, 0.2, 1.0]])
+        >>> superclass_stiffness_matrix(C, [0, 0, 1])
+        tensor([[0.5000, 0.1000],
+                [0.1000,    nan]])
+    """
+    groups = superclass_tensor(superclasses, _side(matrix)).to(matrix.device)
+    # A class matrix is itself a matrix of pairwise values, of classes: the same mean, one level up.
+    return class_stiffness_matrix(matrix, groups)
+
+
+def superclass_tensor(superclasses: Sequence[int] | Int[Tensor, " c"], num_classes: int) -> Int[Tensor, " c"]:
+    """The class → super-class mapping as a checked integer tensor ``[c]``.
+
+    Raises:
+        ValueError: if there is not exactly one non-negative integer for each of ``num_classes`` classes.
+
+    Example:
+        >>> superclass_tensor([0, 0, 1], 3)
+        tensor([0, 0, 1])
+    """
+    groups = torch.as_tensor(superclasses)
+    if groups.ndim != 1 or len(groups) != num_classes:
+        raise ValueError(
+            f"expected superclasses to give one group for each of the {num_classes} classes, got shape "
+            f"{list(groups.shape)}: pass a list where entry a is the group of class a"
+        )
+    if groups.is_floating_point() or groups.is_complex() or groups.dtype == torch.bool or (groups < 0).any():
+        raise ValueError(f"expected superclasses to be integers from 0, got {groups.tolist()}")
+    return groups.long()
+
+
+def _same(ids: Tensor) -> Tensor:
+    return ids[:, None] == ids[None, :]
+
+
+def _mean(matrix: Tensor, cells: Tensor) -> float:
+    return float(matrix[cells & ~torch.isnan(matrix)].double().mean())
+
+
+def _side(matrix: Tensor) -> int:
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
+        raise ValueError(f"expected a class matrix of shape [c, c], got {list(matrix.shape)}")
+    return int(matrix.shape[0])
+
+
+def _number_of_classes(num_classes: int | None, labels: Tensor, other: Tensor) -> int:
+    if num_classes is not None:
+        return num_classes
+    return int(max(labels.max().item() if len(labels) else -1, other.max().item() if len(other) else -1)) + 1
+
+
+def _one_hot(labels: Tensor, classes: int, name: str, length: int) -> Tensor:
+    """Membership ``[n, c]`` in float64, where counts of pairs are exact up to 2^53."""
+    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+        raise ValueError(f"expected {name} to be integers, got {labels.dtype}")
+    if labels.shape != (length,):
+        raise ValueError(f"expected {name} of shape [{length}], got {list(labels.shape)}")
+    if length and not (int(labels.min()) >= 0 and int(labels.max()) < classes):
+        raise ValueError(
+            f"expected {name} in [0, {classes}), got values from {int(labels.min())} to {int(labels.max())}"
+        )
+    return torch.nn.functional.one_hot(labels.long(), max(classes, 1)).double()

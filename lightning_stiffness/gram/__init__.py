@@ -1,0 +1,159 @@
+"""Module + loss + batch → Gram of per-example gradients; needs torch alone.
+
+======== ==================================================================== ==========================
+engine   how                                                                  wins
+======== ==================================================================== ==========================
+auto     ``vmap``, checked against ``loop`` on a few examples; ``loop`` where always: the default
+         that refuses or differs
+vmap     ``torch.func``: ``vmap(grad(loss))``, in chunks                      small convolutional networks
+loop     one backward pass per example: the specification                    works on any module
+======== ==================================================================== ==========================
+"""
+
+import warnings
+from collections.abc import Callable
+from typing import Protocol
+
+from torch import nn
+
+from lightning_stiffness.gram.batch import Batch
+from lightning_stiffness.gram.check import check_against_loop
+from lightning_stiffness.gram.loop import loop_gram
+from lightning_stiffness.gram.problem import (
+    EngineRefusal,
+    Examples,
+    LossError,
+    LossFn,
+    ParameterFilter,
+    Problem,
+    select_parameters,
+)
+from lightning_stiffness.gram.product import Products
+from lightning_stiffness.gram.result import GradientGram
+from lightning_stiffness.gram.state import measuring
+from lightning_stiffness.gram.vmap import vmap_gram
+
+__all__ = ["ENGINES", "Examples", "GradientGram", "gradient_gram", "gram_of_examples"]
+
+
+class Engine(Protocol):
+    """What an engine is: problem and examples in, inner products out."""
+
+    def __call__(
+        self, problem: Problem, rows: Examples, columns: Examples | None = None, *, memory_budget: int | None = None
+    ) -> Products: ...
+
+
+def _auto(problem: Problem, rows: Examples, columns: Examples | None, memory_budget: int | None) -> GradientGram:
+    try:
+        products = vmap_gram(problem, rows, columns, memory_budget=memory_budget)
+        check_against_loop(problem, products, rows, columns)
+        return GradientGram.from_products(products, "vmap")
+    except EngineRefusal as refusal:
+        warnings.warn(
+            f"stiffness of {type(problem.module).__name__} is measured by one backward pass per example, "
+            f"exact but slow. Reason: {refusal}",
+            stacklevel=2,
+        )
+    return _single("loop", loop_gram)(problem, rows, columns, memory_budget)
+
+
+_Run = Callable[[Problem, Examples, Examples | None, int | None], GradientGram]
+
+
+def _single(name: str, engine: Engine) -> _Run:
+    def run(problem: Problem, rows: Examples, columns: Examples | None, memory_budget: int | None) -> GradientGram:
+        return GradientGram.from_products(engine(problem, rows, columns, memory_budget=memory_budget), name)
+
+    return run
+
+
+ENGINES: dict[str, _Run] = {
+    "auto": _auto,
+    "vmap": _single("vmap", vmap_gram),
+    "loop": _single("loop", loop_gram),
+}
+"""Name → engine; the names that ``engine=`` takes."""
+
+
+def check_engine(engine: str) -> None:
+    """Raise ``ValueError`` for a name that is not in :data:`ENGINES`; the message lists those that are."""
+    if engine not in ENGINES:
+        raise ValueError(f"unknown engine {engine!r}: expected one of {sorted(ENGINES)}")
+
+
+def gradient_gram(
+    module: nn.Module,
+    batch: Batch,
+    other: Batch | None = None,
+    *,
+    loss_fn: LossFn,
+    engine: str = "auto",
+    memory_budget: int | None = None,
+    parameters: ParameterFilter = None,
+) -> GradientGram:
+    r"""Inner products of the per-example loss gradients of a module.
+
+    .. math:: G_{ij} = g_i \cdot g_j \qquad g_i = \nabla_W L(f_W(x_i), y_i)
+
+    with :math:`g_i` the gradient of one example's loss over the trainable parameters, in evaluation mode,
+    each shared parameter once (Fort et al., arXiv:1901.09491v3, section 2.1). The module is afterwards what
+    it was: parameters, ``.grad``, buffers, training flags, random state.
+
+    Args:
+        module: any ``nn.Module``, on any device.
+        batch: ``n`` examples in the structure that ``loss_fn`` takes: tensors ``[n, …]``, or tuples, lists,
+            mappings or dataclasses of them, on the module's device.
+        other: ``m`` further examples for the columns; by default the columns are the rows.
+        loss_fn: ``loss_fn(module, batch)`` → per-example losses ``[n]``, or their mean or sum.
+        engine: ``"auto"`` (default), or a name in :data:`ENGINES`.
+        memory_budget: bytes for the gradients held at a time.
+        parameters: which parameters: names or glob patterns, a function ``(name, parameter) -> bool``,
+            or None for all trainable ones.
+
+    Returns:
+        :class:`GradientGram` with ``values`` ``[n, m]``, ``norms`` ``[n]`` and ``other_norms`` ``[m]``, in
+        float64, in units of loss² per parameter².
+
+    Raises:
+        ValueError: for an unknown engine, a batch with tensors of different lengths, a loss of the wrong
+            shape, no trainable parameter, a parameter that is lazy, NaN or infinite.
+
+    Example:
+        >>> import torch
+        >>> net = nn.Linear(2, 1, bias=False)
+        >>> x, y = torch.tensor([[1.0, 0.0], [1.0, 1.0]]), torch.zeros(2, 1)
+        >>> with torch.no_grad():
+        ...     _ = net.weight.copy_(torch.tensor([[1.0, 1.0]]))
+        >>> def squared_error(module, batch):
+        ...     return ((module(batch[0]) - batch[1]) ** 2).sum(1) / 2
+        >>> gradient_gram(net, (x, y), loss_fn=squared_error).values.tolist()
+        [[1.0, 2.0], [2.0, 8.0]]
+    """
+    rows = Examples.of(batch)
+    columns = None if other is None else Examples.of(other)
+    return gram_of_examples(
+        module, rows, columns, loss_fn=loss_fn, engine=engine, memory_budget=memory_budget, parameters=parameters
+    )
+
+
+def gram_of_examples(
+    module: nn.Module,
+    rows: Examples,
+    columns: Examples | None = None,
+    *,
+    loss_fn: LossFn,
+    engine: str = "auto",
+    memory_budget: int | None = None,
+    parameters: ParameterFilter = None,
+) -> GradientGram:
+    """As :func:`gradient_gram`, for examples that come in several batches."""
+    check_engine(engine)
+    if memory_budget is not None and memory_budget < 1:
+        raise ValueError(f"expected memory_budget in bytes, at least 1, got {memory_budget}")
+    problem = Problem(module, loss_fn, select_parameters(module, parameters))
+    with measuring(module):
+        return ENGINES[engine](problem, rows, columns, memory_budget)
+
+
+__all__ += ["EngineRefusal", "LossError", "LossFn", "ParameterFilter", "check_engine"]

@@ -1,0 +1,86 @@
+"""The specification: one backward pass per example, then all inner products.
+
+Slow and obviously right. Every other engine is compared with it; none of them shares code with it beyond
+the choice of parameters.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from lightning_stiffness.gram.batch import Batch
+from lightning_stiffness.gram.problem import Examples, Problem
+from lightning_stiffness.gram.product import Products, accumulation_dtype
+from lightning_stiffness.gram.state import kept_buffers
+
+
+def example_gradient(problem: Problem, example: Batch) -> dict[str, Tensor]:
+    r"""Gradient :math:`\nabla_W L(f_W(x_i), y_i)` of one example's loss.
+
+    Args:
+        problem: what to differentiate.
+        example: a batch of one example.
+
+    Returns:
+        Parameter name → gradient, of the parameter's shape; zero where the loss does not depend on it.
+    """
+    with kept_buffers(problem.module):  # each example meets the module as it was
+        loss = problem.example_loss(example)
+        parameters = list(problem.parameters.values())
+        gradients: Sequence[Tensor | None] = [None] * len(parameters)
+        if loss.requires_grad:  # else no parameter took part
+            gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+    result = {}
+    for (name, parameter), gradient in zip(problem.parameters.items(), gradients, strict=True):
+        if gradient is None:
+            gradient = torch.zeros_like(parameter)
+        result[name] = (gradient.to_dense() if gradient.is_sparse else gradient).detach()
+    return result
+
+
+def loop_gram(
+    problem: Problem, rows: Examples, columns: Examples | None = None, *, memory_budget: int | None = None
+) -> Products:
+    r"""Gram :math:`g_i \cdot g_j` by one backward pass per example.
+
+    Args:
+        problem: what to differentiate.
+        rows: the examples ``i``.
+        columns: the examples ``j``; by default ``rows``.
+        memory_budget: bytes for the gradients held at a time; by default all of them are held.
+
+    Returns:
+        Inner products ``[n, m]`` in float64 (for complex parameters :math:`\mathrm{Re}\langle g_i, g_j\rangle`).
+    """
+    width = sum(p.numel() * (2 if p.is_complex() else 1) for p in problem.parameters.values())
+    # A block of row gradients and a block of column gradients are held at the same time, in float64.
+    block = max(1, memory_budget // (16 * width)) if memory_budget else len(rows) + len(columns or ())
+    blocks, squares, other_squares = [], [], []
+    for low in range(0, len(rows), block):
+        left = _gradients(problem, rows, low, low + block)
+        squares.append((left * left).sum(1))
+        row = []
+        for start in range(0, len(columns or rows), block):
+            same = columns is None and start == low
+            right = left if same else _gradients(problem, columns or rows, start, start + block)
+            row.append(left @ right.T)
+            if low == 0:
+                other_squares.append((right * right).sum(1))
+        blocks.append(torch.cat(row, dim=1))
+    return Products(torch.cat(blocks), torch.cat(squares), torch.cat(other_squares))
+
+
+def _gradients(problem: Problem, examples: Examples, start: int, stop: int) -> Tensor:
+    """Gradients of the examples from ``start`` up to ``stop`` as rows ``[k, p]``, float64."""
+    return torch.stack(
+        [
+            torch.cat([_real(g) for g in example_gradient(problem, examples.one(i)).values()])
+            for i in range(start, min(stop, len(examples)))
+        ]
+    )
+
+
+def _real(gradient: Tensor) -> Tensor:
+    flat = torch.view_as_real(gradient.resolve_conj()) if gradient.is_complex() else gradient
+    return flat.reshape(-1).to(accumulation_dtype(flat.device))

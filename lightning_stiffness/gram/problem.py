@@ -1,0 +1,178 @@
+"""What every engine is given: the gradients wanted (module, loss, parameters) and the examples."""
+
+import fnmatch
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
+
+from lightning_stiffness.gram.batch import Batch, batch_size, detached, take
+
+LossFn = Callable[[nn.Module, Batch], Tensor]
+"""``loss_fn(module, batch)``: per-example losses ``[n]``, or their mean or sum."""
+
+ParameterFilter = Iterable[str] | Callable[[str, nn.Parameter], bool] | None
+"""Which parameters to differentiate: names or glob patterns, a predicate, or None for all trainable."""
+
+
+class EngineRefusal(Exception):
+    """An engine can't treat this module; another engine may. The message says what stood in the way."""
+
+
+class LossError(ValueError):
+    """The loss function did not return a loss."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """The gradients wanted: of ``loss_fn(module, example)`` with respect to ``parameters``."""
+
+    module: nn.Module
+    loss_fn: LossFn
+    parameters: dict[str, nn.Parameter]
+    """Each trainable parameter once, under its first name."""
+
+    def example_loss(self, example: Batch) -> Tensor:
+        """The loss of a batch of one example, as a scalar.
+
+        Raises:
+            LossError: if the loss is no real floating-point tensor of one element.
+        """
+        loss = self.loss_fn(self.module, example)
+        if not isinstance(loss, Tensor) or loss.numel() != 1 or not loss.is_floating_point():
+            got = f"a {loss.dtype} tensor {list(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+            raise LossError(
+                f"expected loss_fn to return a floating-point loss of shape [] or [1] for one example, got {got}. "
+                "Return per-example losses [n], or their mean or sum"
+            )
+        return loss.reshape(())
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Examples in order, held as one or more collated batches."""
+
+    batches: tuple[Batch, ...]
+    sizes: tuple[int, ...]
+    singles: Sequence[Batch] | None = None
+    """Batches of one example each, where slicing the batches would not give them (graphs, padding)."""
+
+    @classmethod
+    def of(cls, *batches: Batch) -> "Examples":
+        """The examples of these batches, one after the other.
+
+        Raises:
+            ValueError: if a batch has tensors of different lengths, or no example.
+        """
+        sizes = tuple(batch_size(batch) for batch in batches)
+        if 0 in sizes:
+            raise ValueError("expected a batch with at least one example, got an empty one")
+        return cls(tuple(detached(batch) for batch in batches), sizes)
+
+    def __len__(self) -> int:
+        return sum(self.sizes)
+
+    def one(self, i: int) -> Batch:
+        """Example ``i`` as a batch of one."""
+        if self.singles is not None:
+            return self.singles[i]
+        for batch, size in zip(self.batches, self.sizes, strict=True):
+            if i < size:
+                return take(batch, slice(i, i + 1), size)
+            i -= size
+        raise IndexError(i)
+
+    def pieces(self, most: int) -> Iterator[tuple[int, int, Batch]]:
+        """Batches of at most ``most`` examples, each with the position of its first one and its size."""
+        start = 0
+        for batch, size in zip(self.batches, self.sizes, strict=True):
+            for low in range(0, size, most):
+                high = min(low + most, size)
+                piece = batch if (low, high) == (0, size) else take(batch, slice(low, high), size)
+                yield start + low, high - low, piece
+            start += size
+
+    def part(self, start: int, stop: int) -> "Examples":
+        """The examples from ``start`` up to ``stop``."""
+        batches, sizes, offset = [], [], 0
+        for batch, size in zip(self.batches, self.sizes, strict=True):
+            low, high = max(start - offset, 0), min(stop - offset, size)
+            if low < high:
+                batches.append(take(batch, slice(low, high), size))
+                sizes.append(high - low)
+            offset += size
+        singles = None if self.singles is None else self.singles[start:stop]
+        return Examples(tuple(batches), tuple(sizes), singles)
+
+
+def select_parameters(module: nn.Module, wanted: ParameterFilter = None) -> dict[str, nn.Parameter]:
+    """The trainable parameters of a module, each once, narrowed to the wanted ones.
+
+    Args:
+        module: any module.
+        wanted: names or glob patterns as in ``named_parameters`` (a submodule's name stands for all its
+            parameters), a function ``(name, parameter) -> bool``, or None for all.
+
+    Returns:
+        Name → parameter, in the order of ``named_parameters``.
+
+    Raises:
+        ValueError: if there is none, a pattern fits none, or one is not initialised, holds a NaN or an
+            infinity; the message names the parameter.
+
+    Example:
+        >>> net = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))
+        >>> list(select_parameters(net, ["0", "*.bias"]))
+        ['0.weight', '0.bias', '1.bias']
+    """
+    trainable = {name: p for name, p in module.named_parameters() if p.requires_grad}
+    if not trainable:
+        raise ValueError(
+            f"{type(module).__name__} has no trainable parameter, so no gradient and no stiffness: "
+            "set requires_grad=True on the parameters to measure"
+        )
+    if callable(wanted):
+        chosen = {name: p for name, p in trainable.items() if wanted(name, p)}
+    elif wanted is not None:
+        patterns = [wanted] if isinstance(wanted, str) else list(wanted)
+        chosen = _matching(trainable, patterns)
+    else:
+        chosen = trainable
+    if not chosen:
+        raise ValueError(f"parameters= left no parameter to measure; the trainable ones are {_some(trainable)}")
+    for name, parameter in chosen.items():
+        _check_parameter(name, parameter)
+    return chosen
+
+
+def _matching(trainable: dict[str, nn.Parameter], patterns: list[Any]) -> dict[str, nn.Parameter]:
+    def fits(name: str, pattern: str) -> bool:
+        return fnmatch.fnmatchcase(name, pattern) or name.startswith(f"{pattern}.")
+
+    for pattern in patterns:
+        if not isinstance(pattern, str):
+            raise ValueError(f"expected parameters= to hold names or patterns, got {pattern!r}")
+        if not any(fits(name, pattern) for name in trainable):
+            raise ValueError(f"parameters={pattern!r} fits no trainable parameter; there are {_some(trainable)}")
+    return {n: p for n, p in trainable.items() if any(fits(n, pattern) for pattern in patterns)}
+
+
+def _check_parameter(name: str, parameter: nn.Parameter) -> None:
+    if isinstance(parameter, UninitializedParameter):
+        raise ValueError(f"parameter {name!r} is lazy and not initialised yet: run the module on one batch first")
+    if not (parameter.is_floating_point() or parameter.is_complex()):
+        raise ValueError(f"parameter {name!r} has dtype {parameter.dtype}, which has no gradient")
+    if not bool(torch.isfinite(parameter.detach()).all()):
+        raise ValueError(
+            f"parameter {name!r} holds NaN or infinite values, so every gradient would too: "
+            "the training has diverged, or the checkpoint is damaged"
+        )
+
+
+def _some(names: Iterable[str], most: int = 12) -> str:
+    listed = list(names)
+    rest = f", … ({len(listed)} in all)" if len(listed) > most else ""
+    return ", ".join(listed[:most]) + rest

@@ -1,0 +1,134 @@
+"""Per-example gradients by ``torch.func``: ``vmap(grad(loss))``, in chunks that fit the memory budget."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.func import grad, vmap
+
+from lightning_stiffness.gram.batch import Batch, is_per_example, leaves, map_leaves
+from lightning_stiffness.gram.problem import EngineRefusal, Examples, LossError, Problem
+from lightning_stiffness.gram.product import Products, inner_products, squared_norms
+from lightning_stiffness.gram.swap import swapped
+
+DEFAULT_BUDGET = 1 << 30
+"""Bytes for the gradients held at a time where no budget is given: 1 GiB."""
+
+
+def vmap_gram(
+    problem: Problem, rows: Examples, columns: Examples | None = None, *, memory_budget: int | None = None
+) -> Products:
+    r"""Gram :math:`g_i \cdot g_j` from per-example gradients taken many at a time.
+
+    Parameters are taken in groups whose per-example gradients fit the budget, and the groups' Grams added:
+    a Gram is a sum over parameters. A parameter too large for that is taken in blocks of examples.
+
+    Args:
+        problem: what to differentiate.
+        rows: the examples ``i``.
+        columns: the examples ``j``; by default ``rows``.
+        memory_budget: bytes for the gradients held at a time; 1 GiB by default.
+
+    Returns:
+        Inner products ``[n, m]`` in float64.
+
+    Raises:
+        EngineRefusal: if ``torch.func`` cannot trace the module; the message holds its reason.
+    """
+    budget = memory_budget or DEFAULT_BUDGET
+    examples = len(rows) + len(columns or ())
+    total = None
+    for group, width in _groups(problem, max(1, budget // examples)):
+        part = Problem(problem.module, problem.loss_fn, group)
+        block = max(1, budget // (2 * width)) if examples * width > budget else examples
+        products = _blockwise(part, rows, columns, block)
+        total = products if total is None else total + products
+    assert total is not None  # a problem has at least one parameter
+    return total
+
+
+def _groups(problem: Problem, most: int) -> Iterator[tuple[dict[str, torch.nn.Parameter], int]]:
+    """Parameters in groups of at most ``most`` bytes an example (or of one), each with its bytes."""
+    group: dict[str, torch.nn.Parameter] = {}
+    width = 0
+    for name, parameter in problem.parameters.items():
+        own = parameter.numel() * parameter.element_size()
+        if group and width + own > most:
+            yield group, width
+            group, width = {}, 0
+        group[name] = parameter
+        width += own
+    yield group, width
+
+
+def _blockwise(problem: Problem, rows: Examples, columns: Examples | None, block: int) -> Products:
+    """The Gram of one group of parameters, ``block`` gradients of each side held at a time."""
+    others = rows if columns is None else columns
+    parts: list[list[Tensor]] = []
+    squares, other_squares = [], []
+    for low in range(0, len(rows), block):
+        left = _gradients(problem, rows.part(low, min(low + block, len(rows))))
+        squares.append(_squares(left))
+        parts.append([])
+        for start in range(0, len(others), block):
+            if columns is None and start < low:
+                parts[-1].append(parts[start // block][low // block].T)
+                continue
+            same = columns is None and start == low
+            right = left if same else _gradients(problem, others.part(start, min(start + block, len(others))))
+            parts[-1].append(_products(left, None if same else right))
+            if low == 0:
+                other_squares.append(_squares(right))
+    values = torch.cat([torch.cat(row, dim=1) for row in parts])
+    return Products(values, torch.cat(squares), torch.cat(other_squares))
+
+
+def _gradients(problem: Problem, examples: Examples) -> list[Tensor]:
+    """Per-example gradients, ``[k, p]`` for each parameter."""
+    names = list(problem.parameters)
+    values = {name: p.detach() for name, p in problem.parameters.items()}
+    # The chunk bounds what vmap holds on the way: activations, and one more copy of the gradients.
+    chunk = 256
+    pieces = []
+    for _, size, piece in examples.pieces(chunk):
+        mapped = [leaf for _, leaf in leaves(piece) if _mapped(leaf, size)]
+        if size > 1 and any(is_per_example(leaf, size) and isinstance(leaf, list) for _, leaf in leaves(piece)):
+            raise EngineRefusal("the batch holds lists of plain Python values, which vmap cannot split")
+        per_example = vmap(grad(_loss_of(problem, piece, size)), in_dims=(None, 0), randomness="same")
+        try:
+            pieces.append(per_example(values, mapped))
+        except LossError:
+            raise  # the caller's to mend, whatever the engine
+        except Exception as error:
+            raise EngineRefusal(f"torch.func could not trace it: {type(error).__name__}: {error}") from error
+    return [torch.cat([piece[name].detach().flatten(1) for piece in pieces]) for name in names]
+
+
+def _loss_of(problem: Problem, piece: Batch, size: int) -> Callable[[dict[str, Tensor], list[Tensor]], Tensor]:
+    """The loss as a function of the parameters and one example's tensors, in the order of the leaves."""
+
+    def loss(tensors: dict[str, Tensor], example: list[Tensor]) -> Tensor:
+        remaining = iter(example)
+
+        def put(leaf: Any) -> Any:
+            return next(remaining)[None] if _mapped(leaf, size) else leaf
+
+        swap = {problem.parameters[name]: tensor for name, tensor in tensors.items()}
+        with swapped(problem.module, swap):
+            return problem.example_loss(map_leaves(put, piece))
+
+    return loss
+
+
+def _mapped(leaf: Any, size: int) -> bool:
+    return isinstance(leaf, Tensor) and is_per_example(leaf, size)
+
+
+def _products(left: list[Tensor], right: list[Tensor] | None) -> Tensor:
+    pairs = ((a, None) for a in left) if right is None else zip(left, right, strict=True)
+    return torch.stack([inner_products(a, b) for a, b in pairs]).sum(0)
+
+
+def _squares(gradients: list[Tensor]) -> Tensor:
+    return torch.stack([squared_norms(g) for g in gradients]).sum(0)
