@@ -7,14 +7,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lightning_stiffness.callback import StiffnessCallback as StiffnessCallback
     from lightning_stiffness.gram import GradientGram as GradientGram
     from lightning_stiffness.gram import gradient_gram as gradient_gram
+    from lightning_stiffness.measure import measure_stiffness as measure_stiffness
+    from lightning_stiffness.result import StiffnessResult as StiffnessResult
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "GradientGram": "gram",
+    "StiffnessCallback": "callback",
+    "StiffnessResult": "result",
     "gradient_gram": "gram",
+    "measure_stiffness": "measure",
 }
 
 __all__ = ["__version__", *_HOMES]

@@ -12,7 +12,7 @@ from torch import Tensor
 from lightning_stiffness.gram.batch import Batch
 from lightning_stiffness.gram.problem import Examples, Problem
 from lightning_stiffness.gram.product import Products, accumulation_dtype
-from lightning_stiffness.gram.state import kept_buffers
+from lightning_stiffness.gram.state import kept_state
 
 
 def example_gradient(problem: Problem, example: Batch) -> dict[str, Tensor]:
@@ -25,7 +25,7 @@ def example_gradient(problem: Problem, example: Batch) -> dict[str, Tensor]:
     Returns:
         Parameter name → gradient, of the parameter's shape; zero where the loss does not depend on it.
     """
-    with kept_buffers(problem.module):  # each example meets the module as it was
+    with kept_state(problem.module):  # each example meets the module as it was
         loss = problem.example_loss(example)
         parameters = list(problem.parameters.values())
         gradients: Sequence[Tensor | None] = [None] * len(parameters)

@@ -1,12 +1,16 @@
 """Measuring on a module without leaving a trace: modes, buffers, random state."""
 
+import collections
+import copy
 import random
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 
 @contextmanager
@@ -14,14 +18,14 @@ def measuring(module: nn.Module) -> Iterator[None]:
     """Evaluation mode with gradients in full precision; all of it undone at the end, also after an error.
 
     Inside: every submodule in eval mode, gradients on even under ``no_grad`` or ``inference_mode``, autocast
-    and TF32 off. Afterwards: training flags per submodule, buffers, and the random state of Python, NumPy
-    and torch are what they were.
+    and TF32 off. Afterwards: training flags per submodule, buffers, attributes, and the random state of
+    Python, NumPy and torch are what they were.
     """
     flags = {submodule: submodule.training for submodule in module.modules()}
     with ExitStack() as stack:
         stack.enter_context(kept_random_state())
-        stack.enter_context(kept_buffers(module))
         stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(kept_state(module))
         stack.enter_context(torch.enable_grad())
         for kind in {p.device.type for p in module.parameters()} | {"cpu"}:
             stack.enter_context(torch.autocast(kind, enabled=False))
@@ -54,22 +58,54 @@ def kept_random_state() -> Iterator[None]:
 
 
 @contextmanager
-def kept_buffers(module: nn.Module) -> Iterator[None]:
-    """The buffers of a module are at the end what they were before: same tensors, same values."""
-    before = [
-        (owner, name, buffer, None if buffer is None else buffer.detach().clone())
-        for owner in module.modules()
-        for name, buffer in owner._buffers.items()
-    ]
-    versions = [_version(buffer) for _, _, buffer, _ in before]
+def kept_state(module: nn.Module) -> Iterator[None]:
+    """What a forward pass may change beside the parameters is at the end what it was before.
+
+    Kept: buffers (same tensors, same values), and the plain attributes of every submodule with the contents
+    of its lists, dicts, sets and queues, which running means, metric states and caches live in.
+    """
+    tensors: dict[int, tuple[Tensor, Tensor, int]] = {}
+    owners = []
+    for owner in module.modules():
+        attributes = {k: v for k, v in owner.__dict__.items() if k not in _STRUCTURE}
+        buffers = dict(owner._buffers)
+        contents = [(value, copy.copy(value)) for value in attributes.values() if type(value) in _CONTAINERS]
+        owners.append((owner, attributes, buffers, contents))
+        for tensor in (*buffers.values(), *attributes.values()):
+            if isinstance(tensor, Tensor) and not is_lazy(tensor):  # a lazy tensor has no value yet
+                tensors[id(tensor)] = (tensor, tensor.detach().clone(), _version(tensor))
     try:
         yield
     finally:
-        for (owner, name, buffer, copy), version in zip(before, versions, strict=True):
-            owner._buffers[name] = buffer
-            if buffer is not None and copy is not None and _version(buffer) != version:
-                with torch.inference_mode(buffer.is_inference()), torch.no_grad():
-                    buffer.copy_(copy)
+        for owner, attributes, buffers, contents in owners:
+            for name in owner.__dict__.keys() - attributes.keys() - _STRUCTURE:
+                del owner.__dict__[name]
+            owner.__dict__.update(attributes)
+            _refill(owner._buffers, buffers)
+            for container, before in contents:
+                _refill(container, before)
+        for tensor, before, version in tensors.values():
+            if _version(tensor) != version or version < 0:
+                with torch.inference_mode(tensor.is_inference()), torch.no_grad():
+                    tensor.detach().copy_(before)
+
+
+_STRUCTURE = frozenset({"_parameters", "_buffers", "_modules"})
+_CONTAINERS = (list, dict, set, collections.deque)
+
+
+def _refill(container: Any, before: Any) -> None:
+    """The container with its earlier contents, in place; untouched where nothing changed."""
+    if len(container) == len(before) and all(
+        a is b for a, b in zip(_entries(container), _entries(before), strict=True)
+    ):
+        return
+    container.clear()
+    container.extend(before) if isinstance(container, list | collections.deque) else container.update(before)
+
+
+def _entries(container: Any) -> list[Any]:
+    return [*container.keys(), *container.values()] if isinstance(container, dict) else list(container)
 
 
 def _version(tensor: Tensor | None) -> int:

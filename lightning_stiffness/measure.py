@@ -1,0 +1,239 @@
+"""Probe → gradients → Gram → stiffness → statistics → result; needs no Trainer."""
+
+import time
+import warnings
+from collections.abc import Sequence
+from itertools import combinations_with_replacement, pairwise
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import lightning_stiffness
+from lightning_stiffness.fields import FieldFn
+from lightning_stiffness.functional import (
+    class_stiffness_matrix,
+    class_summary,
+    critical_length,
+    distance_curve,
+    overall_stiffness,
+    pairwise_distance,
+    superclass_stiffness_matrix,
+    superclass_summary,
+    valid_examples,
+)
+from lightning_stiffness.functional.classes import class_sums
+from lightning_stiffness.functional.distance import Distance
+from lightning_stiffness.gram import GradientGram, LossFn, ParameterFilter, gram_of_examples
+from lightning_stiffness.gram.batch import Batch
+from lightning_stiffness.inputs import distance_inputs
+from lightning_stiffness.labelling import Classes, find_classes
+from lightning_stiffness.probeset import AUTO, ProbeSet, joined, probe_of_batch, same_examples
+from lightning_stiffness.result import Curve, Length, StiffnessResult
+from lightning_stiffness.settings import MEASURES, Settings
+
+
+def measure_stiffness(
+    module: nn.Module,
+    train: Batch,
+    val: Batch | None = None,
+    *,
+    loss_fn: LossFn,
+    labels: FieldFn | str | None = AUTO,
+    inputs: FieldFn | str | None = AUTO,
+    measures: Sequence[str] = ("cos", "sign"),
+    distance: Distance = "cosine",
+    distance_layer: str | None = None,
+    bins: int = 20,
+    superclasses: Sequence[int] | None = None,
+    class_names: Sequence[str] | None = None,
+    parameters: ParameterFilter = None,
+    engine: str = "auto",
+    memory_budget: int | None = None,
+    step: int = 0,
+    epoch: int = 0,
+) -> StiffnessResult:
+    r"""Stiffness of any ``nn.Module`` on a probe, without a Trainer.
+
+    Class-wise, by distance, with the dynamical critical length (Fort et al., arXiv:1901.09491v3,
+    section 2), for the blocks train-train, train-val and val-val. The module is left as it was.
+
+    Args:
+        module: the network, on any device.
+        train: a batch of ``n`` training examples, on the module's device.
+        val: a batch of ``m`` examples it does not train on; left out, only train-train is measured.
+        loss_fn: ``loss_fn(module, batch)`` → per-example losses ``[n]``, or their mean or sum.
+        labels: ``labels(batch)`` → integer classes ``[n]``; by default found in the batch; None: no classes.
+        inputs: ``inputs(batch)`` → tensors ``[n, …]`` to take distances of; by default found in the batch;
+            None: no distances.
+        measures: ``"cos"``, ``"sign"`` or both.
+        distance: ``"cosine"`` of the standardised inputs, ``"euclidean"``, or a function of two tensors
+            ``[n, d]``, ``[m, d]``.
+        distance_layer: name of a submodule: distances between its outputs instead of the inputs.
+        bins: number of bins of the distance curve.
+        superclasses: group of each class, ``[c]``.
+        class_names: names of the classes, ``[c]``.
+        parameters: which parameters to differentiate: names or patterns, a predicate, None for all trainable.
+        engine: ``"auto"``, or a name in ``lightning_stiffness.gram.ENGINES``.
+        memory_budget: bytes for the gradients held at a time.
+        step: number of batches trained on, for the record.
+        epoch: number of epochs trained, for the record.
+
+    Returns:
+        :class:`StiffnessResult`; all values on the CPU.
+
+    Raises:
+        ValueError: for an unknown measure, distance or engine, a batch with tensors of different lengths,
+            labels that are not integers, a mapping of the wrong length, no trainable parameter.
+
+    Example:
+        >>> net = nn.Linear(4, 2)
+        >>> batch = (torch.randn(6, 4), torch.tensor([0, 1, 0, 1, 0, 1]))
+        >>> result = measure_stiffness(
+        ...     net, batch, loss_fn=lambda net, b: nn.functional.cross_entropy(net(b[0]), b[1])
+        ... )
+        >>> result.class_matrix["train-train"]["cos"].shape
+        (2, 2)
+    """
+    settings = Settings(
+        measures, distance, distance_layer, bins, superclasses, class_names, parameters, engine, memory_budget
+    )
+    batches = {"train": train} if val is None else {"train": train, "val": val}
+    probe = {split: probe_of_batch(batch, labels=labels, inputs=inputs) for split, batch in batches.items()}
+    result = measure_probe(module, probe, loss_fn=loss_fn, settings=settings, step=step, epoch=epoch)
+    for note in result.notes:
+        warnings.warn(note, stacklevel=2)
+    return result
+
+
+def measure_probe(
+    module: nn.Module,
+    probe: dict[str, ProbeSet],
+    *,
+    loss_fn: LossFn,
+    settings: Settings,
+    step: int = 0,
+    epoch: int = 0,
+) -> StiffnessResult:
+    """Stiffness on probe sets; what :func:`measure_stiffness` and the callback share.
+
+    Args:
+        module: the network.
+        probe: split → its examples, ``"train"`` first.
+        loss_fn: ``loss_fn(module, batch)``.
+        settings: what to compute.
+        step: batches trained on.
+        epoch: epochs trained.
+
+    Returns:
+        The result; its ``notes`` say what was left out, and why.
+    """
+    started = time.perf_counter()
+    for split, part in probe.items():
+        if len(part.examples) < 2:
+            raise ValueError(f"expected at least 2 examples to compare, got {len(part.examples)} of {split}")
+    together = joined([part.examples for part in probe.values()])
+    gram = gram_of_examples(
+        module,
+        together,
+        loss_fn=loss_fn,
+        engine=settings.engine,
+        memory_budget=settings.memory_budget,
+        parameters=settings.parameters,
+    ).to("cpu")
+    places = dict(zip(probe, _slices([len(part.examples) for part in probe.values()]), strict=True))
+
+    notes: list[str] = []
+    classes = find_classes(probe, settings, notes)
+    inputs = distance_inputs(module, probe, loss_fn, settings, notes)
+    result = StiffnessResult(
+        step=step,
+        epoch=epoch,
+        class_names=classes.names if classes else None,
+        superclasses=classes.superclasses.tolist() if classes and classes.superclasses is not None else None,
+        probe_indices={s: p.indices.numpy() for s, p in probe.items() if p.indices is not None},
+        probe_labels={s: labels.numpy() for s, labels in (classes.labels if classes else {}).items()},
+        excluded={s: int((~valid_examples(gram.norms[places[s]])).sum()) for s in probe},
+        seconds=time.perf_counter() - started,
+        engine=gram.engine,
+        settings=settings.plain(),
+        versions=_versions(),
+        notes=notes,
+    )
+    for first, second in combinations_with_replacement(probe, 2):
+        block = gram.block(places[first], places[second])
+        _measure_block(result, block, first, second, probe, classes, inputs, settings)
+    object.__setattr__(result, "seconds", time.perf_counter() - started)
+    if any(result.excluded.values()):
+        told = ", ".join(f"{n} of {len(probe[s].examples)} in {s}" for s, n in result.excluded.items() if n)
+        notes.append(
+            f"examples whose gradient is zero or not finite have no stiffness and are left out: {told} "
+            "(a loss of exactly 0, or an overflow)"
+        )
+    return result
+
+
+def _measure_block(
+    result: StiffnessResult,
+    gram: GradientGram,
+    first: str,
+    second: str,
+    probe: dict[str, ProbeSet],
+    classes: Classes | None,
+    inputs: dict[str, Tensor],
+    settings: Settings,
+) -> None:
+    """Everything that one block shows, added to the result."""
+    name, symmetric = f"{first}-{second}", first == second
+    same_example = same_examples(probe[first], probe[second])
+    labels = None if classes is None else (classes.labels[first], classes.labels[second])
+    pairs = _curve_pairs(gram.values.shape, symmetric, same_example, labels)
+    distances = None
+    if inputs:
+        other = None if symmetric else inputs[second]
+        distances = pairwise_distance(inputs[first], other, distance=settings.distance)
+    for measure in settings.measures:
+        stiffness = MEASURES[measure](gram.values, gram.norms, gram.other_norms)
+        summary = {"overall": overall_stiffness(stiffness, symmetric=symmetric, same_example=same_example)}
+        if classes is not None and labels is not None:
+            other_labels = None if symmetric else labels[1]
+            options = {"num_classes": len(classes.names), "same_example": same_example}
+            matrix = class_stiffness_matrix(stiffness, labels[0], other_labels, **options)
+            result.class_matrix.setdefault(name, {})[measure] = matrix.numpy()
+            result.pair_counts[name] = class_sums(stiffness, labels[0], other_labels, **options)[1].numpy()
+            summary |= class_summary(matrix)
+            if classes.superclasses is not None:
+                summary |= superclass_summary(matrix, classes.superclasses)
+                coarse = superclass_stiffness_matrix(matrix, classes.superclasses)
+                result.superclass_matrix.setdefault(name, {})[measure] = coarse.numpy()
+        result.summary.setdefault(name, {})[measure] = summary
+        if distances is not None:
+            curve = distance_curve(stiffness, distances, pairs, bins=settings.bins)
+            result.curve.setdefault(name, {})[measure] = Curve(
+                curve.edges.numpy(), curve.mean.numpy(), curve.count.numpy(), curve.stderr.numpy()
+            )
+            length = critical_length(stiffness, distances, pairs)
+            result.critical_length.setdefault(name, {})[measure] = Length(**vars(length))
+
+
+def _curve_pairs(
+    shape: torch.Size, symmetric: bool, same_example: Tensor | None, labels: tuple[Tensor, Tensor] | None
+) -> Tensor:
+    """Pairs behind the distance curve: of the same class where there are classes, each pair once."""
+    pairs = torch.ones(shape, dtype=torch.bool)
+    if symmetric:
+        pairs = pairs.triu(1)
+    if same_example is not None:
+        pairs = pairs & ~same_example
+    if labels is not None:
+        pairs = pairs & (labels[0][:, None] == labels[1][None, :])
+    return pairs
+
+
+def _slices(sizes: Sequence[int]) -> list[slice]:
+    ends = np.cumsum([0, *sizes]).tolist()
+    return [slice(low, high) for low, high in pairwise(ends)]
+
+
+def _versions() -> dict[str, str]:
+    return {"lightning_stiffness": lightning_stiffness.__version__, "torch": str(torch.__version__)}

@@ -1,0 +1,91 @@
+"""How to measure: the choices shared by the callback and ``measure_stiffness``, checked when made."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from lightning_stiffness.functional import cosine_stiffness, sign_stiffness
+from lightning_stiffness.functional.distance import Distance, find_distance
+from lightning_stiffness.gram import ParameterFilter, check_engine
+
+MEASURES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+    "cos": cosine_stiffness,
+    "sign": sign_stiffness,
+}
+"""Name → stiffness of every pair from Gram and norms; the names that ``measures=`` takes."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to compute from the gradients, and how to get them.
+
+    Raises:
+        ValueError: for a value that is not one of the allowed ones; the message lists those.
+
+    Example:
+        >>> Settings(measures=["cos"]).measures
+        ('cos',)
+    """
+
+    measures: Sequence[str] = ("cos", "sign")
+    distance: Distance = "cosine"
+    distance_layer: str | None = None
+    bins: int = 20
+    superclasses: Sequence[int] | None = None
+    class_names: Sequence[str] | None = None
+    parameters: ParameterFilter = None
+    engine: str = "auto"
+    memory_budget: int | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "measures", one_of("measures", self.measures, MEASURES))
+        find_distance(self.distance)
+        check_engine(self.engine)
+        if self.bins < 1:
+            raise ValueError(f"expected at least one bin, got bins={self.bins}")
+        if self.memory_budget is not None and self.memory_budget < 1:
+            raise ValueError(f"expected memory_budget in bytes, at least 1, got {self.memory_budget}")
+        if self.superclasses is not None and self.class_names is not None:
+            classes, groups = len(self.class_names), len(self.superclasses)
+            if classes != groups:
+                raise ValueError(
+                    f"expected superclasses to give one group for each of the {classes} class_names, got {groups}"
+                )
+
+    def plain(self) -> dict[str, Any]:
+        """The settings as plain values, to keep beside a result."""
+        name = self.distance if isinstance(self.distance, str) else _name(self.distance)
+        wanted = self.parameters
+        return {
+            "measures": list(self.measures),
+            "distance": name,
+            "distance_layer": self.distance_layer,
+            "bins": self.bins,
+            "parameters": None if wanted is None else _name(wanted) if callable(wanted) else list(wanted),
+            "engine": self.engine,
+            "memory_budget": self.memory_budget,
+        }
+
+
+def one_of(argument: str, names: Sequence[str] | str, allowed: dict[str, Any] | Sequence[str]) -> tuple[str, ...]:
+    """The names as a tuple, each checked against the allowed ones.
+
+    Raises:
+        ValueError: for an unknown name, none, or one given twice.
+
+    Example:
+        >>> one_of("splits", "train", ("train", "val"))
+        ('train',)
+    """
+    listed = (names,) if isinstance(names, str) else tuple(names)
+    unknown = [name for name in listed if name not in allowed]
+    if unknown or not listed or len(set(listed)) != len(listed):
+        got = ", ".join(map(repr, listed)) or "none"
+        raise ValueError(f"expected {argument} to be one or more of {list(allowed)}, each once, got {got}")
+    return listed
+
+
+def _name(function: Callable[..., Any]) -> str:
+    return getattr(function, "__qualname__", type(function).__name__)
