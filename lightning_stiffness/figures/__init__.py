@@ -1,0 +1,15 @@
+"""Arrays and results → matplotlib figures, by the object API alone: no pyplot, no figure left open."""
+
+from lightning_stiffness.figures.curve import distance_curve
+from lightning_stiffness.figures.matrix import heatmap
+from lightning_stiffness.figures.results import class_matrix_figure, distance_curve_figure
+from lightning_stiffness.figures.style import THEMES, figure_to_rgb
+
+__all__ = [
+    "THEMES",
+    "class_matrix_figure",
+    "distance_curve",
+    "distance_curve_figure",
+    "figure_to_rgb",
+    "heatmap",
+]
