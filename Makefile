@@ -14,7 +14,7 @@ KEY := $(shell { $(PYTHON) -VV; echo "$(TORCH) $(CURDIR)"; } 2>&1 | cksum | cut 
 DEMO_READY := $(VENV)/.ready-demo-$(KEY)
 DEV_READY := $(VENV)/.ready-dev-$(KEY)
 MADE_FROM := setup.cfg pyproject.toml constraints.txt Makefile
-PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(VENV)/constraints.txt
+PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint $(VENV)/constraints.txt
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint format bench tensorboard clean

@@ -76,31 +76,31 @@ def load_mnist(data: str | None) -> Images:
     except ImportError:
         return _embedded("torchvision is not installed")
     except (RuntimeError, OSError) as error:
-        return _embedded(f"torchvision's download failed: {' '.join(str(error).split())[:200]}")
+        return _embedded(f"torchvision could not give it: {' '.join(str(error).split())[:200]}")
 
 
 def read_npz(path: Path) -> Images:
     """Images from an ``.npz`` file with the arrays ``x_train``, ``y_train``, ``x_test``, ``y_test``."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            missing = [key for key in KEYS if key not in archive.files]
-            if missing:
-                raise ValueError(
-                    f"expected the arrays {', '.join(KEYS)} in {path}, but {', '.join(missing)} is missing; "
-                    f"it holds {', '.join(archive.files) or 'nothing'}"
-                )
-            arrays = {key: archive[key] for key in KEYS}
-    except (AttributeError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"expected {path} to be an .npz file, but it can't be read as one: {error}") from error
-    except ValueError as error:
-        if "pickle" in str(error):  # numpy's words for "not one of my formats" and for object arrays alike
-            raise ValueError(f"expected {path} to be an .npz file of plain arrays: {error}") from error
-        raise
+        archive = np.load(path, allow_pickle=False)
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise ValueError("it holds a single array")
+        with archive:
+            names = archive.files
+            arrays = {key: archive[key] for key in KEYS if key in names}
+    except (AttributeError, EOFError, OSError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"expected {path} to be an .npz file of plain arrays, which it is not: {error}") from error
+    missing = [key for key in KEYS if key not in arrays]
+    if missing:
+        raise ValueError(
+            f"expected the arrays {', '.join(KEYS)} in {path}, but {', '.join(missing)} is missing; "
+            f"it holds {', '.join(names) or 'nothing'}"
+        )
     return _checked(arrays, path, str(path))
 
 
 def read_idx_folder(folder: Path) -> Images:
-    """Images from MNIST's four IDX files, each plain or ``.gz``, in ``folder`` or in its ``MNIST/raw`` or ``raw``."""
+    """Images from MNIST's four IDX files, plain or ``.gz``, in the folder or its ``MNIST/raw`` or ``raw``."""
     places = [folder, folder / "MNIST" / "raw", folder / "raw"]
     found = [{key: _idx_file(place, name) for key, name in IDX_FILES.items()} for place in places]
     files = max(found, key=lambda candidate: sum(path is not None for path in candidate.values()))
@@ -109,7 +109,8 @@ def read_idx_folder(folder: Path) -> Images:
         archives = [path.name for path in sorted(folder.glob("*.npz"))]
         hint = f"; for the arrays in it pass --data {folder / archives[0]}" if archives else ""
         raise ValueError(
-            f"expected MNIST's four IDX files in {folder}, each plain or .gz, but {', '.join(missing)} is missing{hint}"
+            f"expected MNIST's four IDX files in {folder}, each plain or .gz, but {', '.join(missing)} is missing"
+            + hint
         )
     return _checked({key: read_idx(path) for key, path in files.items() if path}, folder, f"{folder} (IDX files)")
 

@@ -28,7 +28,9 @@ def read_class(path: Path) -> NDArray[np.uint8]:
     pixels = np.rint(255 * fractions)
     rounding = np.abs(255 * fractions - pixels).max()
     if pixels.min() < 0 or pixels.max() > 255 or rounding > 255 * 0.0005 + 1e-9:
-        raise ValueError(f"expected fractions of 255 rounded to three decimals in {path}, off by {rounding:.3f} pixels")
+        raise ValueError(
+            f"expected fractions of 255 rounded to three decimals in {path}, off by {rounding:.3f} pixels"
+        )
     return pixels.astype(np.uint8)
 
 

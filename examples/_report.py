@@ -1,0 +1,99 @@
+"""What an example says: before training which data it uses, afterwards what it measured and where it is."""
+
+import argparse
+import math
+import os
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+from _data import Images
+from pytorch_lightning import Trainer
+
+from lightning_stiffness import StiffnessCallback, StiffnessResult
+from lightning_stiffness.figures import class_matrix_figure, distance_curve_figure
+
+FIGURES = ("train-val", "cos")
+"""Block and measure of the figures: does a step on training examples help examples not trained on?"""
+COLUMNS = ("within_class", "between_class", "critical_length")
+
+
+def print_data(data: Images) -> None:
+    """Say which data is used, and how much."""
+    print(f"Data: {data.source}: {len(data.x_train)} training and {len(data.x_test)} test images.", flush=True)
+
+
+def print_report(trainer: Trainer, stiffness: StiffnessCallback, options: argparse.Namespace) -> None:
+    """Print the numbers of the first and the last measurement, write the last figures, say where all is."""
+    first, last = stiffness.history[0], stiffness.result
+    logs = Path(trainer.log_dir or options.log_dir)
+    print("\n" + stiffness_table(first, last))
+    metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    print("\nlast epoch      loss  accuracy")
+    for part in ("train", "val"):
+        print(f"{part:<10} {metrics[f'loss/{part}']:9.4f} {metrics[f'accuracy/{part}']:9.4f}")
+    figures = save_figures(last, logs)
+    print(f"\nLogs:    {logs}")
+    print("Figures: " + "\n         ".join(map(str, figures)))
+    print(f"To see it all: {tensorboard_command(options.log_dir)}", flush=True)
+
+
+def stiffness_table(first: StiffnessResult, last: StiffnessResult) -> str:
+    """Block × measure against the numbers measured at two moments, ``first → last``."""
+    width = 22
+    moments = [f"epoch {result.epoch} (step {result.step})" for result in (first, last)]
+    lines = [
+        f"Stiffness, {' → '.join(moments)}",
+        f"{'block':<12} {'measure':<7}" + "".join(f"{name:>{width}}" for name in COLUMNS),
+    ]
+    for block, measures in last.summary.items():
+        for measure in measures:
+            cells = [
+                " → ".join(_cell(result, block, measure, name) for result in (first, last)) for name in COLUMNS
+            ]
+            lines.append(f"{block:<12} {measure:<7}" + "".join(f"{cell:>{width}}" for cell in cells))
+    return "\n".join([*lines, *_notes([first, last])])
+
+
+def _cell(result: StiffnessResult, block: str, measure: str, name: str) -> str:
+    length = result.critical_length.get(block, {}).get(measure)
+    if name != "critical_length":
+        value, mark = result.summary[block][measure].get(name, math.nan), ""
+    else:
+        value, mark = (length.value, "*" * length.extrapolated) if length else (math.nan, "")
+    return "–" if math.isnan(value) else f"{value:.4f}{mark}"
+
+
+def _notes(results: list[StiffnessResult]) -> list[str]:
+    """What the signs in the table mean: why a critical length is missing, and which ones are extrapolated."""
+    why: dict[str, None] = {}  # an ordered set
+    for result in results:
+        for lengths in result.critical_length.values():
+            for length in lengths.values():
+                if math.isnan(length.value):
+                    why[f"  – no critical length: {length.reason}"] = None
+                elif length.extrapolated:
+                    why["  * outside the distances that occur in the data, so extrapolated"] = None
+    return list(why)
+
+
+def save_figures(result: StiffnessResult, folder: Path) -> list[Path]:
+    """Write the class heatmap and the distance curve as PNGs, and return their paths."""
+    block, measure = FIGURES
+    drawn = {
+        f"class_matrix_{block}_{measure}.png": class_matrix_figure(result, block, measure),
+        f"distance_curve_{block}_{measure}.png": distance_curve_figure(result, block, measure),
+    }
+    for name, figure in drawn.items():
+        figure.savefig(folder / name, dpi=150)
+    return [folder / name for name in drawn]
+
+
+def tensorboard_command(log_dir: Path) -> str:
+    """The line to type, with the path of TensorBoard where the shell would not find this one."""
+    command = "tensorboard"
+    own = Path(sys.executable).parent / command
+    if own.exists() and shutil.which(command) != str(own):
+        command = os.path.relpath(own)
+    return f"{shlex.quote(command)} --logdir {shlex.quote(str(log_dir))}"
