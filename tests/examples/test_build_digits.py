@@ -15,7 +15,8 @@ from .conftest import EXAMPLES
 def builder() -> ModuleType:
     path = EXAMPLES / "data" / "build_mnist_digits.py"
     spec = importlib.util.spec_from_file_location("build_mnist_digits", path)
-    assert spec and spec.loader
+    assert spec
+    assert spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
