@@ -15,11 +15,17 @@ from lightning_stiffness.functional.distance import (
     pairwise_distance,
     standardise,
 )
+from lightning_stiffness.functional.intervals import Interval
 from lightning_stiffness.functional.pairwise import cosine_stiffness, sign_stiffness, valid_examples
+from lightning_stiffness.functional.uncertainty import BlockIntervals, block_intervals, bootstrap_interval
 
 __all__ = [
+    "BlockIntervals",
     "CriticalLength",
     "DistanceCurve",
+    "Interval",
+    "block_intervals",
+    "bootstrap_interval",
     "class_stiffness_matrix",
     "class_summary",
     "cosine_stiffness",

@@ -1,0 +1,185 @@
+"""Sums over pairs under other weights of the examples: resamples, and one example left out at a time.
+
+A pair ``(i, j)`` weighs ``w_i v_j``. Every sum over pairs is then a quadratic form in the weights, and many
+resamples are one matrix product. Sums carry the resamples in their last dimension.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+_PAIRS_AT_A_TIME = 8192
+
+
+@dataclass(frozen=True)
+class Block:
+    """Pairs between two sets of examples and the strata the examples are drawn in, on the kept examples."""
+
+    counted: Tensor
+    """Mask ``[n, m]`` of the pairs that have a value."""
+    rows: Tensor
+    """Stratum of each row, integers from 0, ``[n]``."""
+    columns: Tensor
+    """Stratum of each column, ``[m]``."""
+    symmetric: bool
+    """Rows and columns are the same examples in the same order."""
+
+    @property
+    def sides(self) -> list[Tensor]:
+        """Strata of each set of examples that is drawn from: one in a symmetric block, else two."""
+        return [self.rows] if self.symmetric else [self.rows, self.columns]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Weights of the rows ``[n, r]`` and of the columns ``[m, r]`` in ``r`` resamples."""
+
+    rows: Tensor
+    columns: Tensor
+
+
+def draw_weights(block: Block, resamples: int, seed: int) -> Weights:
+    """Weights of the Bayesian bootstrap (Rubin 1981): exponential, with mean 1 within each stratum.
+
+    They have the variance of the numbers of times that examples are drawn with replacement, and never
+    leave a class or a bin of the curve without a pair. Global random state is not touched.
+
+    Args:
+        block: the pairs and their strata.
+        resamples: how many.
+        seed: the same seed gives the same weights, on every device.
+
+    Returns:
+        Weights, float64; in a symmetric block both sides share theirs.
+
+    Example:
+        >>> strata = torch.tensor([0, 0, 1])
+        >>> weights = draw_weights(Block(torch.ones(3, 3) > 0, strata, strata, True), 5, seed=0).rows
+        >>> weights.shape, weights[2].tolist()
+        (torch.Size([3, 5]), [1.0, 1.0, 1.0, 1.0, 1.0])
+    """
+    generator = torch.Generator().manual_seed(seed)
+    drawn = []
+    for strata in block.sides:
+        weights = torch.empty(len(strata), resamples, dtype=torch.float64).exponential_(generator=generator)
+        weights = weights.to(strata.device)
+        drawn.append(weights / _per_stratum(weights, strata).mean[strata])
+    return Weights(drawn[0], drawn[-1])
+
+
+@dataclass(frozen=True)
+class _PerStratum:
+    mean: Tensor
+    size: Tensor
+
+
+def _per_stratum(values: Tensor, strata: Tensor) -> _PerStratum:
+    """Mean over the examples of each stratum ``[s, …]`` and their number ``[s, 1, …]``."""
+    groups = int(strata.max()) + 1 if len(strata) else 0
+    size = torch.bincount(strata, minlength=groups).to(values.dtype).reshape(-1, *[1] * (values.ndim - 1))
+    total = values.new_zeros(groups, *values.shape[1:]).index_add(0, strata, values)
+    return _PerStratum(total / size, size)
+
+
+def jackknife_variance(deleted: Tensor, strata: Tensor) -> Tensor:
+    r"""Variance of a statistic from its values with one example left out, stratum by stratum.
+
+    .. math:: \sum_a \frac{n_a - 1}{n_a} \sum_{i \in a} (T_{(-i)} - \bar T_a)^2
+
+    Args:
+        deleted: :math:`T_{(-i)}` of ``k`` statistics, ``[k, n]``.
+        strata: stratum of each example, ``[n]``.
+
+    Returns:
+        Variances ``[k]``.
+
+    Example:
+        >>> x = torch.tensor([[1.0, 2.0, 6.0]])  # the mean of 3 numbers: their variance over 3
+        >>> jackknife_variance((x.sum() - x) / 2, torch.zeros(3, dtype=torch.long))
+        tensor([2.3333])
+    """
+    values = deleted.T
+    groups = _per_stratum(values, strata)
+    scale = ((groups.size - 1) / groups.size)[strata]
+    return (scale * (values - groups.mean[strata]) ** 2).sum(0)
+
+
+def weighted_cells(value: Tensor, block: Block, weights: Weights, classes: int) -> Tensor:
+    """Sums of ``w_i v_j value_ij`` over the pairs of every two strata, ``[c, c, r]``."""
+    resamples = weights.rows.shape[1]
+    cells = value.new_zeros(classes, classes, resamples)
+    for b in torch.unique(block.columns).tolist():
+        inside = block.columns == b
+        by_row = weights.rows * (value[:, inside] @ weights.columns[inside])
+        cells[:, b] = value.new_zeros(classes, resamples).index_add(0, block.rows, by_row)
+    return cells
+
+
+def cells_without(value: Tensor, block: Block, classes: int, side: int, low: int, high: int) -> Tensor:
+    """Sums over the pairs of every two strata without example ``i``, for ``i`` from low to high, ``[c, c, k]``."""
+    rows = torch.nn.functional.one_hot(block.rows, classes).to(value.dtype)
+    columns = torch.nn.functional.one_hot(block.columns, classes).to(value.dtype)
+    strata = block.sides[side][low:high]
+    each = torch.arange(len(strata), device=value.device)
+    cells = (rows.T @ value @ columns)[..., None].repeat(1, 1, len(strata))
+    if side == 0:
+        cells[strata, :, each] -= value[low:high] @ columns
+    if side == 1 or block.symmetric:
+        cells[:, strata, each] -= rows.T @ value[:, low:high]
+    return cells
+
+
+@dataclass(frozen=True)
+class PairList:
+    """Chosen pairs one by one, sorted by group (the bins of a curve)."""
+
+    row: Tensor
+    column: Tensor
+    group: Tensor
+    groups: int
+    values: Tensor
+    """What is summed, ``[k, q]``."""
+
+    def of(self, values: Tensor) -> "PairList":
+        """The same pairs with other values ``[k, q]``."""
+        return PairList(self.row, self.column, self.group, self.groups, values)
+
+    def total(self) -> Tensor:
+        """Sums over the pairs of each group, ``[g, q]``."""
+        return self.values.new_zeros(self.groups, self.values.shape[1]).index_add(0, self.group, self.values)
+
+    def weighted(self, weights: Weights) -> Tensor:
+        """Sums of ``w_i v_j values_ij`` over the pairs of each group, ``[g, q, r]``."""
+        sums = self.values.new_zeros(self.groups, self.values.shape[1], weights.rows.shape[1])
+        stops = torch.bincount(self.group, minlength=self.groups).cumsum(0).tolist()
+        start = 0
+        for group, stop in enumerate(stops):
+            for low in range(start, stop, _PAIRS_AT_A_TIME):
+                part = slice(low, min(low + _PAIRS_AT_A_TIME, stop))
+                pair_weights = weights.rows[self.row[part]] * weights.columns[self.column[part]]
+                sums[group] += self.values[part].T @ pair_weights
+            start = stop
+        return sums
+
+    def without(self, block: Block, side: int) -> Tensor:
+        """Sums over the pairs of each group without example ``i``, ``[g, q, n]``.
+
+        The other pairs of its stratum take the place of the pairs lost, so that strata keep their shares.
+        """
+        strata = block.sides[side]
+        ends = [self.row, self.column] if block.symmetric else [(self.row, self.column)[side]]
+        both = (block.rows[self.row] == block.columns[self.column]) & block.symmetric
+        sums = self.total()[..., None].repeat(1, 1, len(strata))
+        # Of k examples' pairs with others k - 1 parts in k are left, of those among themselves k - 2.
+        for inside, lost, counted_twice in ((~both, 1, 1), (both, 2, 2)):
+            mine = self.values.new_zeros(len(strata) * self.groups, self.values.shape[1])
+            for end in ends:
+                mine.index_add_(0, (end * self.groups + self.group)[inside], self.values[inside])
+            mine = mine.reshape(len(strata), self.groups, -1)
+            stratum = _per_stratum(mine, strata)
+            all_pairs = (stratum.mean * stratum.size / counted_twice)[strata]
+            size = stratum.size[strata]
+            again = torch.where(size > lost, size / (size - lost), 1.0)
+            sums += (again * (all_pairs - mine) - all_pairs).permute(1, 2, 0)
+        return sums
