@@ -36,7 +36,7 @@ test: $(DEV_READY)  ## run the tests
 lint: $(DEV_READY)  ## check format, style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/python -m mypy --strict lightning_stiffness/functional lightning_stiffness/gram
+	$(BIN)/python -m mypy --strict --follow-imports=silent lightning_stiffness/functional lightning_stiffness/gram
 
 format: $(DEV_READY)  ## put the code into its format
 	$(BIN)/ruff format .
