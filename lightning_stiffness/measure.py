@@ -3,6 +3,7 @@
 import time
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import combinations_with_replacement, pairwise
 
 import numpy as np
@@ -12,7 +13,6 @@ from torch import Tensor, nn
 import lightning_stiffness
 from lightning_stiffness.fields import FieldFn
 from lightning_stiffness.functional import (
-    class_stiffness_matrix,
     class_summary,
     critical_length,
     distance_curve,
@@ -22,7 +22,7 @@ from lightning_stiffness.functional import (
     superclass_summary,
     valid_examples,
 )
-from lightning_stiffness.functional.classes import class_sums
+from lightning_stiffness.functional.classes import class_means, class_sums
 from lightning_stiffness.functional.distance import Distance
 from lightning_stiffness.gram import GradientGram, LossFn, ParameterFilter, gram_of_examples
 from lightning_stiffness.gram.batch import Batch
@@ -132,6 +132,9 @@ def measure_probe(
     for split, part in probe.items():
         if len(part.examples) < 2:
             raise ValueError(f"expected at least 2 examples to compare, got {len(part.examples)} of {split}")
+    notes: list[str] = []
+    classes = find_classes(probe, settings, notes)
+    inputs = distance_inputs(module, probe, loss_fn, settings, notes)
     together = joined([part.examples for part in probe.values()])
     gram = gram_of_examples(
         module,
@@ -142,10 +145,6 @@ def measure_probe(
         parameters=settings.parameters,
     ).to("cpu")
     places = dict(zip(probe, _slices([len(part.examples) for part in probe.values()]), strict=True))
-
-    notes: list[str] = []
-    classes = find_classes(probe, settings, notes)
-    inputs = distance_inputs(module, probe, loss_fn, settings, notes)
     result = StiffnessResult(
         step=step,
         epoch=epoch,
@@ -154,7 +153,6 @@ def measure_probe(
         probe_indices={s: p.indices.numpy() for s, p in probe.items() if p.indices is not None},
         probe_labels={s: labels.numpy() for s, labels in (classes.labels if classes else {}).items()},
         excluded={s: int((~valid_examples(gram.norms[places[s]])).sum()) for s in probe},
-        seconds=time.perf_counter() - started,
         engine=gram.engine,
         settings=settings.plain(),
         versions=_versions(),
@@ -163,14 +161,13 @@ def measure_probe(
     for first, second in combinations_with_replacement(probe, 2):
         block = gram.block(places[first], places[second])
         _measure_block(result, block, first, second, probe, classes, inputs, settings)
-    object.__setattr__(result, "seconds", time.perf_counter() - started)
     if any(result.excluded.values()):
         told = ", ".join(f"{n} of {len(probe[s].examples)} in {s}" for s, n in result.excluded.items() if n)
         notes.append(
             f"examples whose gradient is zero or not finite have no stiffness and are left out: {told} "
             "(a loss of exactly 0, or an overflow)"
         )
-    return result
+    return replace(result, seconds=time.perf_counter() - started)
 
 
 def _measure_block(
@@ -197,10 +194,12 @@ def _measure_block(
         summary = {"overall": overall_stiffness(stiffness, symmetric=symmetric, same_example=same_example)}
         if classes is not None and labels is not None:
             other_labels = None if symmetric else labels[1]
-            options = {"num_classes": len(classes.names), "same_example": same_example}
-            matrix = class_stiffness_matrix(stiffness, labels[0], other_labels, **options)
+            sums, counts = class_sums(
+                stiffness, labels[0], other_labels, num_classes=len(classes.names), same_example=same_example
+            )
+            matrix = class_means(sums, counts)
             result.class_matrix.setdefault(name, {})[measure] = matrix.numpy()
-            result.pair_counts[name] = class_sums(stiffness, labels[0], other_labels, **options)[1].numpy()
+            result.pair_counts[name] = counts.numpy()
             summary |= class_summary(matrix)
             if classes.superclasses is not None:
                 summary |= superclass_summary(matrix, classes.superclasses)

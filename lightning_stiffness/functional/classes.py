@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Integer
 from torch import Tensor
 
 
 def class_stiffness_matrix(
     stiffness: Float[Tensor, "n m"],
-    labels: Int[Tensor, " n"],
-    other_labels: Int[Tensor, " m"] | None = None,
+    labels: Integer[Tensor, " n"],
+    other_labels: Integer[Tensor, " m"] | None = None,
     *,
     num_classes: int | None = None,
     same_example: Bool[Tensor, "n m"] | None = None,
@@ -43,13 +43,13 @@ def class_stiffness_matrix(
                 [-0.1000,     nan]])
     """
     sums, counts = class_sums(stiffness, labels, other_labels, num_classes=num_classes, same_example=same_example)
-    return sums / counts.to(sums.dtype)  # 0 / 0 is NaN: no pair, no value
+    return (sums / counts).to(stiffness.dtype)  # 0 / 0 is NaN: no pair, no value
 
 
 def class_sums(
     stiffness: Float[Tensor, "n m"],
-    labels: Int[Tensor, " n"],
-    other_labels: Int[Tensor, " m"] | None = None,
+    labels: Integer[Tensor, " n"],
+    other_labels: Integer[Tensor, " m"] | None = None,
     *,
     num_classes: int | None = None,
     same_example: Bool[Tensor, "n m"] | None = None,
@@ -59,7 +59,8 @@ def class_sums(
     Takes the same arguments and raises the same errors.
 
     Returns:
-        Sums ``[c, c]`` and counts ``[c, c]``. Both add up over parts of the pairs.
+        Sums ``[c, c]``, float64 whatever the stiffness is in (half precision ends at 65504), and counts
+        ``[c, c]``. Both add up over parts of the pairs.
 
     Example:
         >>> sums, counts = class_sums(torch.eye(3), torch.tensor([0, 0, 1]))
@@ -74,7 +75,7 @@ def class_sums(
     value = stiffness.masked_fill(~counted, 0.0).to(rows.dtype)
     sums = rows.T @ value @ columns
     counts = rows.T @ counted.to(rows.dtype) @ columns
-    return sums.to(stiffness.dtype), counts.round().long()
+    return sums, counts.round().long()
 
 
 def countable_pairs(
@@ -164,7 +165,7 @@ def class_summary(matrix: Float[Tensor, "c c"]) -> dict[str, float]:
 
 
 def superclass_summary(
-    matrix: Float[Tensor, "c c"], superclasses: Sequence[int] | Int[Tensor, " c"]
+    matrix: Float[Tensor, "c c"], superclasses: Sequence[int] | Integer[Tensor, " c"]
 ) -> dict[str, float]:
     r"""Stiffness between different classes of one super-class, and of different super-classes.
 
@@ -199,7 +200,7 @@ def superclass_summary(
 
 
 def superclass_stiffness_matrix(
-    matrix: Float[Tensor, "c c"], superclasses: Sequence[int] | Int[Tensor, " c"]
+    matrix: Float[Tensor, "c c"], superclasses: Sequence[int] | Integer[Tensor, " c"]
 ) -> Float[Tensor, "s s"]:
     r"""Coarse class matrix: the mean over the cells between two super-classes.
 
@@ -228,7 +229,7 @@ def superclass_stiffness_matrix(
     return class_stiffness_matrix(matrix, groups)
 
 
-def superclass_tensor(superclasses: Sequence[int] | Int[Tensor, " c"], num_classes: int) -> Int[Tensor, " c"]:
+def superclass_tensor(superclasses: Sequence[int] | Integer[Tensor, " c"], num_classes: int) -> Int[Tensor, " c"]:
     """The class → super-class mapping as a checked integer tensor ``[c]``.
 
     Raises:

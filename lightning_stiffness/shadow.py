@@ -1,0 +1,206 @@
+"""A detached copy of a LightningModule to measure on, and the loss it is measured by."""
+
+import copy
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+from torchmetrics import Metric, MetricCollection
+
+from lightning_stiffness.compat import classes, misconfiguration
+from lightning_stiffness.gram import LossFn
+from lightning_stiffness.gram.batch import Batch
+from lightning_stiffness.trainer_view import TrainerView
+
+_STEPS = ("forward", "training_step", "validation_step", "test_step", "predict_step")
+
+SNIPPET = """\
+    class YourModule(LightningModule):
+        def stiffness_loss(self, batch):
+            x, y = batch
+            return torch.nn.functional.cross_entropy(self(x), y, reduction="none")  # losses [n], or their mean
+"""
+
+
+def make_shadow(module: nn.Module, trainer: Any) -> nn.Module:
+    """A copy of a LightningModule that can be run without touching the training.
+
+    Parameters and buffers are copied, in float32 at least. ``log`` and ``log_dict`` do nothing, the trainer is
+    a read-only view, metrics that have no gradient are silent, compiled parts run uncompiled.
+
+    Args:
+        module: the module in training.
+        trainer: its trainer.
+
+    Returns:
+        The copy, of the module's own type, on the module's device.
+
+    Raises:
+        TypeError: if an attribute of the module cannot be copied; the message names it.
+    """
+    view = TrainerView(trainer)
+    with torch.inference_mode(False), torch.no_grad():
+        shadow = _uncompiled(_copy(module, trainer, view))
+        for part in shadow.modules():
+            _silence(part, view)
+            _raise_precision(part)
+    return shadow
+
+
+def _copy(module: nn.Module, trainer: Any, view: TrainerView) -> nn.Module:
+    memo: dict[int, Any] = {id(trainer): view, id(_unproxied(trainer)): view}
+    heavy = (Dataset, DataLoader, *classes("LightningDataModule"), *classes("loggers.Logger"))
+    for owner in module.modules():
+        for parameter in owner._parameters.values():
+            # The default copy would take .grad along
+            if type(parameter) is nn.Parameter and id(parameter) not in memo and not parameter.is_meta:
+                memo[id(parameter)] = nn.Parameter(parameter.detach().clone(), parameter.requires_grad)
+        for value in owner.__dict__.values():
+            if isinstance(value, Tensor) and value.grad_fn is not None:
+                memo[id(value)] = value.detach().clone()  # such as the weight of the older weight_norm
+            elif isinstance(value, heavy):
+                memo[id(value)] = value  # read by the copy, not copied
+    try:
+        return copy.deepcopy(module, memo)
+    except Exception as error:
+        raise TypeError(
+            f"{type(module).__name__} cannot be copied to measure on: {_culprit(module, memo)} "
+            f"({type(error).__name__}: {error}). Give the attribute's class a __deepcopy__ method, or keep the "
+            "attribute outside the module"
+        ) from error
+
+
+def _culprit(module: nn.Module, memo: dict[int, Any]) -> str:
+    """The attribute that stands in the way of a copy, by name."""
+    for path, owner in module.named_modules():
+        for name, value in owner.__dict__.items():
+            if name.startswith("_") or isinstance(value, nn.Module):
+                continue
+            try:
+                copy.deepcopy(value, dict(memo))
+            except Exception as error:
+                return f"attribute {path + '.' if path else ''}{name} of type {type(value).__name__} ({error})"
+    return "one of its parts"
+
+
+def _unproxied(trainer: Any) -> Any:
+    # Modules hold their trainer as a weak proxy; the object behind it answers to __repr__ only.
+    return getattr(getattr(trainer, "__repr__", None), "__self__", trainer)
+
+
+def _uncompiled(shadow: nn.Module) -> nn.Module:
+    """The copy with every compiled part replaced by what was compiled: copies of compiled functions would
+    still run the original module."""
+    shadow = getattr(shadow, "_orig_mod", shadow)
+    for part in shadow.modules():
+        part.__dict__.pop("_compiled_call_impl", None)
+        for name, child in part._modules.items():
+            if child is not None and "_orig_mod" in child._modules:
+                part._modules[name] = child._modules["_orig_mod"]
+        if part.__dict__.get("_compiler_ctx") is not None:  # torch.compile on a whole LightningModule
+            part.__dict__["_compiler_ctx"] = None
+            for name in _STEPS:
+                part.__dict__.pop(name, None)
+    return shadow
+
+
+def _silence(part: nn.Module, view: TrainerView) -> None:
+    """Whatever would reach out of the copy does nothing."""
+    if isinstance(part, classes("LightningModule")):
+        part._trainer = view
+        for name in ("log", "log_dict"):
+            part.__dict__[name] = _nothing
+        part.__dict__["all_gather"] = lambda data, *_, **__: data
+        part.__dict__["optimizers"] = lambda *_, **__: _one_or_all(view.optimizers)
+        part.__dict__["lr_schedulers"] = _nothing
+    elif isinstance(part, MetricCollection):
+        names = [str(name) for name in part.keys(keep_base=True)]
+        if not any(metric.is_differentiable for metric in part.values(copy_state=False)):
+            _replace_metric(part, lambda: {name: torch.tensor(float("nan")) for name in names})
+    elif isinstance(part, Metric):
+        part.sync_on_compute = part.dist_sync_on_step = False
+        if not part.is_differentiable:
+            _replace_metric(part, lambda: torch.tensor(float("nan")))
+
+
+def _one_or_all(optimizers: list[Any]) -> Any:
+    return optimizers[0] if len(optimizers) == 1 else optimizers
+
+
+def _replace_metric(metric: nn.Module, value: Callable[[], Any]) -> None:
+    # A metric without a gradient cannot take part in a loss. Should it do so all the same, as a weight, its NaN
+    # shows in every gradient instead of a wrong number.
+    for name in ("forward", "compute"):
+        metric.__dict__[name] = lambda *_, **__: value()
+    metric.__dict__["update"] = _nothing
+
+
+def _nothing(*_: Any, **__: Any) -> None:
+    return None
+
+
+def _raise_precision(part: nn.Module) -> None:
+    """Half-precision parameters and buffers become float32."""
+    low = (torch.float16, torch.bfloat16)
+    for holder in (part._parameters, part._buffers):
+        for tensor in holder.values():
+            if tensor is not None and tensor.dtype in low:
+                tensor.data = tensor.data.float()
+
+
+def find_loss(module: nn.Module, trainer: Any, loss_fn: LossFn | None) -> LossFn:
+    """How the loss of a batch is computed on the shadow copy.
+
+    In this order: ``loss_fn``; ``module.stiffness_loss(batch)`` where it is defined; ``training_step``.
+
+    Args:
+        module: the LightningModule in training.
+        trainer: its trainer.
+        loss_fn: the caller's function ``loss_fn(module, batch)``, or None.
+
+    Returns:
+        A function of the shadow copy and a batch.
+
+    Raises:
+        MisconfigurationException: if there is no loss to measure by: manual optimization, or a training step
+            that cannot be called on a batch; the message holds a snippet to paste.
+    """
+    if loss_fn is not None:
+        return loss_fn
+    name = type(module).__name__
+    if callable(getattr(module, "stiffness_loss", None)):
+        return lambda shadow, batch: shadow.stiffness_loss(batch)  # type: ignore[operator]
+    if not getattr(module, "automatic_optimization", True):
+        raise misconfiguration(
+            trainer,
+            f"{name} optimizes manually, so its training_step is no loss to measure stiffness by. Pass "
+            f"StiffnessCallback(loss_fn=...), or define the loss on the module:\n\n{SNIPPET}",
+        )
+    accepted = [
+        p.name
+        for p in inspect.signature(module.training_step).parameters.values()  # type: ignore[arg-type]
+        if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+    ]
+    if not accepted or "dataloader_iter" in accepted:
+        raise misconfiguration(
+            trainer,
+            f"{name}.training_step takes {accepted or 'nothing'} instead of a batch. Pass "
+            f"StiffnessCallback(loss_fn=...), or define the loss on the module:\n\n{SNIPPET}",
+        )
+    extra = (0,) * min(2, len(accepted) - 1)  # batch_idx, dataloader_idx
+
+    def training_step_loss(shadow: nn.Module, batch: Batch) -> Tensor:
+        output = shadow.training_step(batch, *extra)  # type: ignore[operator]
+        loss = output.get("loss") if isinstance(output, dict) else output
+        if not isinstance(loss, Tensor):
+            raise TypeError(
+                f"expected {name}.training_step to return a loss tensor, or a dict with one under 'loss', got "
+                f"{type(output).__name__}. Pass StiffnessCallback(loss_fn=...), or define the loss on the "
+                f"module:\n\n{SNIPPET}"
+            )
+        return loss
+
+    return training_step_loss
