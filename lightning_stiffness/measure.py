@@ -22,7 +22,7 @@ from lightning_stiffness.functional import (
     superclass_summary,
     valid_examples,
 )
-from lightning_stiffness.functional.classes import class_means, class_sums
+from lightning_stiffness.functional.classes import class_sums
 from lightning_stiffness.functional.distance import Distance
 from lightning_stiffness.gram import GradientGram, LossFn, ParameterFilter, gram_of_examples
 from lightning_stiffness.gram.batch import Batch
@@ -197,7 +197,7 @@ def _measure_block(
             sums, counts = class_sums(
                 stiffness, labels[0], other_labels, num_classes=len(classes.names), same_example=same_example
             )
-            matrix = class_means(sums, counts)
+            matrix = sums / counts  # NaN where there is no pair
             result.class_matrix.setdefault(name, {})[measure] = matrix.numpy()
             result.pair_counts[name] = counts.numpy()
             summary |= class_summary(matrix)

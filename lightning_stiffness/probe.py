@@ -195,7 +195,8 @@ def _dataset(loader: Any, split: str) -> Any:
         what = type(dataset).__name__ if isinstance(loader, DataLoader) else type(loader).__name__
         raise ValueError(
             f"expected the {split} data to be a DataLoader over a dataset with __getitem__ and __len__, got "
-            f"{what}: stiffness is measured on examples fetched by index, so that the order of training data stays as it is"
+            f"{what}: stiffness is measured on examples fetched by index, so that the order of training data "
+            "stays as it is"
         )
     return dataset
 
