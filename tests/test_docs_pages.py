@@ -1,0 +1,59 @@
+"""The documentation pages: their code runs, the messages they explain exist, their images are there."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = sorted(DOCS.glob("*.md"))
+
+
+def messages():
+    """Every string in the package's code, with ``…`` for what is filled in."""
+    for file in (ROOT / "lightning_stiffness").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            if isinstance(node, ast.JoinedStr):
+                yield "".join(part.value if isinstance(part, ast.Constant) else "…" for part in node.values)
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield node.value
+
+
+def quoted():
+    return re.findall(r"^### `(.+)`$", (DOCS / "troubleshooting.md").read_text("utf-8"), flags=re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def known():
+    return [re.sub(r"…+", "…", message) for message in messages()]
+
+
+@pytest.mark.parametrize("heading", quoted())
+def test_a_message_explained_is_one_that_the_package_gives(heading, known):
+    # "…" in a heading stands for one or more filled-in parts and the words between them.
+    parts = [re.escape(part) for part in heading.strip("…").split("…")]
+    pattern = re.compile(".*".join(parts), flags=re.DOTALL)
+    assert any(pattern.search(message) for message in known)
+
+
+def test_python_blocks_of_your_own_module_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", (DOCS / "your-own-module.md").read_text("utf-8"), flags=re.DOTALL)
+    assert len(blocks) > 5
+    exec(compile("\n".join(blocks), "your-own-module.md", "exec"), {"__name__": "page"})
+    assert (tmp_path / "matrix.png").stat().st_size > 1000
+    assert (tmp_path / "curve.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_and_images_lead_somewhere(page):
+    targets = re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text("utf-8"))
+    missing = [target for target in targets if not (DOCS / target).exists()]
+    assert not missing
+
+
+def test_every_image_is_shown():
+    text = "".join(page.read_text("utf-8") for page in PAGES)
+    assert [image.name for image in (DOCS / "images").glob("*.png") if f"images/{image.name})" not in text] == []
