@@ -14,9 +14,8 @@ from lightning_stiffness.compat import classes, misconfiguration
 from lightning_stiffness.fields import FieldFn
 from lightning_stiffness.functional.distance import Distance
 from lightning_stiffness.gram import LossFn, ParameterFilter
-from lightning_stiffness.labelling import find_classes
 from lightning_stiffness.loggers import log_pictures, log_scalars
-from lightning_stiffness.measure import measure_probe
+from lightning_stiffness.measure import check_measurement, measure_probe
 from lightning_stiffness.probe import Probe, build_probe, seeded
 from lightning_stiffness.probeset import AUTO, ProbeSet
 from lightning_stiffness.result import StiffnessResult
@@ -157,9 +156,9 @@ class StiffnessCallback(_Base):  # type: ignore[misc]
             result = self._measure(trainer, pl_module, step=0, epoch=0)
             # self.log would keep these values back until the epoch's end, and overwrite them there.
             self._log_directly(trainer, result, step=0)
-        else:  # the check that a measurement would have made
+        else:  # mistakes show now all the same
             with seeded(self.seed):
-                find_classes(self._probe_sets(trainer, pl_module), self.settings, [])
+                check_measurement(pl_module, self._probe_sets(trainer, pl_module), self.settings, [])
 
     def on_train_batch_end(self, trainer: Any, pl_module: nn.Module, *_: Any) -> None:
         """Measure within an epoch, where that was asked for."""

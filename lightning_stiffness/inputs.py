@@ -31,23 +31,32 @@ def distance_inputs(
     return {split: standardise(values, reference=reference) for split, values in raw.items()}
 
 
+def find_layer(module: nn.Module, layer: str) -> nn.Module:
+    """The submodule of that name.
+
+    Raises:
+        ValueError: if there is none; the message lists those there are.
+    """
+    named = dict(module.named_modules())
+    if layer not in named:
+        known = ", ".join(name for name in named if name) or "none"
+        raise ValueError(f"distance_layer={layer!r} is no submodule; there are {known}")
+    return named[layer]
+
+
 def layer_outputs(module: nn.Module, layer: str, examples: Examples, loss_fn: LossFn) -> Tensor:
     """Outputs ``[n, …]`` of a submodule while the loss of the examples is computed, on the CPU.
 
     Raises:
         ValueError: if there is no such submodule, it did not run, or returned no tensor ``[n, …]``.
     """
-    named = dict(module.named_modules())
-    if layer not in named:
-        known = [name for name in named if name]
-        raise ValueError(f"distance_layer={layer!r} is no submodule; there are {known}")
     seen: list[Tensor] = []
 
     def keep(_: nn.Module, __: object, output: object) -> None:
         if isinstance(output, Tensor):
             seen.append(output.detach().cpu())
 
-    handle = named[layer].register_forward_hook(keep)
+    handle = find_layer(module, layer).register_forward_hook(keep)
     collected = []
     try:
         with measuring(module), torch.no_grad():

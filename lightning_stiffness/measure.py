@@ -26,7 +26,8 @@ from lightning_stiffness.functional.classes import class_sums
 from lightning_stiffness.functional.distance import Distance
 from lightning_stiffness.gram import GradientGram, LossFn, ParameterFilter, gram_of_examples
 from lightning_stiffness.gram.batch import Batch
-from lightning_stiffness.inputs import distance_inputs
+from lightning_stiffness.gram.problem import select_parameters
+from lightning_stiffness.inputs import distance_inputs, find_layer
 from lightning_stiffness.labelling import Classes, find_classes
 from lightning_stiffness.probeset import AUTO, ProbeSet, joined, probe_of_batch, same_examples
 from lightning_stiffness.result import Curve, Length, StiffnessResult
@@ -129,11 +130,8 @@ def measure_probe(
         The result; its ``notes`` say what was left out, and why.
     """
     started = time.perf_counter()
-    for split, part in probe.items():
-        if len(part.examples) < 2:
-            raise ValueError(f"expected at least 2 examples to compare, got {len(part.examples)} of {split}")
     notes: list[str] = []
-    classes = find_classes(probe, settings, notes)
+    classes = check_measurement(module, probe, settings, notes)
     inputs = distance_inputs(module, probe, loss_fn, settings, notes)
     together = joined([part.examples for part in probe.values()])
     gram = gram_of_examples(
@@ -168,6 +166,33 @@ def measure_probe(
             "(a loss of exactly 0, or an overflow)"
         )
     return replace(result, seconds=time.perf_counter() - started)
+
+
+def check_measurement(
+    module: nn.Module, probe: dict[str, ProbeSet], settings: Settings, notes: list[str]
+) -> Classes | None:
+    """Everything about a measurement that can be wrong before its first forward pass.
+
+    Args:
+        module: the network.
+        probe: split → its examples.
+        settings: what to compute.
+        notes: what is left out, and why, is added here.
+
+    Returns:
+        The classes of the probe; None where it has none.
+
+    Raises:
+        ValueError: for fewer than two examples, a mapping of the wrong length, an unknown submodule, no
+            trainable parameter.
+    """
+    for split, part in probe.items():
+        if len(part.examples) < 2:
+            raise ValueError(f"expected at least 2 examples to compare, got {len(part.examples)} of {split}")
+    select_parameters(module, settings.parameters)
+    if settings.distance_layer is not None:
+        find_layer(module, settings.distance_layer)
+    return find_classes(probe, settings, notes)
 
 
 def _measure_block(
