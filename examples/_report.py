@@ -26,7 +26,7 @@ def print_data(data: Images) -> None:
 
 def print_report(trainer: Trainer, stiffness: StiffnessCallback, options: argparse.Namespace) -> None:
     """Print the numbers of the first and the last measurement, write the last figures, say where all is."""
-    first, last = stiffness.history[0], stiffness.result
+    first, last = stiffness.history[0], stiffness.history[-1]
     logs = Path(trainer.log_dir or options.log_dir)
     print("\n" + stiffness_table(first, last))
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
@@ -41,7 +41,7 @@ def print_report(trainer: Trainer, stiffness: StiffnessCallback, options: argpar
 
 def stiffness_table(first: StiffnessResult, last: StiffnessResult) -> str:
     """Block × measure against the numbers measured at two moments, ``first → last``."""
-    width = 22
+    width = 20
     moments = [f"epoch {result.epoch} (step {result.step})" for result in (first, last)]
     lines = [
         f"Stiffness, {' → '.join(moments)}",
@@ -57,12 +57,13 @@ def stiffness_table(first: StiffnessResult, last: StiffnessResult) -> str:
 
 
 def _cell(result: StiffnessResult, block: str, measure: str, name: str) -> str:
-    length = result.critical_length.get(block, {}).get(measure)
     if name != "critical_length":
-        value, mark = result.summary[block][measure].get(name, math.nan), ""
-    else:
-        value, mark = (length.value, "*" * length.extrapolated) if length else (math.nan, "")
-    return "–" if math.isnan(value) else f"{value:.4f}{mark}"
+        value = result.summary[block][measure].get(name, math.nan)
+        return "–" if math.isnan(value) else f"{value:.4f}"
+    length = result.critical_length.get(block, {}).get(measure)
+    if length is None or math.isnan(length.value):
+        return "–"
+    return f"{length.value:.4g}{'*' if length.extrapolated else ''}"
 
 
 def _notes(results: list[StiffnessResult]) -> list[str]:
