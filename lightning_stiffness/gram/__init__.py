@@ -1,13 +1,17 @@
 """Module + loss + batch → Gram of per-example gradients; needs torch alone.
 
-======== ==================================================================== ==========================
-engine   how                                                                  wins
-======== ==================================================================== ==========================
-auto     ``vmap``, checked against ``loop`` on a few examples; ``loop`` where always: the default
-         that refuses or differs
-vmap     ``torch.func``: ``vmap(grad(loss))``, in chunks                      small convolutional networks
-loop     one backward pass per example: the specification                    works on any module
-======== ==================================================================== ==========================
+========= =============================================================== ===========================
+engine    how                                                              wins
+========= =============================================================== ===========================
+auto      ``layerwise``; what it refuses as a whole goes through ``vmap``, always: the default
+          then ``loop``
+layerwise one batched forward and backward pass; inner products from what  time and memory, on almost
+          each call with a parameter took in and gave back; single         every network
+          parameters through ``vmap`` or ``loop`` where need be
+vmap      ``torch.func``: ``vmap(grad(loss))``, in chunks                  nowhere; the independent
+                                                                           second opinion
+loop      one backward pass per example: the specification                 very few examples
+========= =============================================================== ===========================
 """
 
 import warnings
@@ -17,8 +21,10 @@ from typing import Protocol
 from torch import nn
 
 from lightning_stiffness.gram.batch import Batch
-from lightning_stiffness.gram.check import check_against_loop
+from lightning_stiffness.gram.check import CoupledExamples, check_against_loop
+from lightning_stiffness.gram.layerwise import planned
 from lightning_stiffness.gram.loop import loop_gram
+from lightning_stiffness.gram.partition import BudgetError
 from lightning_stiffness.gram.problem import (
     EngineRefusal,
     Examples,
@@ -46,16 +52,28 @@ class Engine(Protocol):
 
 def _auto(problem: Problem, rows: Examples, columns: Examples | None, memory_budget: int | None) -> GradientGram:
     try:
-        products = vmap_gram(problem, rows, columns, memory_budget=memory_budget)
-        check_against_loop(problem, products, rows, columns)
-        return GradientGram.from_products(products, "vmap")
+        return _layerwise(problem, rows, columns, memory_budget)
+    except CoupledExamples:
+        raise  # no engine gives an example's gradient where there is none
     except EngineRefusal as refusal:
-        warnings.warn(
-            f"stiffness of {type(problem.module).__name__} is measured by one backward pass per example, "
-            f"exact but slow. Reason: {refusal}",
-            stacklevel=2,
-        )
-    return _single("loop", loop_gram)(problem, rows, columns, memory_budget)
+        reason = str(refusal)
+    try:
+        gram, how = _checked_vmap(problem, rows, columns, memory_budget), "torch.func"
+    except EngineRefusal:
+        gram = _single("loop", loop_gram)(problem, rows, columns, memory_budget)
+        how = "one backward pass per example"
+    warnings.warn(
+        f"stiffness of {type(problem.module).__name__} is measured by {how}, exact but slow. Reason: {reason}",
+        stacklevel=2,
+    )
+    return gram
+
+
+def _layerwise(
+    problem: Problem, rows: Examples, columns: Examples | None, memory_budget: int | None
+) -> GradientGram:
+    products, plan = planned(problem, rows, columns, memory_budget)
+    return GradientGram.from_products(products, "layerwise", plan)
 
 
 _Run = Callable[[Problem, Examples, Examples | None, int | None], GradientGram]
@@ -68,9 +86,18 @@ def _single(name: str, engine: Engine) -> _Run:
     return run
 
 
+def _checked_vmap(
+    problem: Problem, rows: Examples, columns: Examples | None, memory_budget: int | None
+) -> GradientGram:
+    products = vmap_gram(problem, rows, columns, memory_budget=memory_budget)
+    check_against_loop(problem, products, rows, columns)
+    return GradientGram.from_products(products, "vmap")
+
+
 ENGINES: dict[str, _Run] = {
     "auto": _auto,
-    "vmap": _single("vmap", vmap_gram),
+    "layerwise": _layerwise,
+    "vmap": _checked_vmap,
     "loop": _single("loop", loop_gram),
 }
 """Name → engine; the names that ``engine=`` takes."""
@@ -156,4 +183,12 @@ def gram_of_examples(
         return ENGINES[engine](problem, rows, columns, memory_budget)
 
 
-__all__ += ["EngineRefusal", "LossError", "LossFn", "ParameterFilter", "check_engine"]
+__all__ += [
+    "BudgetError",
+    "CoupledExamples",
+    "EngineRefusal",
+    "LossError",
+    "LossFn",
+    "ParameterFilter",
+    "check_engine",
+]

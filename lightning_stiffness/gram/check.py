@@ -1,14 +1,131 @@
-"""A Gram held against the specification on a few examples, before it is trusted."""
+"""Gradients held against the specification on a few examples, before they are trusted."""
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from lightning_stiffness.gram.loop import loop_gram
 from lightning_stiffness.gram.problem import EngineRefusal, Examples, Problem
-from lightning_stiffness.gram.product import Products
+from lightning_stiffness.gram.product import Products, accumulation_dtype, inner_products
 
 TOLERANCE = 1e-4
 """Largest allowed error of an inner product, relative to the two norms."""
+
+TOLERANCE_DOUBLE = 1e-6
+"""The same for gradients in float64."""
+
+
+class CoupledExamples(EngineRefusal):
+    """The loss of a batch compares its examples, so that an example alone has no gradient."""
+
+
+@dataclass
+class Witness:
+    """Gradients of a few examples, each alone.
+
+    Attributes:
+        positions: which of all examples.
+        gradients: for each of them, parameter → gradient.
+    """
+
+    positions: list[int]
+    gradients: list[dict[str, Tensor]]
+
+    def __post_init__(self) -> None:
+        self._cache: dict[str, Tensor] = {}
+
+    def among(self, low: int, high: int) -> "Witness":
+        """Those of the examples that are in a range."""
+        if all(low <= p < high for p in self.positions):
+            return self
+        inside = [i for i, p in enumerate(self.positions) if low <= p < high]
+        return Witness([self.positions[i] for i in inside], [self.gradients[i] for i in inside])
+
+    def expected(self, name: str) -> Tensor:
+        """Inner products ``[k, k]`` of one parameter's gradients, float64."""
+        if name not in self._cache:
+            self._cache[name] = _products([one[name].flatten() for one in self.gradients])
+        return self._cache[name]
+
+    def tolerance(self, name: str) -> float:
+        """Allowed relative error, by precision."""
+        exact = self.gradients[0][name].dtype in (torch.float64, torch.complex128)
+        return TOLERANCE_DOUBLE if exact else TOLERANCE
+
+
+def _products(vectors: list[Tensor]) -> Tensor:
+    k, first = len(vectors), vectors[0]
+    if first.dtype in (torch.float32, torch.float64):
+        largest = [float(torch.linalg.vector_norm(v, float("inf"))) for v in vectors]
+        if all(size == 0 or 1e-12 < size < 1e12 for size in largest):
+            values = torch.zeros(k, k, dtype=accumulation_dtype(first.device), device=first.device)
+            for i in range(k):
+                for j in range(i, k):
+                    values[i, j] = values[j, i] = torch.dot(vectors[i], vectors[j])
+            return values
+    return inner_products(torch.stack(vectors))
+
+
+@dataclass
+class Verdict:
+    """What came of a comparison."""
+
+    factors: Tensor
+    """Size of each witness's gradient over that of the example alone, ``[k]``; NaN where it is zero."""
+    wrong: dict[str, str]
+    """Parameter → by how much it is off."""
+
+
+def compare(witness: Witness, got: dict[str, Tensor], scalar: bool) -> Verdict:
+    """Hold inner products of the witnesses against those of single examples, parameter by parameter.
+
+    Args:
+        witness: single examples.
+        got: parameter → inner products ``[k, k]`` of their gradients in a batch.
+        scalar: whether the loss of a batch is one number, which leaves each example a positive factor.
+
+    Raises:
+        CoupledExamples: if no example alone has a gradient, but they have in a batch.
+    """
+    expected = {name: witness.expected(name) for name in got}
+    total, wanted = sum_of(list(got.values())), sum_of(list(expected.values()))
+    size, alone = total.diagonal().sqrt(), wanted.diagonal().sqrt()
+    if bool((alone == 0).all()) and bool((size > 0).any()):
+        raise CoupledExamples(
+            "an example alone has no gradient, but it has one in a batch: the loss compares the examples of a "
+            "batch with each other (contrastive losses do), so there is no gradient of one example to measure"
+        )
+    factors = size / alone
+    if scalar:  # the smallest factors that fit: see whether what remains is one direction
+        fit = torch.where(torch.isfinite(factors) & (factors > 0), factors, torch.ones_like(factors))
+    else:
+        fit = torch.ones_like(factors)
+    outer = fit[:, None] * fit[None, :]
+    wrong = {}
+    for name, values in got.items():
+        own = expected[name].diagonal().sqrt()
+        tolerance = witness.tolerance(name)
+        room = tolerance * own[:, None] * own[None, :] + 0.1 * tolerance * alone[:, None] * alone[None, :]
+        difference = (values / outer - expected[name]).abs()
+        lost = ~torch.isfinite(values) & ~torch.isfinite(expected[name])
+        off = ~(difference <= room) & ~lost
+        if bool(off.any()):
+            relative = difference / (own[:, None] * own[None, :])
+            worst = float(relative[torch.isfinite(relative)].max()) if bool(torch.isfinite(relative).any()) else 1.0
+            wrong[name] = (
+                f"its gradients in a batch differ from those of single examples (by {worst:.1e} of the norms, "
+                f"allowed {tolerance:.0e})"
+            )
+    return Verdict(factors, wrong)
+
+
+def sum_of(tensors: list[Tensor]) -> Tensor:
+    """The sum of at least one tensor."""
+    total = tensors[0]
+    for tensor in tensors[1:]:
+        total = total + tensor
+    return total
 
 
 def check_against_loop(

@@ -86,11 +86,14 @@ class Examples:
         raise IndexError(i)
 
     def pieces(self, most: int) -> Iterator[tuple[int, int, Batch]]:
-        """Batches of at most ``most`` examples, each with the position of its first one and its size."""
+        """Batches of at most ``most`` examples, each with the position of its first one and its size.
+
+        A batch is divided evenly, so that no piece is much smaller than the others.
+        """
         start = 0
         for batch, size in zip(self.batches, self.sizes, strict=True):
-            for low in range(0, size, most):
-                high = min(low + most, size)
+            count = -(-size // most)
+            for low, high in ((i * size // count, (i + 1) * size // count) for i in range(count)):
                 piece = batch if (low, high) == (0, size) else take(batch, slice(low, high), size)
                 yield start + low, high - low, piece
             start += size

@@ -56,8 +56,8 @@ def inner_products(rows: Tensor, columns: Tensor | None = None) -> Tensor:
         5e-60
     """
     symmetric = columns is None
-    a, a_scale = _scaled(rows)
-    b, b_scale = (a, a_scale) if columns is None else _scaled(columns)
+    a, a_scale = scaled(rows)
+    b, b_scale = (a, a_scale) if columns is None else scaled(columns)
     total = torch.zeros(len(a), len(b), dtype=accumulation_dtype(a.device), device=a.device)
     for low in range(0, a.shape[1], _CHUNK):
         total += a[:, low : low + _CHUNK] @ b[:, low : low + _CHUNK].T
@@ -79,15 +79,27 @@ def squared_norms(vectors: Tensor) -> Tensor:
         >>> squared_norms(torch.tensor([[3.0, 4.0]])).tolist()
         [25.0]
     """
-    a, scale = _scaled(vectors)
+    a, scale = scaled(vectors)
     total = torch.zeros(len(a), dtype=accumulation_dtype(a.device), device=a.device)
     for low in range(0, a.shape[1], _CHUNK):
         total += (a[:, low : low + _CHUNK] ** 2).sum(1)
     return total * scale**2
 
 
-def _scaled(vectors: Tensor) -> tuple[Tensor, Tensor]:
-    """Vectors ``[n, p]`` over a power of two each, and those powers ``[n]`` in float64."""
+def scaled(vectors: Tensor) -> tuple[Tensor, Tensor]:
+    """Vectors ``[n, p]`` over a power of two each, and those powers ``[n]`` in float64.
+
+    Args:
+        vectors: real or complex; complex ones come back as real ones of twice the length.
+
+    Returns:
+        Vectors with their largest entry in [1/2, 1], and the powers of two.
+
+    Example:
+        >>> vectors, power = scaled(torch.tensor([[3.0, 8.0]]))
+        >>> vectors.tolist(), power.tolist()
+        ([[0.1875, 0.5]], [16.0])
+    """
     if vectors.is_complex():
         # Re⟨a, b⟩ is the inner product of real and imaginary parts laid side by side.
         vectors = torch.view_as_real(vectors.resolve_conj()).flatten(1)

@@ -1,0 +1,393 @@
+"""Every use of a parameter in a forward pass, seen by a ``TorchFunctionMode``.
+
+One example alone gives the log of calls; the pass over many examples is watched beside it. A call that takes
+a parameter, or a tensor computed from parameters alone, and whose output grows with the number of examples is
+a *use*: its inputs and the gradient edge of its output are kept. Where the output does not grow, it is one
+more tensor computed from parameters alone.
+"""
+
+import types
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge, get_gradient_edge
+from torch.overrides import TorchFunctionMode
+
+from lightning_stiffness.gram.axes import Layout, UndecidedAxis, decide, layouts
+
+Function = Callable[..., Any]
+
+
+@dataclass(eq=False)
+class Pure:
+    """A parameter, or a tensor computed from parameters alone."""
+
+    tensor: Tensor
+    roots: frozenset[str]
+    """The wanted parameters in it."""
+    name: str | None = None
+    """Of a parameter; None for a computed tensor."""
+    base: "Pure | None" = None
+    """What it is the plain transpose of."""
+    version: int = 0
+
+
+@dataclass(eq=False)
+class Operand:
+    """A tensor argument of a use."""
+
+    value: Tensor | None
+    """None where the rule does without."""
+    shape: tuple[int, ...]
+    """For one example."""
+    layout: Layout | None
+    """None where all examples share the tensor."""
+    pure: Pure | None
+    n: int
+    version: int
+
+    @property
+    def wanted(self) -> bool:
+        """Whether gradients with respect to it are asked for."""
+        return self.pure is not None and bool(self.pure.roots)
+
+    def shared(self) -> Tensor:
+        """The tensor as all examples see it."""
+        assert self.value is not None
+        if self.value._version != self.version:
+            raise StaleOperand("an input of the call is changed in place afterwards")
+        return self.value.detach()
+
+    def canonical(self) -> Tensor:
+        """The tensor as ``[n, *shape for one example]``."""
+        value = self.shared()
+        return value.expand(self.n, *value.shape) if self.layout is None else self.layout.canonical(value, self.n)
+
+
+class StaleOperand(Exception):
+    """A captured tensor no longer holds what the call saw."""
+
+
+@dataclass(eq=False)
+class Use:
+    """A call that brings parameters and examples together."""
+
+    function: Function
+    args: tuple[Any, ...]
+    """As for one example, with :class:`Operand` in the place of tensors."""
+    kwargs: dict[str, Any]
+    n: int
+    roots: frozenset[str]
+    edges: list[GradientEdge]
+    output_layouts: list[Layout | None]
+    output_shapes: list[tuple[int, ...]]
+    """For one example, of the outputs that have a gradient."""
+    output_places: list[int]
+    """Which of all output tensors those are."""
+    gradients: list[Tensor | None] = field(default_factory=list)
+
+    def operands(self) -> Iterator[Operand]:
+        """All tensor arguments."""
+        return (leaf for leaf in flat((self.args, self.kwargs)) if isinstance(leaf, Operand))
+
+    def gradient(self, output: int = 0) -> Tensor | None:
+        """Gradient with respect to an output, ``[n, *shape for one example]``; None for zero."""
+        gradient, layout = self.gradients[output], self.output_layouts[output]
+        if gradient is None:
+            return None
+        if layout is None:
+            raise UndecidedAxis(f"an output of shape {list(self.output_shapes[output])} is shared by all examples")
+        return layout.canonical(gradient, self.n)
+
+
+def flat(node: Any) -> Iterator[Any]:
+    """The leaves of nested tuples, lists and dicts."""
+    if isinstance(node, tuple | list):
+        for item in node:
+            yield from flat(item)
+    elif isinstance(node, dict):
+        for item in node.values():
+            yield from flat(item)
+    else:
+        yield node
+
+
+def rebuilt(node: Any, function: Callable[[Any], Any]) -> Any:
+    """Nested tuples, lists and dicts with ``function`` applied to the leaves."""
+    if isinstance(node, tuple | list):
+        items = [rebuilt(item, function) for item in node]
+        return type(node)(*items) if hasattr(node, "_fields") else type(node)(items)
+    if isinstance(node, dict):
+        return {key: rebuilt(item, function) for key, item in node.items()}
+    return function(node)
+
+
+COMPOSITE: frozenset[Any] = frozenset({nn.functional.multi_head_attention_forward, Tensor.__iter__})
+"""Functions written in Python whose inner calls are the uses."""
+
+_opened: dict[Any, Function] = {}
+
+
+def _open(function: Any) -> Function:
+    """The same function without its own test for overrides, so that the mode sees its inner calls."""
+    if function not in _opened:
+        scope = dict(function.__globals__)
+        for name in ("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic"):
+            scope[name] = lambda *_: False
+        copy = types.FunctionType(function.__code__, scope, function.__name__, function.__defaults__)
+        copy.__kwdefaults__ = function.__kwdefaults__
+        _opened[function] = copy
+    return _opened[function]
+
+
+@dataclass
+class Call:
+    """One torch call of the pass over one example."""
+
+    function: Function
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    out: Any
+
+
+class Recorder(TorchFunctionMode):
+    """Logs every torch call of a forward pass over one example."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[Call] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run a call and log it."""
+        kwargs = kwargs or {}
+        call = Call(func, args, kwargs, None)
+        self.calls.append(call)
+        if func in COMPOSITE:
+            with self:
+                return _open(func)(*args, **kwargs)
+        if inplace(func) and args and isinstance(args[0], Tensor):
+            call.args = (args[0].detach().clone(), *args[1:])
+        call.out = func(*args, **kwargs)
+        return call.out
+
+
+def inplace(func: Any) -> bool:
+    """Whether a torch function changes its first argument."""
+    name = getattr(func, "__name__", "")
+    if name.startswith("__"):
+        return (name.startswith("__i") and name not in _NOT_INPLACE) or name == "__setitem__"
+    return name.endswith("_")
+
+
+_NOT_INPLACE = frozenset({"__iter__", "__index__", "__invert__", "__int__"})
+
+
+class Watcher(TorchFunctionMode):
+    """Collects the uses in a forward pass over ``n`` examples, beside the log of one example.
+
+    Args:
+        pure: the module's parameters.
+        log: calls of the pass over one example.
+        n: number of examples, at least 2.
+        example: the position of that one example among them; None where it is not among them.
+        known: layouts decided in an earlier pass, by call; extended here.
+        valueless: functions whose rules need no input values.
+    """
+
+    def __init__(
+        self,
+        pure: list[Pure],
+        log: list[Call],
+        n: int,
+        example: int | None,
+        known: dict[tuple[int, int], Layout],
+        valueless: Callable[[Any], bool],
+    ) -> None:
+        super().__init__()
+        self.pure = {id(entry.tensor): entry for entry in pure}
+        self.log, self.n, self.example, self.known, self.valueless = log, n, example, known, valueless
+        self.count = 0
+        self.uses: list[Use] = []
+        self.failures: dict[str, str] = {}
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run a call and keep it if it is a use."""
+        kwargs = kwargs or {}
+        place = self.count
+        self.count += 1
+        if func in COMPOSITE:
+            with self:
+                return _open(func)(*args, **kwargs)
+        taken = self._taken(args, kwargs)
+        if not taken:
+            return func(*args, **kwargs)
+        roots = frozenset().union(*(entry.roots for entry in taken))
+        twin: Any = func
+        if inplace(func):
+            if id(args[0]) in self.pure:
+                out = func(*args, **kwargs)
+                if isinstance(out, Tensor) and out.requires_grad:
+                    self._fail(roots, "a tensor computed from it is changed in place")
+                return out
+            twin = _out_of_place(func)
+            before = args[0].detach().clone() if twin is not None else None
+            out = func(*args, **kwargs)
+            args = (before, *args[1:])
+        else:
+            out = func(*args, **kwargs)
+        outs = [(i, t) for i, t in enumerate(flat(out)) if isinstance(t, Tensor) and t.requires_grad]
+        if outs or (inplace(func) and out is None):
+            if twin is None:
+                self._fail(roots, f"it is written by {getattr(func, '__name__', func)} into another tensor")
+            else:
+                self._watch(place, twin, func, args, kwargs, outs, taken, roots)
+        return out
+
+    def _taken(self, args: Any, kwargs: Any) -> list[Pure]:
+        found = []
+        for node in (*args, *kwargs.values()) if kwargs else args:
+            if isinstance(node, Tensor):
+                entry = self.pure.get(id(node))
+                if entry is not None:
+                    found.append(entry)
+            elif isinstance(node, tuple | list):
+                found += self._taken(node, {})
+        return found
+
+    def _fail(self, roots: frozenset[str], reason: str) -> None:
+        for name in roots:
+            self.failures.setdefault(name, reason)
+
+    def _watch(
+        self,
+        place: int,
+        twin: Function,
+        func: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        outs: list[tuple[int, Tensor]],
+        taken: list[Pure],
+        roots: frozenset[str],
+    ) -> None:
+        if any(torch._C._functorch.is_functorch_wrapped_tensor(t) for _, t in outs):
+            self._fail(roots, "it is used inside a function transform")
+            return
+        call = self.log[place] if place < len(self.log) else None
+        if call is None or call.function != func:
+            self._fail(roots, "the module makes other calls for a batch than for one example")
+            return
+        try:
+            self._keep(place, call, twin, args, kwargs, outs, taken, roots)
+        except UndecidedAxis as undecided:
+            self._fail(roots, f"{getattr(func, '__name__', func)}: {undecided}")
+
+    def _keep(
+        self,
+        place: int,
+        call: Call,
+        twin: Function,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        outs: list[tuple[int, Tensor]],
+        taken: list[Pure],
+        roots: frozenset[str],
+    ) -> None:
+        single_outs = list(flat(call.out))
+        try:
+            singles = [single_outs[i] for i, _ in outs]
+        except IndexError:
+            raise UndecidedAxis("it gives another number of tensors for a batch") from None
+        foreign = any(
+            isinstance(t, Tensor) and t.requires_grad and id(t) not in self.pure for t in flat((args, kwargs))
+        )
+        if not any(tuple(t.shape) != tuple(s.shape) for (_, t), s in zip(outs, singles, strict=True)):
+            if foreign:
+                raise UndecidedAxis(f"its output {list(outs[0][1].shape)} does not grow with the examples")
+            for _, t in outs:
+                base = taken[0] if len(taken) == 1 and _is_transpose(twin, taken[0].tensor, t, args) else None
+                self.pure[id(t)] = Pure(t, roots, None, base, t._version)
+            return
+        if not roots:
+            return
+        slot = iter(range(10_000))
+        hint: list[Layout] = []
+        valueless = self.valueless(twin)
+
+        def operand(one: Any, many: Any) -> Any:
+            if isinstance(many, tuple | list):
+                return type(many)(operand(a, b) for a, b in zip(one, many, strict=True))
+            if not isinstance(many, Tensor):
+                return one
+            layout = self._layout((place, next(slot)), one, many, [])
+            if layout is not None:
+                hint.append(layout)
+            return Operand(
+                None if valueless else many,
+                tuple(one.shape),
+                layout,
+                self.pure.get(id(many)),
+                self.n,
+                many._version,
+            )
+
+        try:
+            operands = operand(call.args, args)
+            keywords = {key: operand(call.kwargs[key], value) for key, value in kwargs.items()}
+        except (ValueError, KeyError) as error:
+            raise UndecidedAxis("it takes other arguments for a batch") from error
+        out_layouts = [self._layout((place, -1 - i), s, t, hint) for (i, t), s in zip(outs, singles, strict=True)]
+        self.uses.append(
+            Use(
+                twin,
+                operands,
+                keywords,
+                self.n,
+                roots,
+                [get_gradient_edge(t) for _, t in outs],
+                out_layouts,
+                [tuple(s.shape) for s in singles],
+                [i for i, _ in outs],
+            )
+        )
+
+    def _layout(self, key: tuple[int, int], one: Any, many: Tensor, hint: list[Layout]) -> Layout | None:
+        if not isinstance(one, Tensor):
+            raise UndecidedAxis("it takes other arguments for a batch")
+        candidates = layouts(tuple(one.shape), tuple(many.shape), self.n)
+        if len(candidates) < 2:
+            return candidates[0] if candidates else None
+        layout = self.known.get(key)
+        if layout is None and self.example is not None:
+            layout = decide(candidates, many.detach(), one.detach(), self.n, self.example)
+        if layout is None:  # constant values tell nothing; rows of the output follow those of the input
+            layout = next((c for c in candidates if c in hint), None)
+        if layout is None:
+            raise UndecidedAxis(f"the order of the examples within axis {candidates[0].axis} is open")
+        self.known[key] = layout
+        return layout
+
+
+def _out_of_place(func: Any) -> Function | None:
+    """The function that returns what an in-place one writes."""
+    name = getattr(func, "__name__", "")
+    if name == "__setitem__" or not name:
+        return None
+    plain = f"__{name[3:]}" if name.startswith("__i") else name.removesuffix("_")
+    return getattr(Tensor, plain, None)
+
+
+def _is_transpose(function: Any, before: Tensor, after: Tensor, args: tuple[Any, ...]) -> bool:
+    """Whether a call swapped the two axes of a matrix and did nothing else."""
+    return (
+        before.ndim == 2
+        and after.ndim == 2
+        and after._is_view()
+        and after.data_ptr() == before.data_ptr()
+        and tuple(after.shape) == tuple(before.shape)[::-1]
+        and after.stride() == before.stride()[::-1]
+        and not after.is_conj()
+        and getattr(function, "__name__", "") in ("t", "transpose", "permute", "swapaxes", "__get__", "numpy_T")
+    )

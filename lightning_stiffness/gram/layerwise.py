@@ -1,0 +1,254 @@
+r"""Exact Grams from one forward and backward pass per batch, without per-example gradients of the module.
+
+A ``TorchFunctionMode`` sees every call that takes a parameter. From such a call's input and the gradient of
+its output follow the per-example gradients of the parameter, or their inner products directly: for a linear
+layer :math:`g_i \cdot g_j = (a_i \cdot a_j)(d_i \cdot d_j)`. The parameters' parts of the Gram are added up.
+Before it is trusted, everything is held against a few examples taken alone; parameters that differ, or whose
+calls no rule covers, go through ``torch.func`` or the loop by themselves.
+"""
+
+import itertools
+import math
+import warnings
+
+import torch
+
+from lightning_stiffness.gram.check import Witness, check_against_loop, compare
+from lightning_stiffness.gram.collect import Collected, Collector, Reference, refer
+from lightning_stiffness.gram.contract import Total
+from lightning_stiffness.gram.loop import example_gradient, loop_gram
+from lightning_stiffness.gram.multiply import multiply
+from lightning_stiffness.gram.partition import Group, partition
+from lightning_stiffness.gram.plan import Plan, Step
+from lightning_stiffness.gram.problem import EngineRefusal, Examples, Problem
+from lightning_stiffness.gram.product import Products
+from lightning_stiffness.gram.vmap import vmap_gram
+
+
+def layerwise_gram(
+    problem: Problem, rows: Examples, columns: Examples | None = None, *, memory_budget: int | None = None
+) -> Products:
+    r"""Gram :math:`g_i \cdot g_j` use by use of each parameter.
+
+    Args:
+        problem: what to differentiate.
+        rows: the examples ``i``.
+        columns: the examples ``j``; by default ``rows``.
+        memory_budget: bytes beside the module, the batch and the Gram; 2 GiB by default.
+
+    Returns:
+        Inner products ``[n, m]`` in float64.
+
+    Raises:
+        EngineRefusal: if the module takes no batch, or its examples change each other.
+        LossError: if the loss has the wrong shape.
+        BudgetError: if the budget is too small; the message says the least that would do.
+    """
+    return planned(problem, rows, columns, memory_budget)[0]
+
+
+def planned(
+    problem: Problem, rows: Examples, columns: Examples | None, memory_budget: int | None
+) -> tuple[Products, Plan]:
+    """As :func:`layerwise_gram`, with the plan."""
+    every = rows if columns is None else _joined(rows, columns)
+    if max(every.sizes) == 1:
+        raise EngineRefusal("its examples come one by one, not in batches")
+    return _Measurement(problem, rows, columns, every, memory_budget).run()
+
+
+def _joined(rows: Examples, columns: Examples) -> Examples:
+    singles = None
+    if rows.singles is not None or columns.singles is not None:
+        singles = [rows.one(i) for i in range(len(rows))] + [columns.one(i) for i in range(len(columns))]
+    return Examples((*rows.batches, *columns.batches), (*rows.sizes, *columns.sizes), singles)
+
+
+class _Measurement:
+    def __init__(
+        self, problem: Problem, rows: Examples, columns: Examples | None, every: Examples, budget: int | None
+    ):
+        self.problem, self.rows, self.columns, self.every, self.budget = problem, rows, columns, every, budget
+        self.plan = Plan()
+        self.fallback: dict[str, str] = {}
+        device = next(iter(problem.parameters.values())).device
+        self.total = Total(len(rows), None if columns is None else len(columns), device)
+        self.device = device
+        self.scalar = False
+        self.sizes: torch.Tensor | None = None
+        self.could_be_sum = self.could_be_mean = True
+
+    @property
+    def factors(self) -> torch.Tensor | None:
+        """Size of the pass of each example, by which a mean is too small; None where there is nothing to mend."""
+        return None if self.sizes is None or (self.could_be_sum and not self.could_be_mean) else self.sizes
+
+    def run(self) -> tuple[Products, Plan]:
+        """The whole measurement."""
+        reference = refer(self.problem, self.every, _first_place(self.every))
+        witness = self._witness(reference)
+        collector = Collector(self.problem, reference)
+        for group in partition(self.problem, self.every, reference, collector, self.budget):
+            if group.block is None:
+                self._group(group, collector, witness)
+            else:
+                self._blockwise(group, group.block, collector, witness)
+        products = self.total.products()
+        if self.factors is not None:
+            products = _scaled(products, self.factors, len(self.rows), self.columns is not None)
+        if self.fallback:
+            products = self._fall_back(products)
+        return products, self.plan
+
+    def _witness(self, reference: Reference) -> Witness:
+        """The reference and one more example, from the end of the last batch of more than one."""
+        places = [reference.position]
+        offset = 0
+        for size in self.every.sizes:
+            if size > 1 and offset + size - 2 not in places:
+                last = offset + size - 2
+            elif size > 1:
+                last = offset + size - 1
+            offset += size
+        places.append(last)
+        return Witness(places, [reference.gradients, example_gradient(self.problem, self.every.one(last))])
+
+    def _group(self, group: Group, collector: Collector, witness: Witness) -> None:
+        """Add the Gram of some parameters, whose parts are held for all examples."""
+        collected = collector.collect(group.names, self.every, 0, group.most)
+        good = self._checked(group.names, collected, 0, collector, witness)
+        self.plan.steps += multiply(self.problem, collected, good, self.total, group.slab)
+
+    def _blockwise(self, group: Group, block: int, collector: Collector, witness: Witness) -> None:
+        """The same with the parts of two blocks of examples held at a time."""
+        names = [name for name in group.names if name not in self.fallback]
+        n, m = self.total.n, self.total.m
+        blocks = _blocks(self.every, group.most, block)
+        first = [span for span in blocks if span[1] <= n]
+        second = [span for span in blocks if span[0] >= (0 if m is None else n)]
+        total = Total(n, m, self.device)
+        steps: list[Step] = []
+
+        def held(span: tuple[int, int]) -> Collected | None:
+            collected = collector.collect(names, self.every.part(*span), span[0], group.most)
+            good = self._checked(names, collected, span[0], collector, witness)
+            return collected if len(good) == len(names) else None
+
+        for k, rows in enumerate(first):
+            left = held(rows)
+            for columns in second[k:] if m is None else second:
+                same = columns == rows
+                right = left if same else held(columns)
+                if left is None or right is None:  # some parameter fell back: once more, without it
+                    if len(names) > len(self.fallback.keys() & set(names)):
+                        self._blockwise(group, block, collector, witness)
+                    return
+                part = Total(rows[1] - rows[0], None if same else columns[1] - columns[0], self.device)
+                steps = multiply(self.problem, left if same else left.beside(right), names, part, group.slab)
+                total.paste(part.products(), rows, columns)
+        self.total.values += total.values
+        self.total.squares += total.squares
+        self.plan.steps += steps
+
+    def _checked(
+        self, names: list[str], collected: Collected, offset: int, collector: Collector, witness: Witness
+    ) -> list[str]:
+        """The parameters whose gradients agree with those of single examples; the others fall back."""
+        for name in names:
+            if name in collector.failures:
+                self.fallback.setdefault(name, collector.failures[name])
+        self.scalar |= collected.scalar
+        near = witness.among(offset, offset + sum(collected.sizes))
+        names = [name for name in names if name not in self.fallback]
+        if not names or not near.positions:
+            return names
+        got = {name: collected.products(name, [p - offset for p in near.positions], self.device) for name in names}
+        verdict = compare(near, got, collected.scalar)
+        if verdict.wrong and len(verdict.wrong) == len(self.problem.parameters):
+            raise EngineRefusal(next(iter(verdict.wrong.values())) + ": the examples of a batch change each other")
+        self.fallback.update(verdict.wrong)
+        if collected.scalar:
+            self._settle_factors(verdict.factors, collected, near, offset)
+        return [name for name in names if name not in self.fallback]
+
+    def _settle_factors(self, ratios: torch.Tensor, collected: Collected, near: Witness, offset: int) -> None:
+        """See whether the loss of a batch is the mean of the examples' losses, the sum, or something between."""
+        sizes = [size for size in collected.sizes for _ in range(size)]
+        if self.sizes is None:
+            self.sizes = torch.ones(len(self.every), dtype=ratios.dtype, device=ratios.device)
+        self.sizes[offset : offset + len(sizes)] = torch.tensor(sizes, dtype=ratios.dtype, device=ratios.device)
+        for ratio, position in zip(ratios.tolist(), near.positions, strict=True):
+            if math.isfinite(ratio) and ratio > 0:
+                self.could_be_sum &= abs(ratio - 1) < 1e-3
+                self.could_be_mean &= abs(ratio * sizes[position - offset] - 1) < 1e-3
+
+    def _fall_back(self, products: Products) -> Products:
+        """Add what the other engines find for the parameters that fell back."""
+        weighted = self.sizes is not None and not self.could_be_sum and not self.could_be_mean
+        if weighted and len(self.fallback) < len(self.problem.parameters):
+            # each example has a factor of its own, that the other engines do not share
+            raise EngineRefusal(
+                f"parts of it need another engine ({_told(self.fallback)}), and its loss is a weighted mean"
+            )
+        parameters = {name: self.problem.parameters[name] for name in self.fallback}
+        part = Problem(self.problem.module, self.problem.loss_fn, parameters)
+        try:
+            found = vmap_gram(part, self.rows, self.columns, memory_budget=self.budget)
+            check_against_loop(part, found, self.rows, self.columns)
+            engine = "vmap(grad)"
+        except EngineRefusal:
+            found, engine = loop_gram(part, self.rows, self.columns, memory_budget=self.budget), "loop"
+        for name, reason in self.fallback.items():
+            p = self.problem.parameters[name]
+            self.plan.steps.append(
+                Step(
+                    (name,), "", engine, str(list(p.shape)), 2.0 * self.total.values.numel() * p.numel(), 0, reason
+                )
+            )
+        how = "one backward pass per example" if engine == "loop" else "torch.func"
+        warnings.warn(
+            f"stiffness of {type(self.problem.module).__name__}: {len(parameters)} of its "
+            f"{len(self.problem.parameters)} parameters are measured by {how}, exact but slow: "
+            f"{_told(self.fallback)}",
+            stacklevel=2,
+        )
+        return products + found
+
+
+def _first_place(every: Examples) -> int:
+    offset = 0
+    for size in every.sizes:
+        if size > 1:
+            return offset + 1
+        offset += size
+    raise EngineRefusal("its examples come one by one, not in batches")
+
+
+def _blocks(every: Examples, most: int, length: int) -> list[tuple[int, int]]:
+    """First and last position of blocks of whole pieces: an example is always computed among the same ones."""
+    blocks: list[tuple[int, int]] = []
+    ends = set(itertools.accumulate(every.sizes))
+    for start, size, _ in every.pieces(most):
+        if blocks and start not in ends and start + size - blocks[-1][0] <= length:
+            blocks[-1] = (blocks[-1][0], start + size)
+        else:
+            blocks.append((start, start + size))
+    return blocks
+
+
+def _scaled(products: Products, factors: torch.Tensor, n: int, cross: bool) -> Products:
+    rows = factors[:n]
+    columns = factors[n:] if cross else rows
+    squares = products.squares * rows**2
+    other = products.other_squares * columns**2 if cross else squares
+    return Products(products.values * rows[:, None] * columns[None, :], squares, other)
+
+
+def _told(reasons: dict[str, str]) -> str:
+    """Parameters and reasons, those with the same reason together."""
+    groups: dict[str, list[str]] = {}
+    for name, reason in reasons.items():
+        groups.setdefault(reason, []).append(name)
+    return "; ".join(
+        f"{', '.join(names[:4])}{' …' if len(names) > 4 else ''} ({reason})" for reason, names in groups.items()
+    )

@@ -1,0 +1,78 @@
+"""Which examples and parameters are worked on together, within the memory budget."""
+
+from dataclasses import dataclass
+
+from lightning_stiffness.gram.collect import Collector, Reference
+from lightning_stiffness.gram.problem import Examples, Problem
+
+DEFAULT_BUDGET = 2 << 30
+"""Bytes where no budget is given: 2 GiB."""
+
+PASSES = 3
+"""Bytes that a forward and backward pass holds, over those of the forward pass's tensors."""
+
+
+class BudgetError(ValueError):
+    """A memory budget too small for the measurement; the message says the least that would do."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Parameters that share a forward pass."""
+
+    names: list[str]
+    most: int
+    """Examples in a pass."""
+    block: int | None
+    """Examples of each side whose gradients are held at a time; None for all."""
+    slab: int
+    """Bytes for gradients formed at a time."""
+
+
+def partition(
+    problem: Problem, every: Examples, reference: Reference, collector: Collector, budget: int | None
+) -> list[Group]:
+    """The division with the fewest forward passes that fits the budget.
+
+    A quarter of it is for gradients formed at a time, the rest for what a pass over the module holds and for
+    what is kept of the parameters.
+
+    Raises:
+        BudgetError: if not even two examples and one parameter fit; the message says the least that would do.
+    """
+    names = list(problem.parameters)
+    room = budget or DEFAULT_BUDGET
+    one_pass = PASSES * reference.activation_bytes()
+    n = len(every)
+    everything = sum(p.numel() * p.element_size() for p in problem.parameters.values())
+    slab = max(1, room // 4)
+    if n * (one_pass + everything) <= 3 * room // 4:
+        return [Group(names, n, None, slab)]
+    held = collector.bytes_per_example(names, every)
+    largest = max(held.values(), default=0)
+    least = 2 * one_pass + 4 * largest
+    if room < least:
+        raise BudgetError(
+            f"memory_budget={room} bytes is too small: two examples and the largest parameter take {least}, the least "
+            "that would do"
+        )
+    # A pass takes half of what is left beside the slab, where that is enough for two examples.
+    most = max(2, min(n, int(3 * room // 8 // max(1, one_pass))))
+    kept = max(3 * room // 4 - most * one_pass, 4 * largest)
+    groups: list[Group] = []
+    together: list[str] = []
+    size = 0
+    for name in names:
+        own = held[name] * n
+        if own > kept:
+            block = max(2, int(kept // (2 * held[name])))
+            groups.append(Group([name], min(most, block), block, slab))
+            continue
+        if together and size + own > kept:
+            groups.append(Group(together, most, None, slab))
+            together, size = [], 0
+        together.append(name)
+        size += own
+    if together:
+        groups.append(Group(together, most, None, slab))
+    return groups
