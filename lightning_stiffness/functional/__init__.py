@@ -7,6 +7,12 @@ from lightning_stiffness.functional.classes import (
     superclass_stiffness_matrix,
     superclass_summary,
 )
+from lightning_stiffness.functional.diagnostics import (
+    effective_rank,
+    gradient_coherence,
+    gradient_confusion,
+    gradient_diversity,
+)
 from lightning_stiffness.functional.distance import (
     CriticalLength,
     DistanceCurve,
@@ -31,6 +37,10 @@ __all__ = [
     "cosine_stiffness",
     "critical_length",
     "distance_curve",
+    "effective_rank",
+    "gradient_coherence",
+    "gradient_confusion",
+    "gradient_diversity",
     "overall_stiffness",
     "pairwise_distance",
     "sign_stiffness",

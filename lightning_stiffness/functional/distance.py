@@ -25,9 +25,15 @@ def cosine(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Float[Tensor, "n
 
     (Fort et al., arXiv:1901.09491v3, section 2.4.)
     """
-    x_norm, y_norm = (torch.linalg.vector_norm(v, dim=1, keepdim=True) for v in (x, y))
-    similarity: Tensor = (x / x_norm) @ (y / y_norm).T
+    similarity: Tensor = _unit(x) @ _unit(y).T
     return 1 - similarity.clamp(-1.0, 1.0)
+
+
+def _unit(x: Tensor) -> Tensor:
+    # Over the largest entry first: the square of a very small or large one is not a number the type can hold.
+    x = x / x.abs().amax(1, keepdim=True) if x.shape[1] else x
+    norm: Tensor = torch.linalg.vector_norm(x, dim=1, keepdim=True)
+    return x / norm
 
 
 @_register
@@ -62,7 +68,8 @@ def standardise(x: Tensor, *, reference: Tensor | None = None) -> Float[Tensor, 
     .. math:: z = \frac{x - \mu}{\sigma}
 
     with :math:`\mu, \sigma` the mean and the (biased) standard deviation of each feature over
-    ``reference``. A feature that does not vary there says nothing of distance and becomes 0.
+    ``reference``. A feature that does not vary there says nothing of distance and becomes 0. An example with a
+    NaN or infinite entry takes no part in them, and stays without a distance.
 
     Args:
         x: inputs ``[n, …]`` of any numeric kind.
@@ -84,11 +91,14 @@ def standardise(x: Tensor, *, reference: Tensor | None = None) -> Float[Tensor, 
             f"expected inputs of one shape, got {list(x.shape[1:])} and {list(reference.shape[1:])}: "
             "pass input_fn= to turn each batch into tensors [n, d]"
         )
-    flat, base = x.flatten(1).double(), reference.flatten(1).double()
+    flat, base = (v.reshape(len(v), v.shape[1:].numel()).double() for v in (x, reference))
+    base = base[torch.isfinite(base).all(1)]
     mean, deviation = base.mean(0), base.std(0, correction=0)
-    varies = deviation > 0
+    # Not "deviation > 0": the mean of equal numbers is rounded, and leaves a deviation of about 1e-17.
+    varies = (base != base[:1]).any(0)
     scaled = (flat - mean) / torch.where(varies, deviation, torch.ones_like(deviation))
-    return torch.where(varies, scaled, torch.zeros_like(scaled))
+    scaled = torch.where(varies, scaled, torch.zeros_like(scaled))
+    return scaled.masked_fill(~torch.isfinite(flat).all(1, keepdim=True), math.nan)
 
 
 def pairwise_distance(
@@ -165,7 +175,7 @@ def distance_curve(
         The curve. In a symmetric block pass one triangle, or counts double and standard errors shrink.
 
     Raises:
-        ValueError: if ``bins`` < 1 or the shapes differ.
+        ValueError: if ``bins`` < 1, the limits are not in order, or the shapes differ.
 
     Example:
         >>> S, d = torch.tensor([[0.9, 0.7, 0.1]]), torch.tensor([[0.0, 0.5, 1.0]])
@@ -179,7 +189,9 @@ def distance_curve(
     if limits is None:
         limits = (float(x.min()), float(x.max())) if len(x) else (0.0, 1.0)
     low, high = limits
-    if high <= low:  # all pairs at one distance: a bin of any width holds them
+    if not -math.inf < low <= high < math.inf:
+        raise ValueError(f"expected limits=(low, high), finite and in order, got {limits}")
+    if high == low:  # all pairs at one distance: a bin of any width holds them
         high = low + 1.0
     edges = torch.linspace(low, high, bins + 1, dtype=torch.float64, device=x.device)
     inside = (x >= low) & (x <= high)

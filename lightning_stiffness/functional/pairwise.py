@@ -43,10 +43,12 @@ def cosine_stiffness(
 
     Returns:
         Stiffness ``[n, m]``, dimensionless, clamped to [-1, 1] against rounding. Pairs with an example
-        whose gradient is zero or not finite are NaN (see :func:`valid_examples`).
+        whose gradient is zero or not finite are NaN (see :func:`valid_examples`), and so are pairs with
+        :math:`|g_i||g_j|` below the smallest normal number of the Gram's type (1e-38 in float32): what is
+        left of their inner product there is rounding. Form such a Gram in float64.
 
     Raises:
-        ValueError: if the shapes do not fit together.
+        ValueError: if the shapes do not fit together, or the Gram is not in floating point.
 
     Example:
         >>> gradients = torch.tensor([[3.0, 4.0], [-4.0, 3.0], [0.0, 0.0]])
@@ -76,11 +78,11 @@ def sign_stiffness(
         other_norms: :math:`|g_j|` of the columns, shape ``[m]``; by default the same as ``norms``.
 
     Returns:
-        Stiffness ``[n, m]``, dimensionless. 0 only where two non-zero gradients are orthogonal; pairs with
-        an example whose gradient is zero or not finite are NaN.
+        Stiffness ``[n, m]``, dimensionless. 0 only where two non-zero gradients are orthogonal; the pairs
+        that are NaN in :func:`cosine_stiffness` are NaN here.
 
     Raises:
-        ValueError: if the shapes do not fit together.
+        ValueError: if the shapes do not fit together, or the Gram is not in floating point.
 
     Example:
         >>> gradients = torch.tensor([[1.0, 0.0], [-2.0, 1.0], [0.0, 3.0]])
@@ -92,13 +94,17 @@ def sign_stiffness(
 
 
 def _valid_pairs(gram: Tensor, norms: Tensor, other_norms: Tensor) -> Tensor:
-    # torch.sign(nan) is 0, so a Gram entry that is not finite has to be caught here too.
-    return valid_examples(norms)[:, None] & valid_examples(other_norms)[None, :] & torch.isfinite(gram)
+    # torch.sign(nan) is 0, so a Gram entry that is not finite has to be caught here too; and an inner product
+    # that underflowed is 0 as well, though its gradients are not orthogonal.
+    held = norms[:, None] >= torch.finfo(gram.dtype).smallest_normal / other_norms[None, :]
+    return held & valid_examples(norms)[:, None] & valid_examples(other_norms)[None, :] & torch.isfinite(gram)
 
 
 def _norms_of(gram: Tensor, norms: Tensor | None, other_norms: Tensor | None) -> tuple[Tensor, Tensor]:
     if gram.ndim != 2:
         raise ValueError(f"expected a Gram of shape [n, m], got {list(gram.shape)}")
+    if not gram.is_floating_point():
+        raise ValueError(f"expected a Gram of floating-point numbers, got {gram.dtype}: call .double() on it")
     if norms is None:
         if gram.shape[0] != gram.shape[1]:
             raise ValueError(
