@@ -1,20 +1,18 @@
 """Module + loss + batch → Gram of per-example gradients; needs torch alone.
 
-========= =============================================================== ===========================
-engine    how                                                              wins
-========= =============================================================== ===========================
-auto      ``layerwise``; what it refuses as a whole goes through ``vmap``, always: the default
-          then ``loop``
-layerwise one batched forward and backward pass; inner products from what  time and memory, on almost
-          each call with a parameter took in and gave back; single         every network
-          parameters through ``vmap`` or ``loop`` where need be
-vmap      ``torch.func``: ``vmap(grad(loss))``, in chunks                  nowhere; the independent
-                                                                           second opinion
-loop      one backward pass per example: the specification                 very few examples
-========= =============================================================== ===========================
+========= ================================================================= ==========================
+engine    how                                                               wins
+========= ================================================================= ==========================
+auto      ``layerwise``                                                     always: the default
+layerwise one batched forward and backward pass; inner products from what   time and memory, on almost
+          each call with a parameter took in and gave back; parameters that every network
+          it can't treat, or that fail its check, through ``vmap``, then
+          ``loop``, with a warning
+vmap      ``torch.func``: ``vmap(grad(loss))``, in chunks                   as a second opinion
+loop      one backward pass per example: the specification                  very few examples
+========= ================================================================= ==========================
 """
 
-import warnings
 from collections.abc import Callable
 from typing import Protocol
 
@@ -50,25 +48,6 @@ class Engine(Protocol):
     ) -> Products: ...
 
 
-def _auto(problem: Problem, rows: Examples, columns: Examples | None, memory_budget: int | None) -> GradientGram:
-    try:
-        return _layerwise(problem, rows, columns, memory_budget)
-    except CoupledExamples:
-        raise  # no engine gives an example's gradient where there is none
-    except EngineRefusal as refusal:
-        reason = str(refusal)
-    try:
-        gram, how = _checked_vmap(problem, rows, columns, memory_budget), "torch.func"
-    except EngineRefusal:
-        gram = _single("loop", loop_gram)(problem, rows, columns, memory_budget)
-        how = "one backward pass per example"
-    warnings.warn(
-        f"stiffness of {type(problem.module).__name__} is measured by {how}, exact but slow. Reason: {reason}",
-        stacklevel=2,
-    )
-    return gram
-
-
 def _layerwise(
     problem: Problem, rows: Examples, columns: Examples | None, memory_budget: int | None
 ) -> GradientGram:
@@ -95,7 +74,7 @@ def _checked_vmap(
 
 
 ENGINES: dict[str, _Run] = {
-    "auto": _auto,
+    "auto": _layerwise,
     "layerwise": _layerwise,
     "vmap": _checked_vmap,
     "loop": _single("loop", loop_gram),

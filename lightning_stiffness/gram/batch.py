@@ -116,7 +116,8 @@ def detached(batch: Batch) -> Batch:
     def detach(leaf: Any) -> Any:
         if not isinstance(leaf, Tensor):
             return leaf
-        return leaf.clone() if leaf.is_inference() else leaf.detach()
+        with torch.inference_mode(False):
+            return leaf.clone() if leaf.is_inference() else leaf.detach()
 
     return map_leaves(detach, batch)
 

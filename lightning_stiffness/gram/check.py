@@ -12,8 +12,8 @@ from lightning_stiffness.gram.product import Products, accumulation_dtype, inner
 TOLERANCE = 1e-4
 """Largest allowed error of an inner product, relative to the two norms."""
 
-TOLERANCE_DOUBLE = 1e-6
-"""The same for gradients in float64."""
+TOLERANCE_DOUBLE = 1e-5
+"""The same for gradients in float64: no tighter, for parts of a module may compute in float32."""
 
 
 class CoupledExamples(EngineRefusal):

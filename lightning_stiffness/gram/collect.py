@@ -32,6 +32,10 @@ class Collected:
     scalar: bool = False
     """Whether the loss of a batch is one number."""
 
+    def copy(self) -> "Collected":
+        """The same parts, to be emptied apart from these."""
+        return Collected(dict(self.parts), self.uses, self.sizes, self.scalar)
+
     def beside(self, other: "Collected") -> "Collected":
         """The examples of both."""
         parts = {name: pieces + other.parts[name] for name, pieces in self.parts.items()}
@@ -91,14 +95,19 @@ def refer(problem: Problem, examples: Examples, position: int) -> Reference:
     """
     recorder = Recorder()
     piece = examples.part(position, position + 1).batches[0]
-    with kept_state(problem.module), eager(), recorder:
-        loss = problem.example_loss(piece)
-    if examples.singles is not None:  # what is alone may be built otherwise than what is sliced
-        return Reference(position, recorder.calls, example_gradient(problem, examples.singles[position]))
     names, parameters = list(problem.parameters), list(problem.parameters.values())
     grads: tuple[Tensor | None, ...] = (None,) * len(names)
-    if loss.requires_grad:
-        grads = torch.autograd.grad(loss, parameters, allow_unused=True)
+    alone = examples.singles is not None  # what is alone may be built otherwise than what is sliced
+    with kept_state(problem.module), eager():
+        with recorder:
+            loss = problem.example_loss(piece)
+        if loss.requires_grad and not alone:
+            try:
+                grads = torch.autograd.grad(loss, parameters, allow_unused=True)
+            except RuntimeError:  # the loop knows what to do, or what to say
+                alone = True
+    if alone:
+        return Reference(position, recorder.calls, example_gradient(problem, examples.one(position)))
     gradients = {
         name: torch.zeros_like(p) if g is None else (g.to_dense() if g.is_sparse else g).detach()
         for name, p, g in zip(names, parameters, grads, strict=True)
@@ -175,16 +184,16 @@ class Collector:
                 raise
             except Exception as error:
                 raise EngineRefusal(f"it takes no batch of {size}: {type(error).__name__}: {error}") from error
-        out.scalar |= checked_loss(loss, size)
-        uses = watcher.uses
-        if not loss.requires_grad:
-            return {}
-        edges = [edge for use in uses for edge in use.edges]
-        try:
-            grads = iter(torch.autograd.grad(loss.sum(), edges, allow_unused=True) if edges else ())
-        except Exception as error:
-            raise EngineRefusal(f"its backward pass failed: {type(error).__name__}: {error}") from error
-        del loss
+            out.scalar |= checked_loss(loss, size)
+            uses = watcher.uses
+            if not loss.requires_grad:
+                return {}
+            edges = [edge for use in uses for edge in use.edges]
+            try:
+                grads = iter(torch.autograd.grad(loss.sum(), edges, allow_unused=True) if edges else ())
+            except Exception as error:
+                raise EngineRefusal(f"its backward pass failed: {type(error).__name__}: {error}") from error
+            del loss
         for use in uses:
             use.gradients = [next(grads) for _ in use.edges]
         first = not out.sizes

@@ -13,14 +13,14 @@ import warnings
 
 import torch
 
-from lightning_stiffness.gram.check import Witness, check_against_loop, compare
+from lightning_stiffness.gram.check import CoupledExamples, Witness, check_against_loop, compare
 from lightning_stiffness.gram.collect import Collected, Collector, Reference, refer
 from lightning_stiffness.gram.contract import Total
 from lightning_stiffness.gram.loop import example_gradient, loop_gram
 from lightning_stiffness.gram.multiply import multiply
-from lightning_stiffness.gram.partition import Group, partition
+from lightning_stiffness.gram.partition import BudgetError, Group, partition
 from lightning_stiffness.gram.plan import Plan, Step
-from lightning_stiffness.gram.problem import EngineRefusal, Examples, Problem
+from lightning_stiffness.gram.problem import EngineRefusal, Examples, LossError, Problem
 from lightning_stiffness.gram.product import Products
 from lightning_stiffness.gram.vmap import vmap_gram
 
@@ -40,7 +40,7 @@ def layerwise_gram(
         Inner products ``[n, m]`` in float64.
 
     Raises:
-        EngineRefusal: if the module takes no batch, or its examples change each other.
+        CoupledExamples: if an example alone has no gradient, but it has one in a batch.
         LossError: if the loss has the wrong shape.
         BudgetError: if the budget is too small; the message says the least that would do.
     """
@@ -52,9 +52,16 @@ def planned(
 ) -> tuple[Products, Plan]:
     """As :func:`layerwise_gram`, with the plan."""
     every = rows if columns is None else _joined(rows, columns)
-    if max(every.sizes) == 1:
-        raise EngineRefusal("its examples come one by one, not in batches")
-    return _Measurement(problem, rows, columns, every, memory_budget).run()
+    measurement = _Measurement(problem, rows, columns, every, memory_budget)
+    try:
+        return measurement.run()
+    except (CoupledExamples, LossError, BudgetError):
+        raise  # for the caller to mend: no other engine would do
+    except EngineRefusal as refusal:
+        reason = str(refusal)
+    except Exception as error:  # whatever it was that a rule did not foresee, the other engines decide
+        reason = f"{type(error).__name__}: {error}"
+    return measurement.all_fall_back(reason)
 
 
 def _joined(rows: Examples, columns: Examples) -> Examples:
@@ -144,7 +151,7 @@ class _Measurement:
                         self._blockwise(group, block, collector, witness)
                     return
                 part = Total(rows[1] - rows[0], None if same else columns[1] - columns[0], self.device)
-                steps = multiply(self.problem, left if same else left.beside(right), names, part, group.slab)
+                steps = multiply(self.problem, left.copy() if same else left.beside(right), names, part, group.slab)
                 total.paste(part.products(), rows, columns)
         self.total.values += total.values
         self.total.squares += total.squares
@@ -164,8 +171,6 @@ class _Measurement:
             return names
         got = {name: collected.products(name, [p - offset for p in near.positions], self.device) for name in names}
         verdict = compare(near, got, collected.scalar)
-        if verdict.wrong and len(verdict.wrong) == len(self.problem.parameters):
-            raise EngineRefusal(next(iter(verdict.wrong.values())) + ": the examples of a batch change each other")
         self.fallback.update(verdict.wrong)
         if collected.scalar:
             self._settle_factors(verdict.factors, collected, near, offset)
@@ -177,18 +182,26 @@ class _Measurement:
         if self.sizes is None:
             self.sizes = torch.ones(len(self.every), dtype=ratios.dtype, device=ratios.device)
         self.sizes[offset : offset + len(sizes)] = torch.tensor(sizes, dtype=ratios.dtype, device=ratios.device)
+        double = next(iter(self.problem.parameters.values())).dtype in (torch.float64, torch.complex128)
+        rounding = 1e-10 if double else 1e-4
         for ratio, position in zip(ratios.tolist(), near.positions, strict=True):
             if math.isfinite(ratio) and ratio > 0:
-                self.could_be_sum &= abs(ratio - 1) < 1e-3
-                self.could_be_mean &= abs(ratio * sizes[position - offset] - 1) < 1e-3
+                self.could_be_sum &= abs(ratio - 1) < rounding
+                self.could_be_mean &= abs(ratio * sizes[position - offset] - 1) < rounding
 
-    def _fall_back(self, products: Products) -> Products:
+    def all_fall_back(self, reason: str) -> tuple[Products, Plan]:
+        """The measurement by the other engines."""
+        self.fallback = dict.fromkeys(self.problem.parameters, reason) | self.fallback
+        self.plan = Plan()
+        return self._fall_back(None), self.plan
+
+    def _fall_back(self, products: Products | None) -> Products:
         """Add what the other engines find for the parameters that fell back."""
         weighted = self.sizes is not None and not self.could_be_sum and not self.could_be_mean
         if weighted and len(self.fallback) < len(self.problem.parameters):
-            # each example has a factor of its own, that the other engines do not share
+            # each example has a factor of its own, which the other engines do not share
             raise EngineRefusal(
-                f"parts of it need another engine ({_told(self.fallback)}), and its loss is a weighted mean"
+                f"its loss is a weighted mean, and parts of it need another engine: {_told(self.fallback)}"
             )
         parameters = {name: self.problem.parameters[name] for name in self.fallback}
         part = Problem(self.problem.module, self.problem.loss_fn, parameters)
@@ -212,7 +225,7 @@ class _Measurement:
             f"{_told(self.fallback)}",
             stacklevel=2,
         )
-        return products + found
+        return found if products is None else products + found
 
 
 def _first_place(every: Examples) -> int:

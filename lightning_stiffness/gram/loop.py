@@ -30,13 +30,33 @@ def example_gradient(problem: Problem, example: Batch) -> dict[str, Tensor]:
         parameters = list(problem.parameters.values())
         gradients: Sequence[Tensor | None] = [None] * len(parameters)
         if loss.requires_grad:  # else no parameter took part
-            gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+            gradients = _derivative(problem, loss, example)
     result = {}
     for (name, parameter), gradient in zip(problem.parameters.items(), gradients, strict=True):
         if gradient is None:
             gradient = torch.zeros_like(parameter)
         result[name] = (gradient.to_dense() if gradient.is_sparse else gradient).detach()
     return result
+
+
+def _derivative(problem: Problem, loss: Tensor, example: Batch) -> Sequence[Tensor | None]:
+    parameters = list(problem.parameters.values())
+    try:
+        return torch.autograd.grad(loss, parameters, allow_unused=True)
+    except RuntimeError as error:
+        if "use_reentrant" not in str(error):
+            raise
+    # Re-entrant checkpoints only know .backward(), which leaves its result in .grad.
+    every = list(problem.module.parameters())
+    kept = [parameter.grad for parameter in every]
+    try:
+        for parameter in every:
+            parameter.grad = None
+        problem.example_loss(example).backward()  # type: ignore[no-untyped-call]
+        return [parameter.grad for parameter in parameters]
+    finally:
+        for parameter, gradient in zip(every, kept, strict=True):
+            parameter.grad = gradient
 
 
 def loop_gram(

@@ -53,8 +53,8 @@ def partition(
     least = 2 * one_pass + 4 * largest
     if room < least:
         raise BudgetError(
-            f"memory_budget={room} bytes is too small: two examples and the largest parameter take {least}, the least "
-            "that would do"
+            f"memory_budget={room} bytes is too small: two examples and the largest parameter take {least}, "
+            "the least that would do"
         )
     # A pass takes half of what is left beside the slab, where that is enough for two examples.
     most = max(2, min(n, int(3 * room // 8 // max(1, one_pass))))

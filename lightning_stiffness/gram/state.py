@@ -67,8 +67,12 @@ def kept_state(module: nn.Module) -> Iterator[None]:
     tensors: dict[int, tuple[Tensor, Tensor, int]] = {}
     owners = []
     for owner in module.modules():
-        attributes = {k: v for k, v in owner.__dict__.items() if k not in _STRUCTURE}
-        buffers = dict(owner._buffers)
+        if isinstance(owner, torch.jit.ScriptModule):  # its attributes live in C++, out of reach
+            attributes: dict[str, Any] = {}
+            buffers: dict[str, Tensor | None] = dict(owner.named_buffers(recurse=False))
+        else:
+            attributes = {k: v for k, v in owner.__dict__.items() if k not in _STRUCTURE}
+            buffers = dict(owner._buffers)
         contents = [(value, copy.copy(value)) for value in attributes.values() if type(value) in _CONTAINERS]
         owners.append((owner, attributes, buffers, contents))
         for tensor in (*buffers.values(), *attributes.values()):
@@ -78,6 +82,8 @@ def kept_state(module: nn.Module) -> Iterator[None]:
         yield
     finally:
         for owner, attributes, buffers, contents in owners:
+            if isinstance(owner, torch.jit.ScriptModule):
+                continue
             for name in owner.__dict__.keys() - attributes.keys() - _STRUCTURE:
                 del owner.__dict__[name]
             owner.__dict__.update(attributes)
@@ -85,7 +91,8 @@ def kept_state(module: nn.Module) -> Iterator[None]:
             for container, before in contents:
                 _refill(container, before)
         for tensor, before, version in tensors.values():
-            if _version(tensor) != version or version < 0:
+            # Some kernels write into buffers without counting it as a new version.
+            if _version(tensor) != version or version < 0 or not torch.equal(tensor, before):
                 with torch.inference_mode(tensor.is_inference()), torch.no_grad():
                     tensor.detach().copy_(before)
 

@@ -7,6 +7,7 @@ flat weights of recurrent layers; this does both, and puts the very same objects
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+import torch
 from torch import Tensor, nn
 
 
@@ -18,6 +19,8 @@ def swapped(module: nn.Module, tensors: Mapping[nn.Parameter, Tensor]) -> Iterat
         module: the module; changed inside the block, the same objects in the same order after it.
         tensors: parameter → tensor to use in its place.
     """
+    if any(isinstance(owner, torch.jit.ScriptModule) for owner in module.modules()):
+        raise RuntimeError("a scripted module keeps its parameters where they cannot be exchanged")
     slots = [
         (owner._parameters, name, parameter)
         for owner in module.modules()

@@ -102,7 +102,7 @@ def _gradients(problem: Problem, examples: Examples) -> list[Tensor]:
             raise  # the caller's to mend, whatever the engine
         except Exception as error:
             raise EngineRefusal(f"torch.func could not trace it: {type(error).__name__}: {error}") from error
-    return [torch.cat([piece[name].detach().flatten(1) for piece in pieces]) for name in names]
+    return [torch.cat([piece[name].detach().reshape(len(piece[name]), -1) for piece in pieces]) for name in names]
 
 
 def _loss_of(problem: Problem, piece: Batch, size: int) -> Callable[[dict[str, Tensor], list[Tensor]], Tensor]:

@@ -1,0 +1,38 @@
+"""Whatever goes wrong inside the layerwise engine, the Gram is right; what goes wrong in the module is raised."""
+
+import pytest
+import torch
+from torch import nn
+
+from lightning_stiffness.gram import gradient_gram, layerwise
+
+
+def net_and_batch() -> tuple[nn.Module, tuple[torch.Tensor, torch.Tensor]]:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2)).double()
+    return net, (torch.randn(6, 4).double(), torch.arange(6) % 2)
+
+
+def loss(module: nn.Module, batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+    return nn.functional.cross_entropy(module(batch[0]), batch[1], reduction="none")
+
+
+def test_an_error_in_the_engine_leads_to_the_other_engines(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, batch = net_and_batch()
+    expected = gradient_gram(net, batch, loss_fn=loss, engine="loop").values
+
+    def broken(*_: object) -> None:
+        raise IndexError("not foreseen")
+
+    monkeypatch.setattr(layerwise, "multiply", broken)
+    with pytest.warns(UserWarning, match="exact but slow: .*IndexError: not foreseen"):
+        got = gradient_gram(net, batch, loss_fn=loss)
+    torch.testing.assert_close(got.values, expected, rtol=1e-12, atol=0)
+    assert set(got.plan.fallbacks) == {"0.weight", "0.bias", "2.weight", "2.bias"}
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_error_in_the_module_is_raised_as_it_is() -> None:
+    net, (x, y) = net_and_batch()
+    with pytest.raises(RuntimeError, match="mat1 and mat2 shapes cannot be multiplied"):
+        gradient_gram(net, (x[:, :3], y), loss_fn=loss)
