@@ -24,6 +24,11 @@ from lightning_stiffness.gram.problem import EngineRefusal, Examples, LossError,
 from lightning_stiffness.gram.product import Products
 from lightning_stiffness.gram.vmap import vmap_gram
 
+WEIGHTED = (
+    "The loss of a batch is no plain mean or sum of the examples' losses: each example's gradient keeps a positive "
+    "factor of its own, which cosines and signs do not see"
+)
+
 
 def layerwise_gram(
     problem: Problem, rows: Examples, columns: Examples | None = None, *, memory_budget: int | None = None
@@ -90,6 +95,11 @@ class _Measurement:
         """Size of the pass of each example, by which a mean is too small; None where there is nothing to mend."""
         return None if self.sizes is None or (self.could_be_sum and not self.could_be_mean) else self.sizes
 
+    @property
+    def weighted(self) -> bool:
+        """Whether each example's gradient keeps a positive factor of its own."""
+        return self.sizes is not None and not self.could_be_sum and not self.could_be_mean
+
     def run(self) -> tuple[Products, Plan]:
         """The whole measurement."""
         reference = refer(self.problem, self.every, _first_place(self.every))
@@ -101,6 +111,8 @@ class _Measurement:
             else:
                 self._blockwise(group, group.block, collector, witness)
         products = self.total.products()
+        if self.weighted:
+            self.plan.notes.append(WEIGHTED)
         if self.factors is not None:
             products = _scaled(products, self.factors, len(self.rows), self.columns is not None)
         if self.fallback:
@@ -165,6 +177,8 @@ class _Measurement:
             if name in collector.failures:
                 self.fallback.setdefault(name, collector.failures[name])
         self.scalar |= collected.scalar
+        if collected.scalar:
+            self._enter_sizes(collected, offset)
         near = witness.among(offset, offset + sum(collected.sizes))
         names = [name for name in names if name not in self.fallback]
         if not names or not near.positions:
@@ -173,21 +187,25 @@ class _Measurement:
         verdict = compare(near, got, collected.scalar)
         self.fallback.update(verdict.wrong)
         if collected.scalar:
-            self._settle_factors(verdict.factors, collected, near, offset)
+            self._settle_factors(verdict.factors, near)
         return [name for name in names if name not in self.fallback]
 
-    def _settle_factors(self, ratios: torch.Tensor, collected: Collected, near: Witness, offset: int) -> None:
-        """See whether the loss of a batch is the mean of the examples' losses, the sum, or something between."""
-        sizes = [size for size in collected.sizes for _ in range(size)]
+    def _enter_sizes(self, collected: Collected, offset: int) -> None:
+        """Keep how many examples each one's loss was averaged with, if it was."""
+        sizes = torch.tensor([size for size in collected.sizes for _ in range(size)], device=self.device)
         if self.sizes is None:
-            self.sizes = torch.ones(len(self.every), dtype=ratios.dtype, device=ratios.device)
-        self.sizes[offset : offset + len(sizes)] = torch.tensor(sizes, dtype=ratios.dtype, device=ratios.device)
+            self.sizes = torch.ones(len(self.every), dtype=self.total.values.dtype, device=self.device)
+        self.sizes[offset : offset + len(sizes)] = sizes.to(self.sizes.dtype)
+
+    def _settle_factors(self, ratios: torch.Tensor, near: Witness) -> None:
+        """See whether the loss of a batch is the mean of the examples' losses, the sum, or something between."""
+        assert self.sizes is not None
         double = next(iter(self.problem.parameters.values())).dtype in (torch.float64, torch.complex128)
         rounding = 1e-10 if double else 1e-4
         for ratio, position in zip(ratios.tolist(), near.positions, strict=True):
             if math.isfinite(ratio) and ratio > 0:
                 self.could_be_sum &= abs(ratio - 1) < rounding
-                self.could_be_mean &= abs(ratio * sizes[position - offset] - 1) < rounding
+                self.could_be_mean &= abs(ratio * float(self.sizes[position]) - 1) < rounding
 
     def all_fall_back(self, reason: str) -> tuple[Products, Plan]:
         """The measurement by the other engines."""
@@ -197,8 +215,7 @@ class _Measurement:
 
     def _fall_back(self, products: Products | None) -> Products:
         """Add what the other engines find for the parameters that fell back."""
-        weighted = self.sizes is not None and not self.could_be_sum and not self.could_be_mean
-        if weighted and len(self.fallback) < len(self.problem.parameters):
+        if self.weighted and len(self.fallback) < len(self.problem.parameters):
             # each example has a factor of its own, which the other engines do not share
             raise EngineRefusal(
                 f"its loss is a weighted mean, and parts of it need another engine: {_told(self.fallback)}"
