@@ -16,6 +16,7 @@ from lightning_stiffness.functional.distance import Distance
 from lightning_stiffness.gram import LossFn, ParameterFilter
 from lightning_stiffness.loggers import log_pictures, log_scalars
 from lightning_stiffness.measure import check_measurement, measure_probe
+from lightning_stiffness.pictures import draw_picture, pictures
 from lightning_stiffness.probe import Probe, build_probe, seeded
 from lightning_stiffness.probeset import AUTO, ProbeSet
 from lightning_stiffness.result import StiffnessResult
@@ -265,26 +266,6 @@ class StiffnessCallback(_Base):  # type: ignore[misc]
         if text not in self._said:
             self._said.add(text)
             _rank_zero_warn(text)
-
-
-def pictures(result: StiffnessResult) -> list[str]:
-    """Names of the pictures that a result has: ``stiffness/{block}/{measure}/{class_matrix|distance_curve}``."""
-    tables = {"class_matrix": result.class_matrix, "distance_curve": result.curve}
-    return [
-        f"stiffness/{block}/{measure}/{kind}"
-        for kind, table in tables.items()
-        for block, measures in table.items()
-        for measure in measures
-    ]
-
-
-def draw_picture(result: StiffnessResult, tag: str) -> Any:
-    """The picture of that name, uint8 ``[height, width, 3]``."""
-    from lightning_stiffness.figures import class_matrix_figure, distance_curve_figure, figure_to_rgb
-
-    _, block, measure, kind = tag.split("/")
-    draw = class_matrix_figure if kind == "class_matrix" else distance_curve_figure
-    return figure_to_rgb(draw(result, block, measure))
 
 
 def _batches_stepped(trainer: Any) -> int:

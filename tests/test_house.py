@@ -27,6 +27,7 @@ ORDER = [
     "shadow",
     "transfer",
     "loggers",
+    "pictures",
     "callback",
 ]
 KNOW_LIGHTNING = {"compat", "probe", "shadow", "loggers", "callback"}
