@@ -43,17 +43,15 @@ class Collected:
 
     def products(self, name: str, positions: list[int], device: torch.device) -> Tensor:
         """Inner products ``[k, k]`` of one parameter's gradients for a few examples."""
-        picked: list[list[Part]] = []
+        picked: list[tuple[int, list[Part]]] = []
         offset = 0
         for size, parts in zip(self.sizes, self.parts[name], strict=True):
             inside = [p - offset for p in positions if offset <= p < offset + size]
-            if inside and parts:
+            if inside:
                 index = torch.tensor(inside, device=device)
-                picked.append([part.take(index) for part in parts])
-            elif inside:
-                picked.append([])
+                picked.append((len(inside), [part.take(index) for part in parts]))
             offset += size
-        return gradients_product(picked, len(positions), device)
+        return gradients_product(picked, device)
 
 
 @dataclass

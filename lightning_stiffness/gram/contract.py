@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from lightning_stiffness.gram.parts import Lookup, Outer, Part
-from lightning_stiffness.gram.problem import EngineRefusal
 from lightning_stiffness.gram.product import Products, accumulation_dtype, scaled
 
 SLAB = 16384
@@ -36,46 +35,13 @@ class Total:
     def products(self) -> Products:
         """The finished Gram."""
         if self.m is None:
-            upper = self.values.triu()
-            return Products.symmetric(upper + upper.triu(1).T)
+            for rows, columns, view in self.strips():
+                width = rows.stop - rows.start
+                square = view[:, :width]
+                square.copy_(square.triu() + square.triu(1).T)
+                self.values[columns.start + width :, rows] = view[:, width:].T
+            return Products.symmetric(self.values)
         return Products(self.values, self.squares[: self.n], self.squares[self.n :])
-
-    def add(self, other: "Total") -> None:
-        """Add another Gram of the same examples."""
-        self.values += other.values
-        self.squares += other.squares
-
-    def add_block(self, products: Products, low: int, start: int, same: bool) -> None:
-        """Add the Gram of a block of examples with another, or with itself.
-
-        Args:
-            products: inner products of the block's examples.
-            low: position of the first row among the examples of both sides together.
-            start: position of the first column, likewise.
-            same: rows and columns are one block.
-        """
-        rows, columns = products.values.shape
-        if self.m is None:
-            self.values[low : low + rows, start : start + columns] += products.values
-            return
-        if same:
-            self.squares[low : low + rows] += products.squares
-        else:
-            self.values[low : low + rows, start - self.n : start - self.n + columns] += products.values
-
-    def entries(self, positions: list[int]) -> Tensor:
-        """Inner products ``[k, k]`` of some examples as far as they are known; NaN elsewhere."""
-        k = len(positions)
-        found = torch.full((k, k), float("nan"), dtype=self.values.dtype, device=self.values.device)
-        for a, i in enumerate(positions):
-            for b, j in enumerate(positions):
-                if self.m is None:
-                    found[a, b] = self.values[min(i, j), max(i, j)]
-                elif i == j:
-                    found[a, b] = self.squares[i]
-                elif (i < self.n) != (j < self.n):
-                    found[a, b] = self.values[min(i, j), max(i, j) - self.n]
-        return found
 
     def paste(self, part: Products, rows: tuple[int, int], columns: tuple[int, int]) -> None:
         """Put in the products of some rows with some columns, both as examples of the two sides together."""
@@ -87,7 +53,7 @@ class Total:
     def strips(self) -> Iterator[tuple[slice, slice, Tensor]]:
         """Rows, columns (both as examples of the two sides together), and the view of the Gram to add to."""
         if self.m is None:
-            step = min(max(self.n // 4, 128), 256)
+            step = min(max(self.n // 4, 32), 256)
             for low in range(0, self.n, step):
                 high = min(low + step, self.n)
                 yield slice(low, high), slice(low, self.n), self.values[low:high, low:]
@@ -213,30 +179,46 @@ class Total:
                 self.values.index_put_((i, j), value, accumulate=True)
 
 
-def gradients_product(pieces: Sequence[Sequence[Part]], k: int, device: torch.device) -> Tensor:
-    """The Gram ``[k, k]`` of few examples' gradients of one parameter.
+def gradients_product(pieces: Sequence[tuple[int, Sequence[Part]]], device: torch.device) -> Tensor:
+    """The Gram ``[k, k]`` of few examples' gradients of one parameter, in float64 throughout.
 
     Args:
-        pieces: for each piece of the examples, the parts whose sum the gradient is; none for zero.
-        k: number of examples.
+        pieces: for each piece of the examples, how many they are, and the parts whose sum the gradient is; none
+            for zero.
         device: where they are.
     """
-    total = Total(k, None, device)
-    if len(pieces) == 1 and len(pieces[0]) == 1 and isinstance(pieces[0][0], Outer):
-        total.add_outer(pieces[0][0])
-    elif len(pieces) == 1 and len(pieces[0]) == 1 and isinstance(pieces[0][0], Lookup):
-        total.add_lookup(pieces[0][0])
-    elif all(pieces):
-        formed = []
-        for parts in pieces:
-            gradient = parts[0].dense(0, parts[0].rows)
-            for part in parts[1:]:
-                gradient = gradient + part.dense(0, part.rows)
-            formed.append(gradient)
-        total.add_dense(formed[0] if len(formed) == 1 else torch.cat(formed))
-    elif any(pieces):
-        raise EngineRefusal("the loss depends on a parameter in some batches only")
-    return total.products().values
+    dtype = accumulation_dtype(device)
+    first = next((parts[0] for _, parts in pieces if parts), None)
+    if first is None:
+        k = sum(count for count, _ in pieces)
+        return torch.zeros(k, k, dtype=dtype, device=device)
+    if len(pieces) == 1 and len(pieces[0][1]) == 1 and not first.tensors()[-1].is_complex():
+        if isinstance(first, Outer) and first.n * first.positions < 512:
+            left, right = (t.flatten(0, 1).to(dtype) for t in first.tensors())
+            return _summed((left @ left.T).mul_(right @ right.T), first.n)
+        if isinstance(first, Lookup) and first.n * first.positions < 2048:
+            index, delta = first.index.flatten(), first.delta.flatten(0, 1).to(dtype)
+            return _summed((delta @ delta.T).mul_(index[:, None] == index[None, :]), first.n)
+    formed = []
+    for count, parts in pieces:
+        gradient = torch.zeros(count, first.rows * first.columns, dtype=dtype, device=device)
+        for part in parts:
+            values = part.dense(0, part.rows)
+            if values.is_complex():
+                gradient = gradient.to(torch.complex128)
+            gradient = gradient + values
+        formed.append(gradient)
+    vectors = torch.cat(formed)
+    if vectors.is_complex():
+        vectors = torch.view_as_real(vectors.resolve_conj()).flatten(1)
+    return vectors @ vectors.T
+
+
+def _summed(products: Tensor, k: int) -> Tensor:
+    """Products of positions ``[k·T, k·T]`` summed to those of examples ``[k, k]``."""
+    if len(products) == k:
+        return products
+    return products.view(k, len(products) // k, k, -1).sum((1, 3))
 
 
 def _ranged(vectors: Tensor, low: float, high: float) -> tuple[Tensor, Tensor | None]:

@@ -115,6 +115,7 @@ class _Measurement:
             self.plan.notes.append(WEIGHTED)
         if self.factors is not None:
             products = _scaled(products, self.factors, len(self.rows), self.columns is not None)
+        self._check_total(products, witness)
         if self.fallback:
             products = self._fall_back(products)
         return products, self.plan
@@ -206,6 +207,34 @@ class _Measurement:
             if math.isfinite(ratio) and ratio > 0:
                 self.could_be_sum &= abs(ratio - 1) < rounding
                 self.could_be_mean &= abs(ratio * float(self.sizes[position]) - 1) < rounding
+
+    def _check_total(self, products: Products, witness: Witness) -> None:
+        """Hold the finished sum over parameters against the single examples, once more.
+
+        Raises:
+            EngineRefusal: if it differs.
+        """
+        names = [name for name in self.problem.parameters if name not in self.fallback]
+        if not names:
+            return
+        n = len(self.rows)
+        expected = torch.stack([witness.expected(name) for name in names]).sum(0).tolist()
+        tolerance = max(witness.tolerance(name) for name in names)
+        for a, i in enumerate(witness.positions):
+            for b, j in enumerate(witness.positions):
+                if self.columns is None or i < n <= j:
+                    got = products.values[i, j if self.columns is None else j - n]
+                elif i == j:
+                    got = products.squares[i] if i < n else products.other_squares[i - n]
+                else:
+                    continue
+                norm = math.sqrt(expected[a][a]) * math.sqrt(expected[b][b])
+                difference = abs(float(got) - expected[a][b])
+                if not self.weighted and not difference <= 3 * tolerance * norm and math.isfinite(expected[a][b]):
+                    raise EngineRefusal(
+                        f"the inner products in the Gram differ from those of single examples (by {difference:.1e}, "
+                        f"where the norms' product is {norm:.1e})"
+                    )
 
     def all_fall_back(self, reason: str) -> tuple[Products, Plan]:
         """The measurement by the other engines."""

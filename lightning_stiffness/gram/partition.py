@@ -8,6 +8,10 @@ from lightning_stiffness.gram.problem import Examples, Problem
 DEFAULT_BUDGET = 2 << 30
 """Bytes where no budget is given: 2 GiB."""
 
+SLAB_BYTES = 24 << 20
+"""Most bytes for gradients formed at a time. The system's allocator hands out larger ones page by page, which takes
+longer than to fill them."""
+
 PASSES = 3
 """Bytes that a forward and backward pass holds, over those of the forward pass's tensors."""
 
@@ -45,7 +49,7 @@ def partition(
     one_pass = PASSES * reference.activation_bytes()
     n = len(every)
     everything = sum(p.numel() * p.element_size() for p in problem.parameters.values())
-    slab = max(1, room // 4)
+    slab = max(1, min(room // 4, SLAB_BYTES))
     if n * (one_pass + everything) <= 3 * room // 4:
         return [Group(names, n, None, slab)]
     held = collector.bytes_per_example(names, every)
