@@ -113,8 +113,8 @@ def compare(witness: Witness, got: dict[str, Tensor], scalar: bool) -> Verdict:
     if bool(off.any()):
         relative = (difference / own).nan_to_num(1.0, posinf=1.0).amax((1, 2)).tolist()
         wrong = {
-            name: f"its gradients in a batch differ from those of single examples (by {relative[i]:.1e} of the norms, "
-            f"allowed {float(tolerance[i]):.0e})"
+            name: f"its gradients in a batch differ from those of single examples (by {relative[i]:.1e} of "
+            f"the norms, allowed {float(tolerance[i]):.0e})"
             for i, name in enumerate(names)
             if bool(off[i].any())
         }

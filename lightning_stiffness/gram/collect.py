@@ -31,6 +31,7 @@ class Collected:
     """Examples in each piece."""
     scalar: bool = False
     """Whether the loss of a batch is one number."""
+    _picked: tuple[list[int], list[tuple[int, Tensor | None]]] | None = None
 
     def copy(self) -> "Collected":
         """The same parts, to be emptied apart from these."""
@@ -44,14 +45,22 @@ class Collected:
     def products(self, name: str, positions: list[int], device: torch.device) -> Tensor:
         """Inner products ``[k, k]`` of one parameter's gradients for a few examples."""
         picked: list[tuple[int, list[Part]]] = []
-        offset = 0
-        for size, parts in zip(self.sizes, self.parts[name], strict=True):
-            inside = [p - offset for p in positions if offset <= p < offset + size]
-            if inside:
-                index = torch.tensor(inside, device=device)
-                picked.append((len(inside), [part.take(index) for part in parts]))
-            offset += size
+        for parts, (count, index) in zip(self.parts[name], self._indices(positions, device), strict=True):
+            if index is not None:
+                picked.append((count, [part.take(index) for part in parts]))
         return gradients_product(picked, device)
+
+    def _indices(self, positions: list[int], device: torch.device) -> list[tuple[int, Tensor | None]]:
+        """For each piece, how many of the positions are in it, and which of its examples they are."""
+        if self._picked is None or self._picked[0] != positions:
+            found: list[tuple[int, Tensor | None]] = []
+            offset = 0
+            for size in self.sizes:
+                inside = [p - offset for p in positions if offset <= p < offset + size]
+                found.append((len(inside), torch.tensor(inside, device=device) if inside else None))
+                offset += size
+            self._picked = positions, found
+        return self._picked[1]
 
 
 @dataclass

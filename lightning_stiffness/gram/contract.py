@@ -53,7 +53,7 @@ class Total:
     def strips(self) -> Iterator[tuple[slice, slice, Tensor]]:
         """Rows, columns (both as examples of the two sides together), and the view of the Gram to add to."""
         if self.m is None:
-            step = min(max(self.n // 4, 32), 256)
+            step = min(max(self.n // 6, 32), 256)
             for low in range(0, self.n, step):
                 high = min(low + step, self.n)
                 yield slice(low, high), slice(low, self.n), self.values[low:high, low:]
@@ -192,26 +192,28 @@ def gradients_product(pieces: Sequence[tuple[int, Sequence[Part]]], device: torc
     if first is None:
         k = sum(count for count, _ in pieces)
         return torch.zeros(k, k, dtype=dtype, device=device)
-    if len(pieces) == 1 and len(pieces[0][1]) == 1 and not first.tensors()[-1].is_complex():
+    if len(pieces) == 1 and len(pieces[0][1]) == 1:
         if isinstance(first, Outer) and first.n * first.positions < 512:
             left, right = (t.flatten(0, 1).to(dtype) for t in first.tensors())
             return _summed((left @ left.T).mul_(right @ right.T), first.n)
         if isinstance(first, Lookup) and first.n * first.positions < 2048:
             index, delta = first.index.flatten(), first.delta.flatten(0, 1).to(dtype)
             return _summed((delta @ delta.T).mul_(index[:, None] == index[None, :]), first.n)
-    formed = []
-    for count, parts in pieces:
-        gradient = torch.zeros(count, first.rows * first.columns, dtype=dtype, device=device)
-        for part in parts:
-            values = part.dense(0, part.rows)
-            if values.is_complex():
-                gradient = gradient.to(torch.complex128)
-            gradient = gradient + values
-        formed.append(gradient)
-    vectors = torch.cat(formed)
+    vectors = torch.cat([_sum_of_parts(count, parts, first, dtype) for count, parts in pieces])
     if vectors.is_complex():
         vectors = torch.view_as_real(vectors.resolve_conj()).flatten(1)
     return vectors @ vectors.T
+
+
+def _sum_of_parts(count: int, parts: Sequence[Part], like: Part, dtype: torch.dtype) -> Tensor:
+    """Gradients ``[count, R·C]``; zero without parts."""
+    if not parts:
+        return torch.zeros(count, like.rows * like.columns, dtype=dtype, device=like.tensors()[0].device)
+    total = parts[0].dense(0, parts[0].rows)
+    total = total.to(torch.complex128 if total.is_complex() else dtype)
+    for part in parts[1:]:
+        total = total + part.dense(0, part.rows)
+    return total
 
 
 def _summed(products: Tensor, k: int) -> Tensor:

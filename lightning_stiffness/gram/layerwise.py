@@ -232,7 +232,7 @@ class _Measurement:
                 difference = abs(float(got) - expected[a][b])
                 if not self.weighted and not difference <= 3 * tolerance * norm and math.isfinite(expected[a][b]):
                     raise EngineRefusal(
-                        f"the inner products in the Gram differ from those of single examples (by {difference:.1e}, "
+                        f"the inner products in the Gram differ from single examples' (by {difference:.1e}, "
                         f"where the norms' product is {norm:.1e})"
                     )
 
