@@ -88,7 +88,10 @@ def loop_gram(
             if low == 0:
                 other_squares.append((right * right).sum(1))
         blocks.append(torch.cat(row, dim=1))
-    return Products(torch.cat(blocks), torch.cat(squares), torch.cat(other_squares))
+    values = torch.cat(blocks)
+    if columns is None:  # a matrix product may round the two triangles differently
+        values = (values + values.T) / 2
+    return Products(values, torch.cat(squares), torch.cat(other_squares))
 
 
 def _gradients(problem: Problem, examples: Examples, start: int, stop: int) -> Tensor:
