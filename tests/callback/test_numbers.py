@@ -76,7 +76,9 @@ def test_numbers_are_those_of_the_definitions(measured, block, measure):
     assert length.pairs == len(same_class)
     assert length.slope == pytest.approx(slope, abs=1e-6)
     if slope < -1e-9:
-        assert length.value == pytest.approx(-intercept / slope, rel=1e-6)
+        # In float32 the line itself is known to about 1e-6, which a flat one turns into more of its crossing.
+        room = 1e-6 if x.dtype == torch.float64 else 1e-6 * (1 + abs(intercept / slope)) / abs(slope)
+        assert length.value == pytest.approx(-intercept / slope, abs=room)
     else:
         assert math.isnan(length.value)
         assert "does not fall" in length.reason
