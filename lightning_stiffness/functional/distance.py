@@ -93,7 +93,8 @@ def standardise(x: Tensor, *, reference: Tensor | None = None) -> Float[Tensor, 
         )
     flat, base = (v.reshape(len(v), v.shape[1:].numel()).double() for v in (x, reference))
     base = base[torch.isfinite(base).all(1)]
-    mean, deviation = base.mean(0), base.std(0, correction=0)
+    mean = base.mean(0)
+    deviation = ((base - mean) ** 2).mean(0).sqrt()
     # Not "deviation > 0": the mean of equal numbers is rounded, and leaves a deviation of about 1e-17.
     varies = (base != base[:1]).any(0)
     scaled = (flat - mean) / torch.where(varies, deviation, torch.ones_like(deviation))

@@ -16,11 +16,12 @@ with :math:`V_\text{jack}` the jackknife over examples and :math:`B` the varianc
 pair's own noise is in :math:`V_\text{jack}` twice, once for each of its examples; the same correction as in the
 variance of Aronow, Samii and Assenova, Political Analysis 2015, for pairs that share members).
 
-Measured over 300 trials of simulated gradients with a known answer: class means plus a part that follows the
-inputs plus noise, 3 to 10 classes of 20 to 50 examples, 200 resamples, blocks of one set and of two. The 95%
-intervals held the truth in 90–99% of trials: within-class stiffness 92–98%, between-class 90–99%, bins
-91–96%, ξ 94–96%. (Plain percentile intervals with drawn copies: 94–96% where class means differ, 99–100%
-where they do not.) With 5 examples a class they still do, 93–97%, except in bins of a handful of pairs: 77–91%.
+Measured by ``benchmarks/uncertainty.py`` and the tests, 300 trials each of simulated gradients with a known
+answer (class means, a part that follows the inputs, noise), 3 to 10 classes of 20 to 50 examples, 200
+resamples, blocks of one set and of two. The 95% intervals held the truth: within-class stiffness 90–98%,
+between-class 90–99%, bins 91–97%, ξ 94–96%. (Plain percentile intervals with drawn copies, one set: 93–97%
+where class means differ, 99–100% where they do not.) With 5 examples a class: class means and ξ 91–97%, but
+end bins of a handful of pairs 77–91%.
 """
 
 from collections.abc import Sequence

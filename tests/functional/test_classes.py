@@ -198,25 +198,24 @@ def test_two_levels_of_groups():
 
 def test_errors(unchecked):
     S, y = torch.eye(3), torch.tensor([0, 0, 1])
-    matrix = class_stiffness_matrix
     with pytest.raises(ValueError, match=r"between two different sets \[3, 2\] needs other_labels=\[m\] too"):
-        matrix(S[:, :2], y)
+        class_stiffness_matrix(S[:, :2], y)
     with pytest.raises(ValueError, match=r"expected labels to be integers, got torch.float32"):
-        matrix(S, y.float())
+        class_stiffness_matrix(S, y.float())
     with pytest.raises(ValueError, match=r"expected labels to be integers, got torch.bool"):
-        matrix(S, y.bool(), num_classes=2)
+        class_stiffness_matrix(S, y.bool(), num_classes=2)
     with pytest.raises(ValueError, match=r"expected labels of shape \[3\], got \[2\]"):
-        matrix(S, y[:2])
+        class_stiffness_matrix(S, y[:2])
     with pytest.raises(ValueError, match=r"expected other_labels of shape \[3\], got \[3, 1\]"):
-        matrix(S, y, y[:, None])
+        class_stiffness_matrix(S, y, y[:, None])
     with pytest.raises(ValueError, match=r"expected labels in \[0, 2\), got values from 0 to 2"):
-        matrix(S, torch.tensor([0, 1, 2]), num_classes=2)
+        class_stiffness_matrix(S, torch.tensor([0, 1, 2]), num_classes=2)
     with pytest.raises(ValueError, match=r"expected labels in \[0, 2\), got values from -100 to 1"):
-        matrix(S, torch.tensor([-100, 0, 1]))
+        class_stiffness_matrix(S, torch.tensor([-100, 0, 1]))
     with pytest.raises(ValueError, match=r"expected same_example of shape \[3, 3\], got \[2, 2\]"):
-        countable_pairs.__wrapped__(S, symmetric=True, same_example=torch.ones(2, 2, dtype=torch.bool))
+        countable_pairs(S, symmetric=True, same_example=torch.ones(2, 2, dtype=torch.bool))
     with pytest.raises(ValueError, match=r"expected a class matrix of shape \[c, c\], got \[3, 2\]"):
-        class_summary.__wrapped__(S[:, :2])
+        class_summary(S[:, :2])
     with pytest.raises(
         ValueError, match=r"one group for each of the 3 classes, got shape \[2\]: pass a list where"
     ):
