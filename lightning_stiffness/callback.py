@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning_utilities.core.rank_zero import rank_zero_warn
 from torch import nn
 
 from lightning_stiffness.compat import classes, misconfiguration
@@ -265,7 +266,7 @@ class StiffnessCallback(_Base):  # type: ignore[misc]
         """A message to the user, once in a run and on one rank."""
         if text not in self._said:
             self._said.add(text)
-            _rank_zero_warn(text)
+            rank_zero_warn(text, stacklevel=4)
 
 
 def _batches_stepped(trainer: Any) -> int:
@@ -281,9 +282,3 @@ def _about_to_count(trainer: Any) -> int:
 
 def _in_fit(trainer: Any) -> bool:
     return str(getattr(trainer.state.fn, "value", trainer.state.fn)) == "fit"
-
-
-def _rank_zero_warn(text: str) -> None:
-    from lightning_utilities.core.rank_zero import rank_zero_warn
-
-    rank_zero_warn(text, stacklevel=4)

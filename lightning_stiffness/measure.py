@@ -24,12 +24,12 @@ from lightning_stiffness.functional import (
 )
 from lightning_stiffness.functional.classes import class_sums
 from lightning_stiffness.functional.distance import Distance
-from lightning_stiffness.gram import GradientGram, LossFn, ParameterFilter, gram_of_examples
+from lightning_stiffness.gram import Examples, GradientGram, LossFn, ParameterFilter, gram_of_examples
 from lightning_stiffness.gram.batch import Batch
 from lightning_stiffness.gram.problem import select_parameters
 from lightning_stiffness.inputs import distance_inputs, find_layer
 from lightning_stiffness.labelling import Classes, find_classes
-from lightning_stiffness.probeset import AUTO, ProbeSet, joined, probe_of_batch, same_examples
+from lightning_stiffness.probeset import AUTO, ProbeSet, probe_of_batch, same_examples
 from lightning_stiffness.result import Curve, Length, StiffnessResult
 from lightning_stiffness.settings import MEASURES, Settings
 
@@ -133,7 +133,7 @@ def measure_probe(
     notes: list[str] = []
     classes = check_measurement(module, probe, settings, notes)
     inputs = distance_inputs(module, probe, loss_fn, settings, notes)
-    together = joined([part.examples for part in probe.values()])
+    together = Examples.joined([part.examples for part in probe.values()])
     gram = gram_of_examples(
         module,
         together,

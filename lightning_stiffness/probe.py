@@ -106,8 +106,8 @@ def build_probe(
             labels = _labels_of_samples(samples, loader.collate_fn, label_fn)
             places = torch.arange(wanted) if labels is None else stratified(labels, wanted)
             chosen, samples = candidates[places], [samples[i] for i in places.tolist()]
-        batch = _collate(loader, samples)
-        singles = None if _can_be_cut(batch, wanted) else [_collate(loader, [sample]) for sample in samples]
+        batch = loader.collate_fn(samples)
+        singles = None if _can_be_cut(batch, wanted) else [loader.collate_fn([sample]) for sample in samples]
     identity = torch.tensor([_identity(original, int(i)) for i in chosen])
     return Probe(batch, singles, wanted, chosen, identity)
 
@@ -217,10 +217,6 @@ def _fetch(dataset: Any, indices: list[int]) -> list[Any]:
     if callable(getattr(dataset, "__getitems__", None)):
         return list(dataset.__getitems__(indices))
     return [dataset[i] for i in indices]
-
-
-def _collate(loader: Any, samples: list[Any]) -> Batch:
-    return loader.collate_fn(samples)
 
 
 def _can_be_cut(batch: Batch, size: int) -> bool:

@@ -1,6 +1,5 @@
 """The examples that stiffness is measured on, with their classes, inputs and identities."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -53,15 +52,6 @@ def probe_fields(
     elif inputs is not None:
         raise ValueError(f"expected a function batch -> inputs [n, …], 'auto' or None, got {inputs!r}")
     return found_labels, found_inputs
-
-
-def joined(parts: Sequence[Examples]) -> Examples:
-    """The examples of several sets, one after the other."""
-    singles = None
-    if any(part.singles is not None for part in parts):
-        singles = [part.one(i) for part in parts for i in range(len(part))]
-    batches = tuple(batch for part in parts for batch in part.batches)
-    return Examples(batches, tuple(size for part in parts for size in part.sizes), singles)
 
 
 def same_examples(a: ProbeSet, b: ProbeSet) -> Tensor | None:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lightning_stiffness.functional import cosine_stiffness, sign_stiffness
 from lightning_stiffness.functional.distance import Distance, find_distance
-from lightning_stiffness.gram import ParameterFilter, check_engine
+from lightning_stiffness.gram import ParameterFilter, check_budget, check_engine
 
 MEASURES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "cos": cosine_stiffness,
@@ -45,8 +45,7 @@ class Settings:
         check_engine(self.engine)
         if self.bins < 1:
             raise ValueError(f"expected at least one bin, got bins={self.bins}")
-        if self.memory_budget is not None and self.memory_budget < 1:
-            raise ValueError(f"expected memory_budget in bytes, at least 1, got {self.memory_budget}")
+        check_budget(self.memory_budget)
         if self.superclasses is not None and self.class_names is not None:
             classes, groups = len(self.class_names), len(self.superclasses)
             if classes != groups:

@@ -88,6 +88,12 @@ def check_engine(engine: str) -> None:
         raise ValueError(f"unknown engine {engine!r}: expected one of {sorted(ENGINES)}")
 
 
+def check_budget(memory_budget: int | None) -> None:
+    """Raise ``ValueError`` for a budget that is no number of bytes."""
+    if memory_budget is not None and memory_budget < 1:
+        raise ValueError(f"expected memory_budget in bytes, at least 1, got {memory_budget}")
+
+
 def gradient_gram(
     module: nn.Module,
     batch: Batch,
@@ -155,8 +161,7 @@ def gram_of_examples(
 ) -> GradientGram:
     """As :func:`gradient_gram`, for examples that come in several batches."""
     check_engine(engine)
-    if memory_budget is not None and memory_budget < 1:
-        raise ValueError(f"expected memory_budget in bytes, at least 1, got {memory_budget}")
+    check_budget(memory_budget)
     problem = Problem(module, loss_fn, select_parameters(module, parameters))
     with measuring(module):
         return ENGINES[engine](problem, rows, columns, memory_budget)
@@ -169,5 +174,6 @@ __all__ += [
     "LossError",
     "LossFn",
     "ParameterFilter",
+    "check_budget",
     "check_engine",
 ]

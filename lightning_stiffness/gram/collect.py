@@ -12,7 +12,7 @@ from lightning_stiffness.gram.batch import Batch
 from lightning_stiffness.gram.capture import Call, Pure, Recorder, StaleOperand, Use, Watcher
 from lightning_stiffness.gram.contract import gradients_product
 from lightning_stiffness.gram.derived import pushed_back, resolved
-from lightning_stiffness.gram.loop import example_gradient
+from lightning_stiffness.gram.loop import by_name, example_gradient
 from lightning_stiffness.gram.parts import Dense, Part
 from lightning_stiffness.gram.problem import EngineRefusal, Examples, LossError, Problem
 from lightning_stiffness.gram.rules import parts_of, valueless
@@ -102,8 +102,8 @@ def refer(problem: Problem, examples: Examples, position: int) -> Reference:
     """
     recorder = Recorder()
     piece = examples.part(position, position + 1).batches[0]
-    names, parameters = list(problem.parameters), list(problem.parameters.values())
-    grads: tuple[Tensor | None, ...] = (None,) * len(names)
+    parameters = list(problem.parameters.values())
+    grads: tuple[Tensor | None, ...] = (None,) * len(parameters)
     alone = examples.singles is not None  # what is alone may be built otherwise than what is sliced
     with kept_state(problem.module), eager():
         with recorder:
@@ -115,11 +115,7 @@ def refer(problem: Problem, examples: Examples, position: int) -> Reference:
                 alone = True
     if alone:
         return Reference(position, recorder.calls, example_gradient(problem, examples.one(position)))
-    gradients = {
-        name: torch.zeros_like(p) if g is None else (g.to_dense() if g.is_sparse else g).detach()
-        for name, p, g in zip(names, parameters, grads, strict=True)
-    }
-    return Reference(position, recorder.calls, gradients)
+    return Reference(position, recorder.calls, by_name(problem, grads))
 
 
 class Collector:

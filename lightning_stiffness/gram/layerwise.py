@@ -30,33 +30,26 @@ WEIGHTED = (
 )
 
 
-def layerwise_gram(
-    problem: Problem, rows: Examples, columns: Examples | None = None, *, memory_budget: int | None = None
-) -> Products:
-    r"""Gram :math:`g_i \cdot g_j` use by use of each parameter.
+def planned(
+    problem: Problem, rows: Examples, columns: Examples | None, memory_budget: int | None
+) -> tuple[Products, Plan]:
+    r"""Gram :math:`g_i \cdot g_j` use by use of each parameter, and how it was computed.
 
     Args:
         problem: what to differentiate.
         rows: the examples ``i``.
-        columns: the examples ``j``; by default ``rows``.
-        memory_budget: bytes beside the module, the batch and the Gram; 2 GiB by default.
+        columns: the examples ``j``; None where they are the rows.
+        memory_budget: bytes beside the module, the batch and the Gram; 2 GiB where it is None.
 
     Returns:
-        Inner products ``[n, m]`` in float64.
+        Inner products ``[n, m]`` in float64, and the plan.
 
     Raises:
         CoupledExamples: if an example alone has no gradient, but it has one in a batch.
         LossError: if the loss has the wrong shape.
         BudgetError: if the budget is too small; the message says the least that would do.
     """
-    return planned(problem, rows, columns, memory_budget)[0]
-
-
-def planned(
-    problem: Problem, rows: Examples, columns: Examples | None, memory_budget: int | None
-) -> tuple[Products, Plan]:
-    """As :func:`layerwise_gram`, with the plan."""
-    every = rows if columns is None else _joined(rows, columns)
+    every = rows if columns is None else Examples.joined([rows, columns])
     measurement = _Measurement(problem, rows, columns, every, memory_budget)
     try:
         return measurement.run()
@@ -69,13 +62,6 @@ def planned(
     return measurement.all_fall_back(reason)
 
 
-def _joined(rows: Examples, columns: Examples) -> Examples:
-    singles = None
-    if rows.singles is not None or columns.singles is not None:
-        singles = [rows.one(i) for i in range(len(rows))] + [columns.one(i) for i in range(len(columns))]
-    return Examples((*rows.batches, *columns.batches), (*rows.sizes, *columns.sizes), singles)
-
-
 class _Measurement:
     def __init__(
         self, problem: Problem, rows: Examples, columns: Examples | None, every: Examples, budget: int | None
@@ -86,7 +72,6 @@ class _Measurement:
         device = next(iter(problem.parameters.values())).device
         self.total = Total(len(rows), None if columns is None else len(columns), device)
         self.device = device
-        self.scalar = False
         self.sizes: torch.Tensor | None = None
         self.could_be_sum = self.could_be_mean = True
 
@@ -177,7 +162,6 @@ class _Measurement:
         for name in names:
             if name in collector.failures:
                 self.fallback.setdefault(name, collector.failures[name])
-        self.scalar |= collected.scalar
         if collected.scalar:
             self._enter_sizes(collected, offset)
         near = witness.among(offset, offset + sum(collected.sizes))

@@ -31,6 +31,11 @@ def example_gradient(problem: Problem, example: Batch) -> dict[str, Tensor]:
         gradients: Sequence[Tensor | None] = [None] * len(parameters)
         if loss.requires_grad:  # else no parameter took part
             gradients = _derivative(problem, loss, example)
+    return by_name(problem, gradients)
+
+
+def by_name(problem: Problem, gradients: Sequence[Tensor | None]) -> dict[str, Tensor]:
+    """Parameter name → gradient, dense; zero where it is None."""
     result = {}
     for (name, parameter), gradient in zip(problem.parameters.items(), gradients, strict=True):
         if gradient is None:

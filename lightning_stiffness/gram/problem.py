@@ -72,6 +72,15 @@ class Examples:
             raise ValueError("expected a batch with at least one example, got an empty one")
         return cls(tuple(detached(batch) for batch in batches), sizes)
 
+    @classmethod
+    def joined(cls, parts: "Sequence[Examples]") -> "Examples":
+        """The examples of several sets, one after the other."""
+        singles = None
+        if any(part.singles is not None for part in parts):
+            singles = [part.one(i) for part in parts for i in range(len(part))]
+        batches = tuple(batch for part in parts for batch in part.batches)
+        return cls(batches, tuple(size for part in parts for size in part.sizes), singles)
+
     def __len__(self) -> int:
         return sum(self.sizes)
 

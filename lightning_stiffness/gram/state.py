@@ -64,7 +64,7 @@ def kept_state(module: nn.Module) -> Iterator[None]:
     Kept: buffers (same tensors, same values), and the plain attributes of every submodule with the contents
     of its lists, dicts, sets and queues, which running means, metric states and caches live in.
     """
-    tensors: dict[int, tuple[Tensor, Tensor, int]] = {}
+    tensors: dict[int, tuple[Tensor, Tensor]] = {}
     owners = []
     for owner in module.modules():
         if isinstance(owner, torch.jit.ScriptModule):  # its attributes live in C++, out of reach
@@ -77,7 +77,7 @@ def kept_state(module: nn.Module) -> Iterator[None]:
         owners.append((owner, attributes, buffers, contents))
         for tensor in (*buffers.values(), *attributes.values()):
             if isinstance(tensor, Tensor) and not is_lazy(tensor):  # a lazy tensor has no value yet
-                tensors[id(tensor)] = (tensor, tensor.detach().clone(), _version(tensor))
+                tensors[id(tensor)] = (tensor, tensor.detach().clone())
     try:
         yield
     finally:
@@ -90,9 +90,9 @@ def kept_state(module: nn.Module) -> Iterator[None]:
             _refill(owner._buffers, buffers)
             for container, before in contents:
                 _refill(container, before)
-        for tensor, before, version in tensors.values():
-            # Some kernels write into buffers without counting it as a new version.
-            if _version(tensor) != version or version < 0 or not torch.equal(tensor, before):
+        for tensor, before in tensors.values():
+            # By value: some kernels write into buffers without counting it as a new version.
+            if not torch.equal(tensor, before):
                 with torch.inference_mode(tensor.is_inference()), torch.no_grad():
                     tensor.detach().copy_(before)
 
@@ -113,11 +113,6 @@ def _refill(container: Any, before: Any) -> None:
 
 def _entries(container: Any) -> list[Any]:
     return [*container.keys(), *container.values()] if isinstance(container, dict) else list(container)
-
-
-def _version(tensor: Tensor | None) -> int:
-    # Inference tensors keep no version: -1 never equals a later reading, so they are always written back.
-    return -1 if tensor is None or tensor.is_inference() else tensor._version
 
 
 @contextmanager
