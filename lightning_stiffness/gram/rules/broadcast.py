@@ -45,8 +45,6 @@ def _sum(use: Use, *terms: tuple[Any, float]) -> Parts:
 def multiply(use: Use, one: Any, other: Any) -> Parts:
     """y = x p, with dp = Σ d x."""
     d = real(use)
-    if d is None:
-        return []
     weight, x = (one, other) if isinstance(one, Operand) and one.wanted else (other, one)
     if not isinstance(weight, Operand) or not isinstance(x, Operand) or x.wanted:
         raise NoRule

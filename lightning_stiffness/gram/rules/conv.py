@@ -24,8 +24,6 @@ def convolution(
 ) -> Parts:
     """y = x ∗ W + b, with dW the correlation of x and d, and db = Σ d."""
     d = real(use)
-    if d is None:
-        return []
     axes = len(weight.shape) - 2
     d, parts = _images(d, axes), Parts()
     if weight.wanted:
@@ -57,8 +55,6 @@ def transposed_convolution(
 ) -> Parts:
     """The transpose of a convolution: for dW, x and d change places."""
     d = real(use)
-    if d is None:
-        return []
     axes = len(weight.shape) - 2
     d, parts = _images(d, axes), Parts()
     if weight.wanted:

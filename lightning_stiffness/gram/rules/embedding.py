@@ -22,8 +22,6 @@ def embedding(
 ) -> Parts:
     """y = W[k], with dW[k] = d; whether the gradient would be sparse makes no difference here."""
     d = real(use)
-    if d is None:
-        return []
     if not weight.wanted:
         raise NoRule
     rows = shared(weight).shape[0]
@@ -66,8 +64,6 @@ def embedding_bag(
 ) -> Parts:
     """y = Σ W[k] over the entries of a bag, or their mean."""
     d = real(use)
-    if d is None:
-        return []
     covered = mode in ("sum", "mean") and offsets is None and len(input.shape) == 2
     if not covered or not weight.wanted or scale_grad_by_freq or (per_sample_weights and per_sample_weights.wanted):
         raise NoRule
@@ -88,8 +84,6 @@ def embedding_bag(
 def getitem(use: Use, table: Operand, key: object) -> Parts:
     """y = W[k] with one tensor of integers."""
     d = real(use)
-    if d is None:
-        return []
     if not isinstance(key, Operand) or len(shared(table).shape) < 1:
         raise NoRule
     index = data(key).canonical()

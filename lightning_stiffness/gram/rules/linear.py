@@ -13,8 +13,6 @@ from lightning_stiffness.gram.rules.registry import NoRule, Parts, data, dense, 
 def linear(use: Use, input: Operand, weight: Operand, bias: Operand | None = None) -> Parts:
     """y = x Wᵀ + b, with dW = Σ d xᵀ and db = Σ d."""
     d = real(use)
-    if d is None:
-        return []
     n, parts = len(d), Parts()
     if weight.wanted:
         if len(shared(weight).shape) != 2:
@@ -40,8 +38,6 @@ def reflected_matmul(use: Use, right: Operand, left: Operand) -> Parts:
 
 def _product(use: Use, left: Operand, right: Operand, factor: float) -> Parts:
     d = real(use)
-    if d is None:
-        return []
     if left.wanted == right.wanted:
         raise NoRule
     weight, x = (right, left) if right.wanted else (left, right)
@@ -61,8 +57,6 @@ def _product(use: Use, left: Operand, right: Operand, factor: float) -> Parts:
 def addmm(use: Use, bias: Operand, left: Operand, right: Operand, *, beta: float = 1, alpha: float = 1) -> Parts:
     """y = β b + α x W."""
     d = real(use)
-    if d is None:
-        return []
     parts = Parts()
     if left.wanted or right.wanted:
         parts += _product(use, left, right, alpha)
@@ -75,8 +69,6 @@ def addmm(use: Use, bias: Operand, left: Operand, right: Operand, *, beta: float
 def einsum(use: Use, equation: str, *operands: object) -> Parts:
     """y = Σ x W over named axes, where every axis of W is summed with x or kept in y, not both."""
     d = real(use)
-    if d is None:
-        return []
     if len(operands) == 1 and isinstance(operands[0], tuple | list):
         operands = tuple(operands[0])
     if not isinstance(equation, str) or "..." in equation or "->" not in equation or len(operands) != 2:

@@ -37,8 +37,6 @@ def layer_norm(
 ) -> Parts:
     """Over the last axes."""
     d = real(use)
-    if d is None:
-        return []
     x = data(input).canonical() if weight is not None and weight.wanted else None
     return _affine(None if x is None else F.layer_norm(x, normalized_shape, eps=eps), d, weight, bias, None)
 
@@ -49,8 +47,6 @@ def rms_norm(
 ) -> Parts:
     """By the root mean square over the last axes."""
     d = real(use)
-    if d is None:
-        return []
     return _affine(F.rms_norm(data(input).canonical(), normalized_shape, eps=eps), d, weight, None, None)
 
 
@@ -65,8 +61,6 @@ def group_norm(
 ) -> Parts:
     """Over groups of channels, axis 1 of every image."""
     d = real(use)
-    if d is None:
-        return []
     x = data(input).canonical()
     normalised = F.group_norm(x.flatten(0, 1), num_groups, eps=eps).view(x.shape)
     return _affine(normalised, d, weight, bias, 2)
@@ -86,8 +80,6 @@ def batch_norm(
 ) -> Parts:
     """By the running statistics."""
     d = real(use)
-    if d is None:
-        return []
     if training or running_mean is None or running_var is None:
         raise NoRule
     x = data(input).canonical()
@@ -118,8 +110,6 @@ def instance_norm(
 ) -> Parts:
     """Over the positions of every channel of every image."""
     d = real(use)
-    if d is None:
-        return []
     if not use_input_stats:
         return batch_norm(use, input, running_mean, running_var, weight, bias, False, momentum, eps)
     x = data(input).canonical()
@@ -131,8 +121,6 @@ def instance_norm(
 def prelu(use: Use, input: Operand, weight: Operand) -> Parts:
     """y = x where positive, w x elsewhere: dw = Σ d min(x, 0)."""
     d = real(use)
-    if d is None:
-        return []
     if not weight.wanted or len(input.shape) < 1 or input.layout is None:
         raise NoRule
     values = d * data(input).canonical().clamp(max=0)

@@ -84,8 +84,8 @@ def shared(operand: Any) -> Operand:
     return operand
 
 
-def real(use: Use) -> Tensor | None:
-    """The gradient of a use's only output; None where it is zero.
+def real(use: Use) -> Tensor:
+    """The gradient of a use's only output; rules are not asked where it is zero.
 
     Raises:
         NoRule: if there are several outputs, or it is complex.
@@ -93,6 +93,7 @@ def real(use: Use) -> Tensor | None:
     if len(use.edges) != 1:
         raise NoRule
     gradient = use.gradient()
-    if gradient is not None and gradient.is_complex():
+    assert gradient is not None
+    if gradient.is_complex():
         raise NoRule
     return gradient
