@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lightning_stiffness.gram.axes import Layout, UndecidedAxis
 from lightning_stiffness.gram.batch import Batch
-from lightning_stiffness.gram.capture import Call, Pure, Recorder, StaleOperand, Use, Watcher
+from lightning_stiffness.gram.capture import Call, Recorder, Watcher
 from lightning_stiffness.gram.contract import gradients_product
 from lightning_stiffness.gram.derived import pushed_back, resolved
 from lightning_stiffness.gram.loop import by_name, example_gradient
@@ -17,6 +17,7 @@ from lightning_stiffness.gram.parts import Dense, Part
 from lightning_stiffness.gram.problem import EngineRefusal, Examples, LossError, Problem
 from lightning_stiffness.gram.rules import parts_of, valueless
 from lightning_stiffness.gram.state import kept_state
+from lightning_stiffness.gram.uses import Pure, StaleOperand, Use
 
 
 @dataclass

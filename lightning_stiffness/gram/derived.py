@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from lightning_stiffness.gram.capture import Pure, StaleOperand
 from lightning_stiffness.gram.parts import Dense, Outer, Part
+from lightning_stiffness.gram.uses import Pure, StaleOperand
 
 _BYTES = 1 << 28
 """Gradients pushed back at a time."""

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from lightning_stiffness.gram.capture import StaleOperand, Use
 from lightning_stiffness.gram.rules import broadcast, conv, embedding, linear, norm
 from lightning_stiffness.gram.rules.general import general
 from lightning_stiffness.gram.rules.registry import RULES, VALUELESS, NoRule, Parts, rule
+from lightning_stiffness.gram.uses import StaleOperand, Use
 
 __all__ = [
     "RULES",

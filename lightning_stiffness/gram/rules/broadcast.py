@@ -5,8 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_stiffness.gram.capture import Operand, Use
 from lightning_stiffness.gram.rules.registry import NoRule, Parts, data, dense, real, reduced, rule, shared
+from lightning_stiffness.gram.uses import Operand, Use
 
 
 @rule(torch.add, Tensor.add, Tensor.__add__, Tensor.__radd__, values=False)

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lightning_stiffness.gram.capture import Operand, Use
 from lightning_stiffness.gram.parts import Convolution
 from lightning_stiffness.gram.rules.registry import NoRule, Parts, data, dense, real, rule, shared
+from lightning_stiffness.gram.uses import Operand, Use
 
 
 @rule(F.conv1d, F.conv2d, F.conv3d)

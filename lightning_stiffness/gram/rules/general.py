@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_stiffness.gram.capture import Operand, Use, flat, rebuilt
 from lightning_stiffness.gram.rules.registry import Parts, dense
+from lightning_stiffness.gram.uses import Operand, Use, flat, rebuilt
 
 _BYTES = 1 << 28
 """Gradients of the output and the parameters mapped at a time."""

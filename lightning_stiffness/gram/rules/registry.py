@@ -5,8 +5,8 @@ from typing import Any
 
 from torch import Tensor
 
-from lightning_stiffness.gram.capture import Operand, Use
 from lightning_stiffness.gram.parts import Dense, Part
+from lightning_stiffness.gram.uses import Operand, Use
 
 Parts = list[tuple[Operand, Part]]
 """Operand → its part of the gradient, for the operands whose gradient is wanted."""

@@ -1,0 +1,116 @@
+"""What a pass over many examples keeps: the calls that bring parameters and examples together."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+from torch.autograd.graph import GradientEdge
+
+from lightning_stiffness.gram.axes import Layout, UndecidedAxis
+
+Function = Callable[..., Any]
+
+
+@dataclass(eq=False)
+class Pure:
+    """A parameter, or a tensor computed from parameters alone."""
+
+    tensor: Tensor
+    roots: frozenset[str]
+    """The wanted parameters in it."""
+    name: str | None = None
+    """Of a parameter; None for a computed tensor."""
+    base: "Pure | None" = None
+    """What it is the plain transpose of."""
+    version: int = 0
+
+
+@dataclass(eq=False)
+class Operand:
+    """A tensor argument of a use."""
+
+    value: Tensor | None
+    """None where the rule does without."""
+    shape: tuple[int, ...]
+    """For one example."""
+    layout: Layout | None
+    """None where all examples share the tensor."""
+    pure: Pure | None
+    n: int
+    version: int
+
+    @property
+    def wanted(self) -> bool:
+        """Whether gradients with respect to it are asked for."""
+        return self.pure is not None and bool(self.pure.roots)
+
+    def shared(self) -> Tensor:
+        """The tensor as all examples see it."""
+        assert self.value is not None
+        if self.value._version != self.version:
+            raise StaleOperand("an input of the call is changed in place afterwards")
+        return self.value.detach()
+
+    def canonical(self) -> Tensor:
+        """The tensor as ``[n, *shape for one example]``."""
+        value = self.shared()
+        return value.expand(self.n, *value.shape) if self.layout is None else self.layout.canonical(value, self.n)
+
+
+class StaleOperand(Exception):
+    """A captured tensor no longer holds what the call saw."""
+
+
+@dataclass(eq=False)
+class Use:
+    """A call that brings parameters and examples together."""
+
+    function: Function
+    args: tuple[Any, ...]
+    """As for one example, with :class:`Operand` in the place of tensors."""
+    kwargs: dict[str, Any]
+    n: int
+    roots: frozenset[str]
+    edges: list[GradientEdge]
+    output_layouts: list[Layout | None]
+    output_shapes: list[tuple[int, ...]]
+    """For one example, of the outputs that have a gradient."""
+    output_places: list[int]
+    """Which of all output tensors those are."""
+    gradients: list[Tensor | None] = field(default_factory=list)
+
+    def operands(self) -> Iterator[Operand]:
+        """All tensor arguments."""
+        return (leaf for leaf in flat((self.args, self.kwargs)) if isinstance(leaf, Operand))
+
+    def gradient(self, output: int = 0) -> Tensor | None:
+        """Gradient with respect to an output, ``[n, *shape for one example]``; None for zero."""
+        gradient, layout = self.gradients[output], self.output_layouts[output]
+        if gradient is None:
+            return None
+        if layout is None:
+            raise UndecidedAxis(f"an output of shape {list(self.output_shapes[output])} is shared by all examples")
+        return layout.canonical(gradient, self.n)
+
+
+def flat(node: Any) -> Iterator[Any]:
+    """The leaves of nested tuples, lists and dicts."""
+    if isinstance(node, tuple | list):
+        for item in node:
+            yield from flat(item)
+    elif isinstance(node, dict):
+        for item in node.values():
+            yield from flat(item)
+    else:
+        yield node
+
+
+def rebuilt(node: Any, function: Callable[[Any], Any]) -> Any:
+    """Nested tuples, lists and dicts with ``function`` applied to the leaves."""
+    if isinstance(node, tuple | list):
+        items = [rebuilt(item, function) for item in node]
+        return type(node)(*items) if hasattr(node, "_fields") else type(node)(items)
+    if isinstance(node, dict):
+        return {key: rebuilt(item, function) for key, item in node.items()}
+    return function(node)
