@@ -3,29 +3,42 @@
 import functools
 import time
 import warnings
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from lightning_utilities.core.rank_zero import rank_zero_warn
 from torch import nn
 
-from lightning_stiffness.compat import classes, misconfiguration
+from lightning_stiffness.compat import classes, inform, misconfiguration, misconfigurations
 from lightning_stiffness.fields import FieldFn
 from lightning_stiffness.functional.distance import Distance
 from lightning_stiffness.gram import LossFn, ParameterFilter
-from lightning_stiffness.loggers import log_pictures, log_scalars
+from lightning_stiffness.guard import guarded
 from lightning_stiffness.measure import check_measurement, measure_probe
-from lightning_stiffness.pictures import draw_picture, pictures
-from lightning_stiffness.probe import Probe, build_probe, seeded
+from lightning_stiffness.moments import (
+    UNSHARDED,
+    about_to_count,
+    batches_stepped,
+    in_fit,
+    last_validation_of_epoch,
+    sharded_strategy,
+)
+from lightning_stiffness.probe import Probe, seeded
 from lightning_stiffness.probeset import AUTO, ProbeSet
+from lightning_stiffness.progress import counted
+from lightning_stiffness.refusal import REFUSALS
 from lightning_stiffness.result import StiffnessResult
+from lightning_stiffness.rundata import choose_probes
+from lightning_stiffness.runlog import RunLog
 from lightning_stiffness.settings import Settings, one_of
 from lightning_stiffness.shadow import find_loss, make_shadow
 from lightning_stiffness.transfer import transfer_to_device
 
 SPLITS = ("train", "val")
+ON_ERROR = ("warn", "raise")
+
+DEAR = 0.05
+"""Share of a run above which the callback says how to make measuring cheaper."""
 
 # A callback passes the type checks of both Lightning namespaces only if it derives from both.
 _Base: Any = type("_Base", classes("Callback"), {})
@@ -67,6 +80,13 @@ class StiffnessCallback(_Base):  # type: ignore[misc]
         memory_budget: bytes for the gradients held at a time.
         save: write each result to ``<log directory>/stiffness/``.
         seed: decides which examples are in the probe.
+        dataloaders: split → loader or dataset to choose the examples from, instead of the run's own: for a
+            stream that cannot be copied, or for another than the first of several validation loaders.
+        on_error: what an error inside a measurement does: with ``"warn"`` the training goes on, with one
+            warning, and NaN is logged; with ``"raise"`` it stops. Mistakes in the settings, and modules that
+            cannot be measured, always stop the run, before its first step.
+        name: what every logged name and the folder of saved results begin with; two callbacks in one run
+            need two names.
 
     Raises:
         ValueError: for an argument that is not one of the allowed values; the message lists those.
@@ -99,6 +119,9 @@ class StiffnessCallback(_Base):  # type: ignore[misc]
         memory_budget: int | None = None,
         save: bool = True,
         seed: int = 0,
+        dataloaders: Mapping[str, Any] | None = None,
+        on_error: str = "warn",
+        name: str = "stiffness",
     ) -> None:
         super().__init__()
         if probe_size is not None and (isinstance(probe_size, bool) or probe_size < 2):
@@ -120,12 +143,23 @@ class StiffnessCallback(_Base):  # type: ignore[misc]
         )
         self.save = save
         self.seed = seed
+        self.dataloaders = dict(dataloaders or {})
+        if self.dataloaders:
+            one_of("dataloaders", tuple(self.dataloaders), SPLITS)
+        self.on_error = one_of("on_error", on_error, ON_ERROR)[0]
+        if not name or name != name.strip("/"):
+            raise ValueError(f"expected name to begin the logged names with, such as 'stiffness', got {name!r}")
+        self.name = name
         self.history: list[StiffnessResult] = []
         self.seconds = 0.0
         """Time spent measuring in this run."""
+        self.failures = 0
+        """Measurements of this run that failed."""
         self._probes: dict[str, Probe] = {}
+        self._indices: dict[str, list[int]] = {}
         self._measured_at: int | None = None
-        self._said: set[str] = set()
+        self._log = RunLog(name, save=save)
+        self._began = 0.0
 
     @property
     def result(self) -> StiffnessResult | None:
@@ -140,53 +174,97 @@ class StiffnessCallback(_Base):  # type: ignore[misc]
             "splits": list(self.splits),
             "seed": self.seed,
             "size": self.probe_size,
+            "name": self.name,
         }
         return self._generate_state_key(**settings)
 
+    def state_dict(self) -> dict[str, Any]:
+        """Which examples are in the probe, as plain numbers, so that a resumed run measures on the same."""
+        return {"probe": self._indices}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take the probe of the run that is resumed."""
+        self._indices = {split: list(map(int, indices)) for split, indices in state_dict["probe"].items()}
+
     # When to measure
 
+    def setup(self, trainer: Any, pl_module: nn.Module, stage: str) -> None:
+        """Forget an earlier run; refuse what cannot be measured before anything is spread over processes."""
+        if stage != "fit":
+            return
+        self._probes, self._indices, self._measured_at = {}, {}, None
+        self._log = RunLog(self.name, save=self.save)
+        self.history, self.seconds, self.failures, self._began = [], 0.0, 0, time.perf_counter()
+        others = [c for c in trainer.callbacks if isinstance(c, StiffnessCallback) and c is not self]
+        if any(other.name == self.name for other in others):
+            raise misconfiguration(
+                trainer, f"two StiffnessCallbacks would log as {self.name!r}: pass name= to one of them"
+            )
+        sharded = sharded_strategy(trainer)
+        if sharded is not None:
+            raise misconfiguration(
+                trainer,
+                f"{sharded} spreads parameters over processes, so that none of them has an example's whole "
+                f"gradient, which stiffness is made of: {UNSHARDED}",
+            )
+
     def on_fit_start(self, trainer: Any, pl_module: nn.Module) -> None:
-        """Forget an earlier run; find out at once whether there is a loss to measure by."""
-        self._probes, self._measured_at, self._said = {}, None, set()
-        self.history, self.seconds = [], 0.0
+        """Find out at once whether there is a loss to measure by."""
         find_loss(pl_module, trainer, self.loss_fn)
 
     def on_train_start(self, trainer: Any, pl_module: nn.Module) -> None:
         """Choose the probe, check it, and measure the network before its first step."""
-        self._build_probes(trainer)
-        if self.at_start and _batches_stepped(trainer) == 0:
-            result = self._measure(trainer, pl_module, step=0, epoch=0)
-            # self.log would keep these values back until the epoch's end, and overwrite them there.
-            self._log_directly(trainer, result, step=0)
-        else:  # mistakes show now all the same
-            with seeded(self.seed):
-                check_measurement(pl_module, self._probe_sets(trainer, pl_module), self.settings, [])
+        self._probes = choose_probes(
+            trainer,
+            self.splits,
+            self.probe_size,
+            seed=self.seed,
+            label_fn=self.label_fn,
+            dataloaders=self.dataloaders,
+            indices=self._indices,
+            say=self._log.say,
+        )
+        self._indices = {split: probe.indices.tolist() for split, probe in self._probes.items()}
+        with seeded(self.seed):  # mistakes show now, whenever the first measurement is
+            shadow = make_shadow(pl_module, trainer)
+            check_measurement(shadow, self._probe_sets(trainer, shadow), self.settings, [])
+        if self.at_start and batches_stepped(trainer) == 0:
+            self._measure(trainer, pl_module, step=0, epoch=0, at_epoch_end=False)
 
     def on_train_batch_end(self, trainer: Any, pl_module: nn.Module, *_: Any) -> None:
         """Measure within an epoch, where that was asked for."""
-        every, step = self.every_n_train_steps, _batches_stepped(trainer) + _about_to_count(trainer)
+        every, step = self.every_n_train_steps, batches_stepped(trainer) + about_to_count(trainer)
         if every is None or step == 0 or step == self._measured_at:
             return
         if every(step) if callable(every) else step % every == 0:
-            result = self._measure(trainer, pl_module, step=step, epoch=trainer.current_epoch)
-            # self.log would drop what falls between two steps of log_every_n_steps.
-            self._log_directly(trainer, result, step=step)
+            self._measure(trainer, pl_module, step=step, epoch=trainer.current_epoch, at_epoch_end=False)
 
     def on_validation_start(self, trainer: Any, pl_module: nn.Module) -> None:
         """Measure at an epoch's last validation: callbacks that monitor act after it."""
-        if trainer.sanity_checking or not _in_fit(trainer):
+        if trainer.sanity_checking or not in_fit(trainer):
             return
-        if trainer.fit_loop.epoch_loop.batch_progress.is_last_batch and self._epoch_is_due(trainer):
-            step = _batches_stepped(trainer) + _about_to_count(trainer)
-            result = self._measure(trainer, pl_module, step=step, epoch=trainer.current_epoch + 1)
-            self._log_through(trainer, pl_module, result)
+        if last_validation_of_epoch(trainer) and self._epoch_is_due(trainer):
+            step = batches_stepped(trainer) + about_to_count(trainer)
+            self._measure(trainer, pl_module, step=step, epoch=trainer.current_epoch + 1, at_epoch_end=True)
 
     def on_train_epoch_end(self, trainer: Any, pl_module: nn.Module) -> None:
         """Measure at the end of an epoch that had no validation."""
-        step = _batches_stepped(trainer)
+        step = batches_stepped(trainer)
         if step != self._measured_at and self._epoch_is_due(trainer):
-            result = self._measure(trainer, pl_module, step=step, epoch=trainer.current_epoch + 1)
-            self._log_through(trainer, pl_module, result)
+            self._measure(trainer, pl_module, step=step, epoch=trainer.current_epoch + 1, at_epoch_end=True)
+
+    def on_train_end(self, trainer: Any, pl_module: nn.Module) -> None:
+        """Say what measuring cost."""
+        made, failed = len(self.history), self.failures
+        if not made + failed:
+            return
+        share = self.seconds / (time.perf_counter() - self._began)
+        text = f"{self.name}: {made + failed} measurements took {self.seconds:.1f} s, {share:.1%} of the run"
+        if failed:
+            text += f"; {failed} of them failed, see the warning above"
+        if share > DEAR:
+            text += "; a smaller probe_size or a larger every_n_epochs makes it less"
+        inform(trainer, text)
 
     def on_exception(self, *_: Any) -> None:
         """Release the probe."""
@@ -201,84 +279,56 @@ class StiffnessCallback(_Base):  # type: ignore[misc]
 
     # What to measure on
 
-    def _build_probes(self, trainer: Any) -> None:
-        loaders = {"train": trainer.train_dataloader, "val": trainer.val_dataloaders}
-        for split in self.splits:
-            loader = loaders[split]
-            several = isinstance(loader, list | tuple)
-            if loader is None or (several and not loader):
-                self._say(
-                    f"the run has no {split} data, so stiffness is measured without it"
-                    + (": pass val_dataloaders to fit, or splits=('train',)" if split == "val" else "")
-                )
-                continue
-            if several and len(loader) > 1:
-                self._say(f"stiffness is measured on the first of the {len(loader)} {split} loaders")
-            self._probes[split] = build_probe(
-                loader[0] if several else loader, split, self.probe_size, seed=self.seed, label_fn=self.label_fn
-            )
-        if not self._probes:
-            raise misconfiguration(trainer, f"there is no data to measure stiffness on: splits={self.splits}")
-
     def _probe_sets(self, trainer: Any, module: nn.Module) -> dict[str, ProbeSet]:
         transfer = functools.partial(transfer_to_device, trainer, module)
         return {split: p.to_set(transfer, self.label_fn, self.input_fn) for split, p in self._probes.items()}
 
-    def _measure(self, trainer: Any, module: nn.Module, *, step: int, epoch: int) -> StiffnessResult:
+    def _measure(self, trainer: Any, module: nn.Module, *, step: int, epoch: int, at_epoch_end: bool) -> None:
+        """Measure and log; an error is raised or told, as the user wishes, and the run is as it was."""
         started = time.perf_counter()
+        self._measured_at = step
+        result = None
+        try:
+            result = self._measured(trainer, module, step, epoch)
+        except Exception as error:
+            to_settle = not self.history and isinstance(error, (*REFUSALS, *misconfigurations()))
+            if self.on_error == "raise" or to_settle:
+                raise
+            self.failures += 1
+            self._log.failed("measured, and NaN is logged in its place", error)
+        if result is None:
+            scalars = self._log.missing(self.result, list(self._probes), self.settings.measures)
+        else:
+            self.history.append(result)
+            scalars = self._log.scalars(result)
+        if at_epoch_end:
+            self._log.through(module, scalars)
+        else:
+            self._log.directly(trainer, scalars, step=step)
+        if result is not None:
+            try:
+                # Lightning puts what it logs at the end of an epoch on the epoch's last batch
+                self._log.show(trainer, result, step=max(step - 1, 0) if at_epoch_end else step)
+            except Exception as error:
+                if self.on_error == "raise":
+                    raise
+                self._log.failed("shown or saved", error)
+        self.seconds += time.perf_counter() - started
+
+    def _measured(self, trainer: Any, module: nn.Module, step: int, epoch: int) -> StiffnessResult:
         loss_fn = find_loss(module, trainer, self.loss_fn)
         with warnings.catch_warnings(record=True) as caught, seeded(self.seed), torch.inference_mode(False):
             warnings.simplefilter("always")
             shadow = make_shadow(module, trainer)
             probe = self._probe_sets(trainer, shadow)
-            result = measure_probe(shadow, probe, loss_fn=loss_fn, settings=self.settings, step=step, epoch=epoch)
+            size = sum(len(part.examples) for part in probe.values())
+            with (
+                guarded(loss_fn, module, shadow, trainer.precision) as watched,
+                counted(watched, size, self.name, trainer) as counting,
+            ):
+                result = measure_probe(
+                    shadow, probe, loss_fn=counting, settings=self.settings, step=step, epoch=epoch
+                )
         for text in (*(str(w.message) for w in caught if w.category is UserWarning), *result.notes):
-            self._say(text)
-        self._measured_at = step
-        self.history.append(result)
-        self.seconds += time.perf_counter() - started
+            self._log.say(text)
         return result
-
-    # Where it goes
-
-    def _log_through(self, trainer: Any, pl_module: Any, result: StiffnessResult) -> None:
-        pl_module.log_dict(result.scalars(), on_step=False, on_epoch=True, batch_size=1, add_dataloader_idx=False)
-        # Lightning puts what it logs at the end of an epoch on the epoch's last batch.
-        self._show(trainer, result, step=max(result.step - 1, 0))
-
-    def _log_directly(self, trainer: Any, result: StiffnessResult, *, step: int) -> None:
-        scalars = result.scalars()
-        trainer.callback_metrics.update({name: torch.tensor(value) for name, value in scalars.items()})
-        if trainer.is_global_zero:
-            log_scalars(trainer.loggers, scalars, step=step)
-        self._show(trainer, result, step=step)
-
-    def _show(self, trainer: Any, result: StiffnessResult, *, step: int) -> None:
-        started = time.perf_counter()
-        if trainer.is_global_zero:
-            log_pictures(trainer.loggers, pictures(result), functools.partial(draw_picture, result), step=step)
-            folder = trainer.log_dir if trainer.loggers else None
-            if self.save and folder is not None and not trainer.fast_dev_run:
-                result.save(Path(folder) / "stiffness" / f"step_{result.step:08d}.npz")
-        self.seconds += time.perf_counter() - started
-
-    def _say(self, text: str) -> None:
-        """A message to the user, once in a run and on one rank."""
-        if text not in self._said:
-            self._said.add(text)
-            rank_zero_warn(text, stacklevel=4)
-
-
-def _batches_stepped(trainer: Any) -> int:
-    """Batches after which an optimizer stepped: the x axis of Lightning's loggers. ``global_step`` counts every
-    optimizer by itself."""
-    return int(trainer.fit_loop.epoch_loop._batches_that_stepped)
-
-
-def _about_to_count(trainer: Any) -> int:
-    # Lightning counts a batch only after its hooks and the validation behind it.
-    return 0 if trainer.fit_loop.epoch_loop._should_accumulate() else 1
-
-
-def _in_fit(trainer: Any) -> bool:
-    return str(getattr(trainer.state.fn, "value", trainer.state.fn)) == "fit"

@@ -40,8 +40,23 @@ def classes(path: str) -> tuple[type[Any], ...]:
 
 def misconfiguration(trainer: Any, message: str) -> Exception:
     """Lightning's own ``MisconfigurationException``, of the namespace that the trainer comes from."""
+    error: Exception = _beside(trainer, "utilities.exceptions").MisconfigurationException(message)
+    return error
+
+
+def misconfigurations() -> tuple[type[Any], ...]:
+    """That exception's class, from every namespace."""
+    return classes("utilities.exceptions.MisconfigurationException")
+
+
+def inform(trainer: Any, message: str) -> None:
+    """A line from Lightning's own logger, on one process, where the trainer writes its own."""
+    _beside(trainer, "utilities.rank_zero").rank_zero_info(message)
+
+
+def _beside(trainer: Any, module: str) -> ModuleType:
+    """A module of the namespace that a trainer comes from."""
     package = type(trainer).__module__.split(".trainer")[0]
     known = {namespace.__name__: namespace for namespace in namespaces()}
     name = package if package in known else next(iter(known))
-    error: Exception = importlib.import_module(f"{name}.utilities.exceptions").MisconfigurationException(message)
-    return error
+    return importlib.import_module(f"{name}.{module}")

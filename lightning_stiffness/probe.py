@@ -10,13 +10,15 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import ConcatDataset, DataLoader, IterableDataset, Subset, TensorDataset
+from torch.utils.data import DataLoader
 
 from lightning_stiffness.fields import FieldFn
 from lightning_stiffness.gram import Examples
-from lightning_stiffness.gram.batch import Batch, batch_size, map_leaves
+from lightning_stiffness.gram.batch import Batch, batch_size, leaves, map_leaves, take
 from lightning_stiffness.gram.state import kept_random_state
 from lightning_stiffness.probeset import AUTO, ProbeSet, probe_fields
+from lightning_stiffness.sources import Key, Stream, Table, batched, source_of
+from lightning_stiffness.strata import dataset_labels, labels_of_batches, stratified
 
 DEFAULT_SIZE = 500
 """Examples of each split where the caller names no number, as in the paper for 10 classes."""
@@ -26,15 +28,21 @@ DEFAULT_SIZE = 500
 class Probe:
     """The probe of one split, on the CPU as the collate function returned it."""
 
-    batch: Batch
-    """All examples in one batch."""
+    batches: tuple[Batch, ...]
+    """All examples, in one batch where the loader makes its batches of single examples."""
+    sizes: tuple[int, ...]
+    """Examples in each batch."""
     singles: list[Batch] | None
-    """One batch per example, where the batch cannot be cut into examples."""
-    size: int
+    """One batch per example, where a batch cannot be cut into examples."""
     indices: Tensor
-    """Position of each example in the split's dataset, ``[n]``."""
+    """Position of each example in the split's dataset, ``[n]``; -1 where its key is no index."""
     identity: Tensor
     """Number ``[n]`` that two examples share only if they are the same item of the same dataset."""
+    combined: bool = False
+    """Whether an example is made of one from each of several loaders."""
+
+    def __len__(self) -> int:
+        return sum(self.sizes)
 
     def to_set(self, transfer: Any, label_fn: FieldFn | str | None, input_fn: FieldFn | str | None) -> ProbeSet:
         """The examples on their device, with labels and inputs.
@@ -48,118 +56,154 @@ class Probe:
             What ``measure_probe`` takes.
         """
         if self.singles is None:
-            batch = transfer(copied(self.batch))
-            examples = Examples((batch,), (self.size,))
-            fields = probe_fields(batch, self.size, labels=label_fn, inputs=input_fn)
+            moved = tuple(transfer(copied(batch)) for batch in self.batches)
+            examples = Examples(moved, self.sizes)
         else:
             moved = tuple(transfer(copied(single)) for single in self.singles)
-            examples = Examples(moved, (1,) * self.size, moved)
-            each = [probe_fields(single, 1, labels=label_fn, inputs=input_fn) for single in moved]
-            fields = (_stacked([one[0] for one in each]), _stacked([one[1] for one in each]))
+            examples = Examples(moved, (1,) * len(moved), moved)
+        each = [
+            _fields(batch, size, label_fn, input_fn, self.combined)
+            for batch, size in zip(examples.batches, examples.sizes, strict=True)
+        ]
+        fields = (_stacked([one[0] for one in each]), _stacked([one[1] for one in each]))
         return ProbeSet(examples, *fields, self.identity, self.indices)
 
 
 def build_probe(
-    loader: Any, split: str, size: int | None, *, seed: int, label_fn: FieldFn | str | None = AUTO
+    loader: Any,
+    split: str,
+    size: int | None,
+    *,
+    seed: int,
+    label_fn: FieldFn | str | None = AUTO,
+    limit: int | None = None,
+    indices: Sequence[int] | None = None,
 ) -> Probe:
     """Choose examples of a loader's dataset, the classes in equal numbers, and collate them.
 
     The loader itself is never iterated: that would change the order of the training data. Examples come from
-    ``dataset[i]`` through the loader's own ``collate_fn``; the random state of the run is kept.
+    ``dataset[i]`` through the loader's own ``collate_fn``, those of a stream from a copy of the stream; the
+    random state of the run is kept. From several loaders together, in a list or a mapping, come examples that
+    hold one of each, as the training step sees them.
 
     Args:
-        loader: a ``DataLoader`` over a map-style dataset.
+        loader: a ``DataLoader``, an iterable of batches, or a list or mapping of such.
         split: ``"train"`` or ``"val"``, for messages.
         size: number of examples; None for 500, or all there are.
         seed: decides which examples, and the random augmentations in ``dataset[i]``.
         label_fn: function from a batch to labels; ``"auto"``: found in the dataset or the batch; None: none.
+        limit: only the first so many batches, where the run itself never reads further.
+        indices: positions of the examples, where they are known from an earlier part of the run.
 
     Returns:
         The probe.
 
     Raises:
-        ValueError: for an empty dataset, one smaller than ``size``, or one without random access.
+        ValueError: for an empty dataset, one smaller than ``size``, or a stream that cannot be copied.
     """
-    original = _dataset(loader, split)
-    dataset = _private(original)
-    available = len(dataset)
-    if available == 0:
-        raise ValueError(f"expected examples in the {split} dataset to measure stiffness on, got an empty dataset")
-    if size is not None and size > available:
-        raise ValueError(
-            f"expected probe_size of at most {available}, the number of examples in the {split} dataset, "
-            f"got {size}: pass StiffnessCallback(probe_size={available}) or less, or none to take what is there"
-        )
-    wanted = size if size is not None else min(DEFAULT_SIZE, available)
-    if wanted < 2:
-        raise ValueError(f"expected at least 2 examples in the {split} dataset to compare, got {available}")
     with seeded(seed):
-        generator = torch.Generator().manual_seed(seed)
-        order = torch.randperm(available, generator=generator)
-        labels = dataset_labels(dataset) if label_fn == AUTO else None
-        if labels is not None:
-            chosen = order[stratified(labels[order], wanted)]
-            samples = _fetch(dataset, chosen.tolist())
-        else:  # only the examples themselves can tell their class: look at twice as many as are needed
-            candidates = order[: 2 * wanted]
-            samples = _fetch(dataset, candidates.tolist())
-            labels = _labels_of_samples(samples, loader.collate_fn, label_fn)
-            places = torch.arange(wanted) if labels is None else stratified(labels, wanted)
-            chosen, samples = candidates[places], [samples[i] for i in places.tolist()]
-        batch = loader.collate_fn(samples)
-        singles = None if _can_be_cut(batch, wanted) else [loader.collate_fn([sample]) for sample in samples]
-    identity = torch.tensor([_identity(original, int(i)) for i in chosen])
-    return Probe(batch, singles, wanted, chosen, identity)
+        if isinstance(loader, dict | list | tuple):
+            return _combined(loader, split, size, seed, label_fn, limit)
+        if limit is not None and not batched(loader):
+            limit *= int(loader.batch_size or 1)
+        source = source_of(loader, split, limit)
+        if batched(loader):
+            return _of_batches(source, loader, split, size, seed)
+        if indices is not None and isinstance(source, Table) and len(indices) > 1:
+            known = set(source.keys) if not isinstance(source.keys, range) else source.keys
+            if all(index in known for index in indices):
+                return _collated(loader, source, source.read(indices), indices)
+        return _of_examples(source, loader, split, size, seed, label_fn)
 
 
-def stratified(labels: Tensor, size: int) -> Tensor:
-    """Positions of ``size`` examples with the classes in equal numbers, as far as there are enough of each.
+def _of_examples(
+    source: Table | Stream, loader: Any, split: str, size: int | None, seed: int, label_fn: FieldFn | str | None
+) -> Probe:
+    """A probe of examples that the loader would put into batches."""
+    keys: Sequence[Key]
+    labels = None
+    if isinstance(source, Table):
+        wanted = _wanted(size, len(source.keys), split)
+        order = torch.randperm(len(source.keys), generator=torch.Generator().manual_seed(seed)).tolist()
+        keys = [source.keys[i] for i in order]
+        numbered = hasattr(source.dataset, "__len__") and all(isinstance(key, int) for key in keys)
+        known = dataset_labels(source.dataset) if numbered and label_fn == AUTO else None
+        if known is not None:
+            keys = [keys[i] for i in stratified(known[torch.tensor(keys)], wanted).tolist()]
+            return _collated(loader, source, source.read(keys), keys)
+        # Only the examples themselves can tell their class: look at twice as many as are needed.
+        keys = keys[: 2 * wanted]
+        samples = source.read(keys)
+    else:
+        samples = source.read(2 * (size or DEFAULT_SIZE))
+        wanted, keys = _wanted(size, len(samples), split), range(len(samples))
+    if label_fn is not None:
+        labels = labels_of_batches(
+            samples,
+            lambda sample: probe_fields(loader.collate_fn([sample]), 1, labels=label_fn, inputs=None)[0],
+        )
+    places = list(range(wanted)) if labels is None else stratified(labels, wanted).tolist()
+    return _collated(loader, source, [samples[i] for i in places], [keys[i] for i in places])
 
-    Args:
-        labels: class of each candidate ``[k]``, in random order.
-        size: how many to choose, at most ``k``.
 
-    Returns:
-        Positions ``[size]``, ascending.
-
-    Example:
-        >>> stratified(torch.tensor([0, 0, 0, 0, 1, 1]), 4).tolist()
-        [0, 1, 4, 5]
-    """
-    _, inverse = labels.unique(return_inverse=True)
-    # How many of its class stand before each candidate: the first of every class, then the second, …
-    order = torch.argsort(inverse, stable=True)
-    counts = torch.bincount(inverse)
-    starts = torch.cumsum(counts, 0) - counts
-    rank = torch.empty_like(order)
-    rank[order] = torch.arange(len(order)) - starts[inverse[order]]
-    return torch.argsort(rank, stable=True)[:size].sort().values
+def _collated(loader: Any, source: Table | Stream, samples: list[Any], keys: Sequence[Key]) -> Probe:
+    batch = loader.collate_fn(samples)
+    singles = None if _examples_in(batch) == len(samples) else [loader.collate_fn([sample]) for sample in samples]
+    return Probe((batch,), (len(samples),), singles, *_places(source, keys))
 
 
-def dataset_labels(dataset: Any) -> Tensor | None:
-    """The labels of a whole dataset without loading its examples, where it keeps them at hand.
+def _of_batches(source: Table | Stream, loader: Any, split: str, size: int | None, seed: int) -> Probe:
+    """A probe of whole batches, where the loader's items are such; an item without a batch axis is an example."""
+    if isinstance(source, Table):
+        order = torch.randperm(len(source.keys), generator=torch.Generator().manual_seed(seed)).tolist()
+        keys: Any = (source.keys[i] for i in order)
+        items = ((key, source.read([key])[0]) for key in keys)
+    else:
+        items = enumerate(source.items)
+    enough = size or DEFAULT_SIZE
+    batches: list[Batch] = []
+    sizes: list[int] = []
+    keys = []
+    for key, item in items:
+        batch = loader.collate_fn(item) if isinstance(loader, DataLoader) else item
+        found = 1 if _is_single(batch) else _examples_in(batch) or 1
+        rest = enough - sum(sizes)
+        if found > rest:
+            batch, found = take(batch, slice(0, rest), found), rest
+        batches.append(batch)
+        sizes.append(found)
+        keys += [(key, i) for i in range(found)]
+        if sum(sizes) == enough:
+            break
+    _wanted(size, sum(sizes), split)
+    singles = batches if set(sizes) == {1} else None
+    return Probe(tuple(batches), tuple(sizes), singles, *_places(source, keys))
 
-    Returns:
-        Integer labels ``[N]``; None where they would have to be read from the examples.
 
-    Example:
-        >>> dataset_labels(Subset(TensorDataset(torch.zeros(3, 2), torch.tensor([5, 6, 7])), [2, 0])).tolist()
-        [7, 5]
-    """
-    if isinstance(dataset, Subset):
-        inner = dataset_labels(dataset.dataset)
-        return None if inner is None else inner[torch.as_tensor(list(dataset.indices), dtype=torch.long)]
-    if isinstance(dataset, ConcatDataset):
-        parts = [dataset_labels(part) for part in dataset.datasets]
-        known = [part for part in parts if part is not None]
-        return torch.cat(known) if len(known) == len(parts) else None
-    if isinstance(dataset, TensorDataset):
-        return _as_labels(dataset.tensors[-1], len(dataset)) if len(dataset.tensors) > 1 else None
-    for name in ("targets", "labels", "y"):
-        found = _as_labels(getattr(dataset, name, None), len(dataset))
-        if found is not None:
-            return found
-    return None
+def _combined(
+    loaders: Any, split: str, size: int | None, seed: int, label_fn: FieldFn | str | None, limit: int | None
+) -> Probe:
+    """Examples that hold one of each loader."""
+    named = list(loaders.items()) if isinstance(loaders, dict) else list(enumerate(loaders))
+    if not named:
+        raise ValueError(f"expected {split} loaders to measure stiffness on, got an empty {type(loaders).__name__}")
+    label = label_fn if label_fn == AUTO else None  # a caller's function takes the batch of all loaders
+    parts = [build_probe(part, split, size, seed=seed, label_fn=label, limit=limit) for _, part in named]
+    least = min(len(part) for part in parts)
+
+    def together(batches: Sequence[Batch]) -> Batch:
+        if isinstance(loaders, dict):
+            return dict(zip((name for name, _ in named), batches, strict=True))
+        return type(loaders)(batches)
+
+    first = parts[0]
+    if all(len(part.batches) == 1 and part.singles is None for part in parts):
+        batch = together([take(p.batches[0], slice(0, least), len(p)) for p in parts])
+        return Probe((batch,), (least,), None, first.indices[:least], first.identity[:least], combined=True)
+    examples = [Examples(p.batches, p.sizes, p.singles) for p in parts]
+    singles = [together([part.one(i) for part in examples]) for i in range(least)]
+    ones = (1,) * least
+    return Probe(tuple(singles), ones, singles, first.indices[:least], first.identity[:least], combined=True)
 
 
 @contextmanager
@@ -185,86 +229,65 @@ def copied(batch: Batch) -> Batch:
     return map_leaves(lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else copy.copy(leaf), batch)
 
 
-def _dataset(loader: Any, split: str) -> Any:
-    dataset = getattr(loader, "dataset", None)
-    if (
-        not isinstance(loader, DataLoader)
-        or isinstance(dataset, IterableDataset)
-        or not hasattr(dataset, "__len__")
-    ):
-        what = type(dataset).__name__ if isinstance(loader, DataLoader) else type(loader).__name__
+def _wanted(size: int | None, available: int, split: str) -> int:
+    if available == 0:
+        raise ValueError(f"expected examples in the {split} dataset to measure stiffness on, got an empty dataset")
+    if size is not None and size > available:
         raise ValueError(
-            f"expected the {split} data to be a DataLoader over a dataset with __getitem__ and __len__, got "
-            f"{what}: stiffness is measured on examples fetched by index, so that the order of training data "
-            "stays as it is"
+            f"expected probe_size of at most {available}, the number of examples in the {split} dataset, "
+            f"got {size}: pass StiffnessCallback(probe_size={available}) or less, or none to take what is there"
         )
-    return dataset
+    wanted = size if size is not None else min(DEFAULT_SIZE, available)
+    if wanted < 2:
+        raise ValueError(f"expected at least 2 examples in the {split} dataset to compare, got {available}")
+    return wanted
 
 
-def _private(dataset: Any) -> Any:
-    """A shallow copy: file handles and counters that ``dataset[i]`` sets stay away from the run's own."""
-    own = copy.copy(dataset)
-    for name in ("dataset", "datasets"):
-        inner = getattr(own, name, None)
-        if isinstance(inner, list | tuple):
-            setattr(own, name, [_private(part) for part in inner])
-        elif inner is not None and hasattr(inner, "__getitem__"):
-            setattr(own, name, _private(inner))
-    return own
-
-
-def _fetch(dataset: Any, indices: list[int]) -> list[Any]:
-    if callable(getattr(dataset, "__getitems__", None)):
-        return list(dataset.__getitems__(indices))
-    return [dataset[i] for i in indices]
-
-
-def _can_be_cut(batch: Batch, size: int) -> bool:
+def _examples_in(batch: Batch) -> int | None:
+    """Number of examples in a batch; None where it has no axis of examples."""
     try:
-        return batch_size(batch) == size
+        return batch_size(batch)
     except ValueError:
-        return False
-
-
-def _labels_of_samples(samples: Sequence[Any], collate: Any, label_fn: FieldFn | str | None) -> Tensor | None:
-    if label_fn is None:
         return None
-    labels = []
-    for sample in samples:
-        label, _ = probe_fields(collate([sample]), 1, labels=label_fn, inputs=None)
-        if label is None:
-            return None
-        labels.append(label)
-    return torch.cat(labels)
 
 
-def _as_labels(values: Any, length: int) -> Tensor | None:
-    if values is None or callable(values):
-        return None
-    try:
-        labels = torch.as_tensor(values)
-    except (TypeError, ValueError, RuntimeError):
-        return None  # such as names: the examples themselves will tell
-    if labels.ndim == 2 and labels.shape[1] == 1:
-        labels = labels[:, 0]
-    integral = not (labels.is_floating_point() or labels.is_complex())
-    return labels.cpu().long() if labels.shape == (length,) and integral else None
+def _is_single(item: Any) -> bool:
+    """Whether what a loader without batching gives is one example: an image ``[3, h, w]`` with a plain label."""
+    alone = [
+        leaf.ndim == 0 if isinstance(leaf, Tensor) else isinstance(leaf, int | float) for _, leaf in leaves(item)
+    ]
+    return 2 * sum(alone) >= len(alone)
 
 
-def _identity(dataset: Any, index: int) -> int:
-    """The same number for the same item of the same dataset, also through a Subset or a ConcatDataset."""
-    while isinstance(dataset, Subset | ConcatDataset):
-        if isinstance(dataset, Subset):
-            dataset, index = dataset.dataset, int(dataset.indices[index])
-        else:
-            part = int(np.searchsorted(dataset.cumulative_sizes, index, side="right"))
-            index -= dataset.cumulative_sizes[part - 1] if part else 0
-            dataset = dataset.datasets[part]
-    return hash((id(dataset), index)) % 2**62
+def _places(source: Table | Stream, keys: Sequence[Key]) -> tuple[Tensor, Tensor]:
+    indices = torch.tensor([key if isinstance(key, int) else -1 for key in keys])
+    return indices, torch.tensor([_identity(source, key) for key in keys])
+
+
+def _identity(source: Table | Stream, key: Key) -> int:
+    if isinstance(key, tuple):  # position in a batch
+        return hash((source.identity(key[0]), key[1])) % 2**62
+    return source.identity(key)
+
+
+def _fields(
+    batch: Batch, size: int, label_fn: FieldFn | str | None, input_fn: FieldFn | str | None, combined: bool
+) -> tuple[Tensor | None, Tensor | None]:
+    """Labels and inputs; where several loaders are combined, from the first part that has them."""
+    if not combined:
+        return probe_fields(batch, size, labels=label_fn, inputs=input_fn)
+    parts = list(batch.values()) if isinstance(batch, dict) else list(batch)
+    found: list[Tensor | None] = []
+    for which, function in enumerate((label_fn, input_fn)):
+        candidates = parts if function == AUTO else [batch]
+        arguments = ({"labels": function, "inputs": None}, {"labels": None, "inputs": function})[which]
+        each = (probe_fields(candidate, size, **arguments)[which] for candidate in candidates)
+        found.append(next((entry for entry in each if entry is not None), None))
+    return found[0], found[1]
 
 
 def _stacked(entries: Sequence[Tensor | None]) -> Tensor | None:
     present = [entry for entry in entries if entry is not None]
-    if len(present) < len(entries) or any(entry.shape != present[0].shape for entry in present):
+    if len(present) < len(entries) or any(entry.shape[1:] != present[0].shape[1:] for entry in present):
         return None
     return torch.cat(present)

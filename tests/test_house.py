@@ -21,16 +21,26 @@ ORDER = [
     "inputs",
     "measure",
     "figures",
+    "plugin",
     "compat",
+    "refusal",
+    "strata",
+    "sources",
     "probe",
     "trainer_view",
+    "rebind",
+    "guard",
     "shadow",
     "transfer",
     "loggers",
     "pictures",
+    "runlog",
+    "rundata",
+    "moments",
+    "progress",
     "callback",
 ]
-KNOW_LIGHTNING = {"compat", "probe", "shadow", "loggers", "callback"}
+KNOW_LIGHTNING = {"compat", "probe", "shadow", "loggers", "runlog", "callback"}
 
 
 def imports_of(file: Path) -> set[str]:

@@ -5,14 +5,13 @@ import warnings
 
 import numpy as np
 import pytest
-import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch import nn
-from torch.utils.data import IterableDataset, TensorDataset
+from torch.utils.data import TensorDataset
 
 from lightning_stiffness import StiffnessCallback
-from tests.callback.runs import Classifier, digits, fc, fit
+from tests.callback.runs import Classifier, fc, fit
 
 
 @pytest.mark.parametrize(
@@ -75,28 +74,6 @@ def test_a_module_without_trainable_parameters():
     module.requires_grad_(False)
     with pytest.raises(ValueError, match="Classifier has no trainable parameter"):
         fit(module=module, callbacks=[StiffnessCallback(probe_size=8)])
-
-
-def test_an_iterable_dataset():
-    class Stream(IterableDataset):
-        def __iter__(self):
-            return iter(digits(8))
-
-    module = Classifier(fc())
-    trainer_data = torch.utils.data.DataLoader(Stream(), batch_size=4)
-    trainer = pl.Trainer(
-        max_epochs=1,
-        accelerator="cpu",
-        logger=False,
-        callbacks=[StiffnessCallback()],
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
-    with pytest.raises(
-        ValueError, match=r"expected the train data to be a DataLoader over a dataset with __getitem__"
-    ):
-        trainer.fit(module, trainer_data)
 
 
 def test_manual_optimization_is_refused_in_words():

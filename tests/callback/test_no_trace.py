@@ -91,31 +91,6 @@ def test_parameters_flags_and_hooks_stay_what_they_were():
     assert look.before == look.after
 
 
-def test_an_exception_in_a_measurement_leaves_the_random_state():
-    class Fails(Classifier):
-        armed = False
-
-        def training_step(self, batch, batch_idx):
-            if not isinstance(self.trainer, pl.Trainer) and type(self.trainer).__name__ == "TrainerView":
-                torch.rand(7)
-                raise RuntimeError("no room on the probe")
-            return super().training_step(batch, batch_idx)
-
-    states = []
-
-    class Record(pl.Callback):
-        def on_train_start(self, trainer, pl_module):
-            states.append(torch.get_rng_state())
-
-        def on_exception(self, trainer, pl_module, exception):
-            states.append(torch.get_rng_state())
-
-    with pytest.raises(RuntimeError, match="no room on the probe"):
-        fit(module=Fails(fc()), callbacks=[Record(), StiffnessCallback(probe_size=8)])
-    assert len(states) == 2
-    assert torch.equal(*states)
-
-
 def test_random_augmentation_draws_from_its_own_seed():
     class Noisy(torch.utils.data.Dataset):
         def __len__(self):

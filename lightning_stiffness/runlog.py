@@ -1,0 +1,80 @@
+"""What a run is told: numbers and pictures under one name, and messages once."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_utilities.core.rank_zero import rank_zero_warn
+
+from lightning_stiffness.loggers import log_pictures, log_scalars
+from lightning_stiffness.pictures import draw_picture, pictures
+from lightning_stiffness.result import StiffnessResult
+
+
+class RunLog:
+    """Where one callback's results of one run go.
+
+    Args:
+        name: what logged names and the folder of saved results begin with.
+        save: whether results are saved.
+    """
+
+    def __init__(self, name: str, *, save: bool) -> None:
+        self.name, self.save = name, save
+        self._said: set[str] = set()
+
+    def say(self, text: str) -> None:
+        """A message to the user, once in a run and on one rank."""
+        if text not in self._said:
+            self._said.add(text)
+            rank_zero_warn(text, stacklevel=5)
+
+    def failed(self, what: str, error: Exception) -> None:
+        """The first failure of its kind, with its cause and the way to look into it."""
+        if what not in self._said:
+            self._said.add(what)
+            self.say(
+                f"stiffness could not be {what}: {type(error).__name__}: {error}. The training goes on as it would "
+                "without; StiffnessCallback(on_error='raise') stops it there and shows where the error comes from"
+            )
+
+    def scalars(self, result: StiffnessResult) -> dict[str, float]:
+        """Every number of a result, by the name it is logged under."""
+        return {self._renamed(tag): value for tag, value in result.scalars().items()}
+
+    def missing(
+        self, before: StiffnessResult | None, splits: Iterable[str], measures: Iterable[str]
+    ) -> dict[str, float]:
+        """What stands in for a result that there is not: NaN under the names of the one before, or of the
+        commonest numbers."""
+        if before is not None:
+            return dict.fromkeys(self.scalars(before), float("nan"))
+        blocks = [f"{a}-{b}" for i, a in enumerate(splits) for b in list(splits)[i:]]
+        numbers = ("overall", "within_class", "between_class", "critical_length")
+        names = [f"{self.name}/{b}/{m}/{n}" for b in blocks for m in measures for n in numbers]
+        return dict.fromkeys(names, float("nan"))
+
+    def through(self, pl_module: Any, scalars: dict[str, float]) -> None:
+        """Numbers through ``self.log``, at the end of an epoch."""
+        pl_module.log_dict(scalars, on_step=False, on_epoch=True, batch_size=1, add_dataloader_idx=False)
+
+    def directly(self, trainer: Any, scalars: dict[str, float], *, step: int) -> None:
+        """Numbers to the loggers at once, and to callbacks that monitor. ``self.log`` would keep back those of
+        the start until the epoch's end, and drop what falls between two steps of ``log_every_n_steps``."""
+        trainer.callback_metrics.update({name: torch.tensor(value) for name, value in scalars.items()})
+        if trainer.is_global_zero:
+            log_scalars(trainer.loggers, scalars, step=step)
+
+    def show(self, trainer: Any, result: StiffnessResult, *, step: int) -> None:
+        """Pictures to the loggers, and the result to a file."""
+        if not trainer.is_global_zero:
+            return
+        tags = {self._renamed(tag): tag for tag in pictures(result)}
+        log_pictures(trainer.loggers, tags, lambda tag: draw_picture(result, tags[tag]), step=step)
+        folder = trainer.log_dir if trainer.loggers else None
+        if self.save and folder is not None and not trainer.fast_dev_run:
+            result.save(Path(folder) / self.name / f"step_{result.step:08d}.npz")
+
+    def _renamed(self, tag: str) -> str:
+        return f"{self.name}/{tag.split('/', 1)[1]}"

@@ -1,0 +1,179 @@
+"""Where examples come from: a loader's dataset, read without the loader and without a trace in either."""
+
+import copy
+import itertools
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import (
+    BatchSampler,
+    ConcatDataset,
+    DataLoader,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    Subset,
+    SubsetRandomSampler,
+    WeightedRandomSampler,
+)
+from torch.utils.data.distributed import DistributedSampler
+
+Key = Any
+"""What ``dataset[key]`` takes: mostly an index."""
+
+_MOST_KEYS = 1_000_000
+"""Keys read from a sampler that may be endless."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A dataset with random access, and those of its keys that the run uses."""
+
+    dataset: Any
+    """A private shallow copy."""
+    original: Any
+    keys: Sequence[Key]
+
+    def read(self, keys: Sequence[Key]) -> list[Any]:
+        """The items under these keys."""
+        if callable(getattr(self.dataset, "__getitems__", None)):
+            return list(self.dataset.__getitems__(list(keys)))
+        return [self.dataset[key] for key in keys]
+
+    def identity(self, key: Key) -> int:
+        """The same number for the same item of the same dataset, also through a Subset or a ConcatDataset."""
+        return _identity(self.original, key)
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Items that can only be read one after the other, from a copy of what the run itself reads."""
+
+    items: Iterable[Any]
+    original: Any
+
+    def read(self, count: int) -> list[Any]:
+        """The first items."""
+        return list(itertools.islice(iter(self.items), count))
+
+    def identity(self, key: Key) -> int:
+        """The same number for the same position in the same stream."""
+        return _identity(self.original, key)
+
+
+def source_of(loader: Any, split: str, limit: int | None = None) -> Table | Stream:
+    """What a loader reads from. Neither the loader nor its samplers are iterated: that would change the order
+    of the training data.
+
+    Args:
+        loader: a ``DataLoader``, or any iterable of batches.
+        split: ``"train"`` or ``"val"``, for messages.
+        limit: only the first so many items, where the run itself never reads further.
+
+    Returns:
+        A table where there is random access, else a stream.
+
+    Raises:
+        ValueError: for a stream that cannot be copied.
+    """
+    if not isinstance(loader, DataLoader):
+        return Stream(_limited(_own_copy(loader, split), limit), loader)
+    dataset = loader.dataset
+    if isinstance(dataset, IterableDataset) or not hasattr(dataset, "__getitem__"):
+        return Stream(_limited(_own_copy(dataset, split), limit), dataset)
+    if not hasattr(dataset, "__len__") and _sampled_keys(loader) is None:
+        raise ValueError(
+            f"expected the {split} dataset to have __len__ or a sampler that lists its keys, got "
+            f"{type(dataset).__name__} without: examples to measure stiffness on could not be chosen"
+        )
+    keys = _sampled_keys(loader)
+    return Table(private(dataset), dataset, (range(len(dataset)) if keys is None else keys)[:limit])
+
+
+def batched(loader: Any) -> bool:
+    """Whether a loader's items are whole batches already: automatic batching is off, or it is no DataLoader."""
+    return not isinstance(loader, DataLoader) or loader.batch_sampler is None
+
+
+def private(dataset: Any) -> Any:
+    """A shallow copy: file handles and counters that ``dataset[i]`` sets stay away from the run's own."""
+    own = copy.copy(dataset)
+    for name in ("dataset", "datasets"):
+        inner = getattr(own, name, None)
+        if isinstance(inner, list | tuple):
+            setattr(own, name, [private(part) for part in inner])
+        elif inner is not None and hasattr(inner, "__getitem__"):
+            setattr(own, name, private(inner))
+    return own
+
+
+def _sampled_keys(loader: DataLoader[Any]) -> Sequence[Key] | None:
+    """The keys that a loader's samplers can give; None for all of the dataset."""
+    batches: Any = loader.batch_sampler
+    sampler: Any = loader.sampler if batches is None else getattr(batches, "sampler", None)
+    if batches is not None and not _plain_batches(batches):
+        keys = [key for batch in _read_copy(batches, loader) for key in batch]
+    elif sampler is None or isinstance(sampler, SequentialSampler | RandomSampler | DistributedSampler):
+        # A Lightning wrapper for several processes holds the user's own sampler as its dataset
+        if not _wraps_sampler(sampler):
+            return None
+        keys = _read_copy(sampler.dataset._sampler, loader)
+    elif isinstance(sampler, SubsetRandomSampler):
+        keys = list(sampler.indices)
+    elif isinstance(sampler, WeightedRandomSampler):
+        keys = torch.as_tensor(sampler.weights).nonzero().flatten().tolist()
+    else:
+        keys = _read_copy(sampler, loader)
+    if not all(isinstance(key, Hashable) for key in keys):
+        return keys
+    return list(dict.fromkeys(int(key) if isinstance(key, torch.Tensor | np.integer) else key for key in keys))
+
+
+def _plain_batches(batches: Any) -> bool:
+    """Whether a batch sampler only groups what its ``sampler`` gives; Lightning's own wrappers do."""
+    inner = getattr(batches, "_sampler", batches)  # Lightning's wrapper, for predicting
+    return type(inner) is BatchSampler or type(inner).__module__.split(".")[0] in ("lightning", "pytorch_lightning")
+
+
+def _wraps_sampler(sampler: Any) -> bool:
+    return hasattr(getattr(sampler, "dataset", None), "_sampler")
+
+
+def _read_copy(sampler: Any, loader: DataLoader[Any]) -> list[Any]:
+    """What a sampler would give next. Reading the sampler itself would move its random state on."""
+    own = copy.deepcopy(sampler, {id(loader.dataset): loader.dataset})
+    return list(itertools.islice(own, _MOST_KEYS))
+
+
+def _own_copy(stream: Any, split: str) -> Any:
+    try:
+        own = copy.deepcopy(stream)
+        why = "its copy is itself" if own is stream else None
+    except Exception as error:
+        own, why = None, f"{type(error).__name__}: {error}"
+    if why is not None:
+        raise ValueError(
+            f"the {split} data ({type(stream).__name__}) is a stream that cannot be copied ({why}), and examples "
+            "read from the run's own would be lost to the training. Name data to choose the examples from: "
+            f"StiffnessCallback(dataloaders={{{split!r}: a DataLoader or a dataset}})"
+        )
+    return own
+
+
+def _limited(stream: Iterable[Any], limit: int | None) -> Iterable[Any]:
+    return stream if limit is None else itertools.islice(stream, limit)
+
+
+def _identity(dataset: Any, key: Key) -> int:
+    while isinstance(dataset, Subset | ConcatDataset):
+        if isinstance(dataset, Subset):
+            dataset, key = dataset.dataset, int(dataset.indices[key])
+        else:
+            part = int(np.searchsorted(dataset.cumulative_sizes, key, side="right"))
+            key -= dataset.cumulative_sizes[part - 1] if part else 0
+            dataset = dataset.datasets[part]
+    name = key if isinstance(key, Hashable) else repr(key)
+    return hash((id(dataset), name)) % 2**62
