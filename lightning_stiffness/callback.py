@@ -31,7 +31,8 @@ from lightning_stiffness.result import StiffnessResult
 from lightning_stiffness.rundata import choose_probes
 from lightning_stiffness.runlog import RunLog
 from lightning_stiffness.settings import Settings, one_of
-from lightning_stiffness.shadow import find_loss, make_shadow
+from lightning_stiffness.shadow import make_shadow
+from lightning_stiffness.steploss import find_loss
 from lightning_stiffness.transfer import transfer_to_device
 
 SPLITS = ("train", "val")

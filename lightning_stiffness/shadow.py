@@ -1,7 +1,6 @@
 """A detached copy of a LightningModule to measure on, and the loss it is measured by."""
 
 import copy
-import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -10,19 +9,12 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchmetrics import Metric, MetricCollection
 
-from lightning_stiffness.compat import classes, misconfiguration
-from lightning_stiffness.gram import LossFn
-from lightning_stiffness.gram.batch import Batch
+from lightning_stiffness.compat import classes
+from lightning_stiffness.rebind import Rebinding
+from lightning_stiffness.refusal import NotCopyable
 from lightning_stiffness.trainer_view import TrainerView
 
 _STEPS = ("forward", "training_step", "validation_step", "test_step", "predict_step")
-
-SNIPPET = """\
-    class YourModule(LightningModule):
-        def stiffness_loss(self, batch):
-            x, y = batch
-            return torch.nn.functional.cross_entropy(self(x), y, reduction="none")  # losses [n], or their mean
-"""
 
 
 def make_shadow(module: nn.Module, trainer: Any) -> nn.Module:
@@ -39,18 +31,21 @@ def make_shadow(module: nn.Module, trainer: Any) -> nn.Module:
         The copy, of the module's own type, on the module's device.
 
     Raises:
-        TypeError: if an attribute of the module cannot be copied; the message names it.
+        NotCopyable: if an attribute of the module cannot be copied; the message names it.
     """
     view = TrainerView(trainer)
     with torch.inference_mode(False), torch.no_grad():
-        shadow = _uncompiled(_copy(module, trainer, view))
-        for part in shadow.modules():
+        copied, others = _copy(module, trainer, view)
+        shadow = _uncompiled(copied)
+        view.lightning_module = shadow
+        for part in {*shadow.modules(), *others}:
             _silence(part, view)
             _raise_precision(part)
     return shadow
 
 
-def _copy(module: nn.Module, trainer: Any, view: TrainerView) -> nn.Module:
+def _copy(module: nn.Module, trainer: Any, view: TrainerView) -> tuple[nn.Module, list[nn.Module]]:
+    """The copy, and every module copied on the way: those that no module holds as a submodule are among them."""
     memo: dict[int, Any] = {id(trainer): view, id(_unproxied(trainer)): view}
     heavy = (Dataset, DataLoader, *classes("LightningDataModule"), *classes("loggers.Logger"))
     for owner in module.modules():
@@ -63,14 +58,17 @@ def _copy(module: nn.Module, trainer: Any, view: TrainerView) -> nn.Module:
                 memo[id(value)] = value.detach().clone()  # such as the weight of the older weight_norm
             elif isinstance(value, heavy):
                 memo[id(value)] = value  # read by the copy, not copied
+    functions = Rebinding(module, memo, heavy)
     try:
-        return copy.deepcopy(module, memo)
+        shadow = copy.deepcopy(module, memo)
+        functions.finish()
     except Exception as error:
-        raise TypeError(
+        raise NotCopyable(
             f"{type(module).__name__} cannot be copied to measure on: {_culprit(module, memo)} "
             f"({type(error).__name__}: {error}). Give the attribute's class a __deepcopy__ method, or keep the "
             "attribute outside the module"
         ) from error
+    return shadow, [part for part in memo.values() if isinstance(part, nn.Module)]
 
 
 def _culprit(module: nn.Module, memo: dict[int, Any]) -> str:
@@ -114,8 +112,9 @@ def _silence(part: nn.Module, view: TrainerView) -> None:
         for name in ("log", "log_dict"):
             part.__dict__[name] = _nothing
         part.__dict__["all_gather"] = lambda data, *_, **__: data
+        part.__dict__["print"] = _nothing
         part.__dict__["optimizers"] = lambda *_, **__: _one_or_all(view.optimizers)
-        part.__dict__["lr_schedulers"] = _nothing
+        part.__dict__["lr_schedulers"] = lambda: _one_or_all(view.schedulers) or None
     elif isinstance(part, MetricCollection):
         names = [str(name) for name in part.keys(keep_base=True)]
         if not any(metric.is_differentiable for metric in part.values(copy_state=False)):
@@ -126,8 +125,8 @@ def _silence(part: nn.Module, view: TrainerView) -> None:
             _replace_metric(part, lambda: torch.tensor(float("nan")))
 
 
-def _one_or_all(optimizers: list[Any]) -> Any:
-    return optimizers[0] if len(optimizers) == 1 else optimizers
+def _one_or_all(found: list[Any]) -> Any:
+    return found[0] if len(found) == 1 else found
 
 
 def _replace_metric(metric: nn.Module, value: Callable[[], Any]) -> None:
@@ -149,58 +148,3 @@ def _raise_precision(part: nn.Module) -> None:
         for tensor in holder.values():
             if tensor is not None and tensor.dtype in low:
                 tensor.data = tensor.data.float()
-
-
-def find_loss(module: nn.Module, trainer: Any, loss_fn: LossFn | None) -> LossFn:
-    """How the loss of a batch is computed on the shadow copy.
-
-    In this order: ``loss_fn``; ``module.stiffness_loss(batch)`` where it is defined; ``training_step``.
-
-    Args:
-        module: the LightningModule in training.
-        trainer: its trainer.
-        loss_fn: the caller's function ``loss_fn(module, batch)``, or None.
-
-    Returns:
-        A function of the shadow copy and a batch.
-
-    Raises:
-        MisconfigurationException: if there is no loss to measure by: manual optimization, or a training step
-            that cannot be called on a batch; the message holds a snippet to paste.
-    """
-    if loss_fn is not None:
-        return loss_fn
-    name = type(module).__name__
-    if callable(getattr(module, "stiffness_loss", None)):
-        return lambda shadow, batch: shadow.stiffness_loss(batch)  # type: ignore[operator]
-    if not getattr(module, "automatic_optimization", True):
-        raise misconfiguration(
-            trainer,
-            f"{name} optimizes manually, so its training_step is no loss to measure stiffness by. Pass "
-            f"StiffnessCallback(loss_fn=...), or define the loss on the module:\n\n{SNIPPET}",
-        )
-    accepted = [
-        p.name
-        for p in inspect.signature(module.training_step).parameters.values()  # type: ignore[arg-type]
-        if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
-    ]
-    if not accepted or "dataloader_iter" in accepted:
-        raise misconfiguration(
-            trainer,
-            f"{name}.training_step takes {accepted or 'nothing'} instead of a batch. Pass "
-            f"StiffnessCallback(loss_fn=...), or define the loss on the module:\n\n{SNIPPET}",
-        )
-    extra = (0,) * min(2, len(accepted) - 1)  # batch_idx, dataloader_idx
-
-    def training_step_loss(shadow: nn.Module, batch: Batch) -> Tensor:
-        output = shadow.training_step(batch, *extra)  # type: ignore[operator]
-        loss = output.get("loss") if isinstance(output, dict) else output
-        if not isinstance(loss, Tensor):
-            raise TypeError(
-                f"expected {name}.training_step to return a loss tensor, or a dict with one under 'loss', got "
-                f"{type(output).__name__}. Pass StiffnessCallback(loss_fn=...), or define the loss on the "
-                f"module:\n\n{SNIPPET}"
-            )
-        return loss
-
-    return training_step_loss

@@ -31,6 +31,7 @@ ORDER = [
     "rebind",
     "guard",
     "shadow",
+    "steploss",
     "transfer",
     "loggers",
     "pictures",

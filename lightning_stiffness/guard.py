@@ -1,0 +1,168 @@
+"""A loss that is watched: it must depend on the copy alone, and leave everything else as it was."""
+
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lightning_stiffness.gram import LossFn
+from lightning_stiffness.gram.batch import Batch
+from lightning_stiffness.gram.state import kept_state
+from lightning_stiffness.refusal import ReachesTraining
+
+_LOOKS = 3
+"""Losses whose graph is searched: those of a batch and of single examples among them."""
+_LIBRARIES = frozenset({"torch", "torchmetrics", "lightning", "pytorch_lightning", "builtins", "abc", "typing"})
+_CONTAINERS = (list, dict, set, deque)
+_VALUES = (int, float, str, bool, type(None))
+_SNIPPET = (
+    "Refer to the parameter as an attribute of self in training_step, or pass StiffnessCallback(loss_fn=...) "
+    "with a function of the module that it is given"
+)
+
+
+@contextmanager
+def guarded(loss_fn: LossFn, module: nn.Module, shadow: nn.Module, precision: Any = None) -> Iterator[LossFn]:
+    """The loss function for one measurement, watched.
+
+    Afterwards the module in training, the attributes of its classes and the global variables beside them are
+    what they were, whatever the loss did to them.
+
+    Args:
+        loss_fn: ``loss_fn(module, batch)``.
+        module: the module in training.
+        shadow: the copy of it that is measured on.
+        precision: ``trainer.precision``; the default dtype follows it where it is double.
+
+    Yields:
+        A function with the same values.
+
+    Raises:
+        ReachesTraining: if the loss depends on parameters of the module in training, or has changed them.
+        UnusableStep: if ``training_step`` returned None for every example.
+    """
+    live = {id(p): name for name, p in module.named_parameters()}
+    own = {id(p) for p in shadow.parameters()}
+    looked = 0
+
+    def watched(given: nn.Module, batch: Batch) -> Tensor:
+        nonlocal looked
+        loss = loss_fn(given, batch)
+        if (
+            looked < _LOOKS
+            and isinstance(loss, Tensor)
+            and not torch._C._functorch.is_functorch_wrapped_tensor(loss)
+        ):
+            looked += 1
+            _check_leaves(loss, live, own, type(module).__name__)
+        return loss
+
+    versions = {name: p._version for name, p in module.named_parameters() if not p.is_inference()}
+    with ExitStack() as stack:
+        stack.enter_context(kept_state(module))
+        stack.enter_context(_kept_namespaces(module))
+        if str(precision) == "64-true":
+            stack.enter_context(_default_dtype(torch.float64))
+        yield watched
+    changed = [n for n, p in module.named_parameters() if n in versions and p._version != versions[n]]
+    if changed:
+        raise ReachesTraining(
+            f"the loss of {type(module).__name__}, computed on a copy, changed parameters of the module in "
+            f"training: {', '.join(changed[:4])}. {_SNIPPET}"
+        )
+    check: Callable[[], None] | None = getattr(loss_fn, "check_answered", None)
+    if check is not None:
+        check()
+
+
+def _check_leaves(loss: Tensor, live: dict[int, str], own: set[int], owner: str) -> None:
+    """Every parameter that a loss depends on is one of the copy's."""
+    waiting, seen = deque([loss.grad_fn] if loss.grad_fn is not None else []), set()
+    while waiting:
+        node = waiting.popleft()
+        if node in seen:
+            continue
+        seen.add(node)
+        leaf = getattr(node, "variable", None)
+        if isinstance(leaf, nn.Parameter) and id(leaf) not in own:
+            name = live.get(id(leaf))
+            if name is not None:
+                raise ReachesTraining(
+                    f"the loss of {owner} depends on {name!r} of the module in training by a way that a copy of "
+                    "it does not follow (a global variable, or an object that is not copied), so its gradient "
+                    f"cannot be measured. {_SNIPPET}"
+                )
+            raise ReachesTraining(
+                f"the loss of {owner} depends on a parameter {list(leaf.shape)} that is not among its "
+                "named_parameters(), so its gradient would be left out. Register it on the module (as an "
+                "attribute, in nn.ParameterList or nn.ModuleList), or detach it"
+            )
+        waiting.extend(following for following, _ in node.next_functions if following is not None)
+
+
+@contextmanager
+def _kept_namespaces(module: nn.Module) -> Iterator[None]:
+    """Class attributes, and global variables of the files that classes come from, are at the end what they were."""
+    spaces: dict[int, Any] = {}
+    for part in module.modules():
+        for kind in type(part).__mro__:
+            if kind.__module__.split(".")[0] not in _LIBRARIES:
+                spaces[id(kind)] = kind
+                home = sys.modules.get(kind.__module__)
+                if home is not None:
+                    spaces[id(home)] = home
+    kept = [(space, name, value, _snapshot(value)) for space in spaces.values() for name, value in _state(space)]
+    try:
+        yield
+    finally:
+        for space, name, value, before in kept:
+            if vars(space).get(name) is not value:
+                setattr(space, name, value)
+            if isinstance(value, Tensor):
+                if not torch.equal(value, before):
+                    with torch.no_grad():
+                        value.detach().copy_(before)
+            elif isinstance(value, _CONTAINERS) and not _same(value, before):
+                value.clear()
+                value.update(before) if isinstance(value, dict | set) else value.extend(before)
+
+
+def _state(space: Any) -> list[tuple[str, Any]]:
+    plain = (*_CONTAINERS, *_VALUES, Tensor)
+    return [
+        (name, value)
+        for name, value in vars(space).items()
+        if type(value) in plain
+        and not (isinstance(value, Tensor) and value.is_inference())
+        and not (name.startswith("__") and isinstance(space, type | ModuleType))
+    ]
+
+
+def _snapshot(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.detach().clone()
+    return value.copy() if isinstance(value, _CONTAINERS) else value
+
+
+def _same(value: Any, before: Any) -> bool:
+    if len(value) != len(before):
+        return False
+    if isinstance(value, dict):
+        return all(k in before and before[k] is v for k, v in value.items())
+    return value == before if isinstance(value, set) else all(a is b for a, b in zip(value, before, strict=True))
+
+
+@contextmanager
+def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """Tensors that the loss makes are of the precision it is measured in."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)

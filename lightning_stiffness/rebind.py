@@ -1,0 +1,168 @@
+"""Functions that a module holds, made to work on the module's copy.
+
+``copy.deepcopy`` leaves functions as they are. A closure, a hook or a compiled function in the copy would so
+read, differentiate and change the module that it was made for.
+"""
+
+import copy
+import functools
+import types
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+_LRU = type(functools.lru_cache(lambda: None))
+_ATOMIC = (Tensor, np.ndarray, str, bytes, int, float, complex, type(None), type, types.ModuleType, torch.dtype)
+
+
+class Rebinding:
+    """Stand-ins for the functions within a module, to be entered in the memo of a deep copy.
+
+    Args:
+        module: what is to be copied.
+        memo: the memo that ``copy.deepcopy`` will be given; stand-ins are entered.
+        leave: classes whose instances are shared with the copy, not looked into.
+
+    Example:
+        >>> net = nn.Linear(2, 1)
+        >>> net.penalty = lambda: net.weight.norm()
+        >>> memo = {}
+        >>> rebinding = Rebinding(net, memo)
+        >>> twin = copy.deepcopy(net, memo)
+        >>> rebinding.finish()
+        >>> _ = nn.init.zeros_(twin.weight)
+        >>> float(twin.penalty()), float(net.penalty()) > 0
+        (0.0, True)
+    """
+
+    def __init__(self, module: nn.Module, memo: dict[int, Any], leave: tuple[type, ...] = ()) -> None:
+        self._memo, self._leave = memo, leave
+        self._cells: dict[int, tuple[Any, Any]] = {}
+        self._later: list[Callable[[], None]] = []
+        self._keep: list[Any] = []  # an id in the memo must not be given to something new
+        for value in _reachable(module, (*_ATOMIC, *leave), memo):
+            self._enter(value)
+
+    def finish(self) -> None:
+        """Fill the stand-ins, after the copy: what functions hold is now to be had from the memo."""
+        for fill in self._later:
+            fill()
+        for old, new in self._cells.values():
+            with suppress(ValueError):  # a cell that is empty stays so
+                new.cell_contents = self._copied(old.cell_contents)
+
+    def _enter(self, value: Any) -> None:
+        if id(value) in self._memo:
+            return
+        original = getattr(value, "_torchdynamo_orig_callable", None)
+        if original is None and isinstance(value, _LRU):
+            original = value.__wrapped__  # without the cache: its keys and values belong to the module
+        if original is not None:
+            stand_in = self._forwarder(value, lambda: self._copied(original))
+        elif isinstance(value, types.MethodType) and _holds(value.__func__):
+            method = value
+            stand_in = self._forwarder(
+                value, lambda: types.MethodType(self._copied(method.__func__), self._copied(method.__self__))
+            )
+        elif isinstance(value, types.FunctionType) and _holds(value):
+            stand_in = self._function(value)
+        elif isinstance(value, weakref.ref):
+            referent = value()
+            stand_in = self._forwarder(value, lambda: lambda: self._memo.get(id(referent), referent))
+        else:
+            return
+        self._memo[id(value)] = stand_in
+        self._keep.append(value)
+
+    def _function(self, function: types.FunctionType) -> types.FunctionType:
+        """The same function with cells of its own, shared with those functions that it shared them with."""
+        cells = []
+        for cell in function.__closure__ or ():
+            if id(cell) not in self._cells:
+                self._cells[id(cell)] = (cell, types.CellType())
+            cells.append(self._cells[id(cell)][1])
+        new = types.FunctionType(
+            function.__code__, function.__globals__, function.__name__, function.__defaults__, tuple(cells)
+        )
+        new.__qualname__, new.__module__ = function.__qualname__, function.__module__
+
+        def fill() -> None:
+            new.__defaults__ = self._copied(function.__defaults__)
+            new.__kwdefaults__ = self._copied(function.__kwdefaults__)
+            new.__dict__.update({name: self._copied(value) for name, value in function.__dict__.items()})
+
+        self._later.append(fill)
+        return new
+
+    def _forwarder(self, value: Any, target: Callable[[], Any]) -> Callable[..., Any]:
+        made: list[Any] = []
+
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            return made[0](*args, **kwargs)
+
+        with suppress(AttributeError, TypeError):
+            forward.__name__ = value.__name__
+        self._later.append(lambda: made.append(target()))
+        return forward
+
+    def _copied(self, value: Any) -> Any:
+        if isinstance(value, self._leave):
+            return value
+        try:
+            return copy.deepcopy(value, self._memo)
+        except Exception:
+            # Such as a lock or a file that a function holds: read by the copy, as an attribute of the like is
+            # refused by name. Should it lead to the module's parameters, the loss is refused for it.
+            return value
+
+
+def _holds(function: Any) -> bool:
+    """Whether a function keeps anything beside its code."""
+    return isinstance(function, types.FunctionType) and bool(
+        function.__closure__ or function.__defaults__ or function.__kwdefaults__ or function.__dict__
+    )
+
+
+def _reachable(root: Any, stop: tuple[type, ...], known: dict[int, Any]) -> Iterator[Any]:
+    """Everything that a deep copy of an object would meet, and what functions among it hold."""
+    waiting, seen = deque([root]), set(known)
+    while waiting:
+        value = waiting.popleft()
+        if id(value) in seen or isinstance(value, stop) or type(value) in weakref.ProxyTypes:
+            continue
+        seen.add(id(value))
+        if not isinstance(value, dict | list | tuple | set):
+            yield value
+        waiting.extend(_inside(value))
+
+
+def _inside(value: Any) -> list[Any]:
+    if isinstance(value, dict):
+        return [*value.keys(), *value.values()]
+    if isinstance(value, list | tuple | set | frozenset | deque):
+        return list(value)
+    if isinstance(value, types.FunctionType):
+        original = getattr(value, "_torchdynamo_orig_callable", None)
+        if original is not None:
+            return [original]  # not what the compiler holds
+        found = [*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values(), *vars(value).values()]
+        for cell in value.__closure__ or ():
+            with suppress(ValueError):  # empty
+                found.append(cell.cell_contents)
+        return found
+    if isinstance(value, types.MethodType):
+        return [value.__self__, value.__func__]
+    if isinstance(value, functools.partial):
+        return [value.func, *value.args, *value.keywords.values()]
+    if isinstance(value, _LRU):
+        return [value.__wrapped__]
+    if isinstance(value, nn.Module) and "_orig_mod" in value._modules:
+        return [value._modules["_orig_mod"]]
+    entries = getattr(value, "__dict__", None)
+    return [] if not isinstance(entries, dict) else [v for k, v in entries.items() if k != "_compiled_call_impl"]
