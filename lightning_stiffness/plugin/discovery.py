@@ -1,0 +1,168 @@
+"""Which runs there are under the log directory, and that nothing outside of it is ever read."""
+
+import os
+import re
+import stat
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+FOLDER = "stiffness"
+"""Folder of a run that holds its results."""
+FILE = re.compile(r"step_\d+\.npz")
+"""Name of a result's file; one being written has another."""
+_URI = re.compile(r"[a-zA-Z][0-9a-zA-Z.+-]*://")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that has results."""
+
+    name: str
+    """As TensorBoard names it: its path in the log directory, with ``/``; ``"."`` for the log directory itself."""
+    folder: Path
+    """Where its results are."""
+    top: Path
+    """The log directory it was found under, without links."""
+
+
+@dataclass(frozen=True)
+class File:
+    """A result's file as it stood when it was looked at."""
+
+    path: Path
+    """Without links: what is read is what was checked."""
+    stamp: tuple[int, int, int]
+    """Changes when the file does: time of change in ns, size in bytes, number of the file."""
+
+
+def log_folders(logdir: str | None, logdir_spec: str | None = None) -> dict[str, Path]:
+    """The folders that TensorBoard was told to look in.
+
+    Args:
+        logdir: value of ``--logdir``.
+        logdir_spec: value of ``--logdir_spec``: ``name:path`` or ``path``, separated by commas.
+
+    Returns:
+        Prefix of the runs' names → folder. Addresses such as ``gs://…`` are left out: results are read from
+        files.
+
+    Example:
+        >>> log_folders("/logs"), log_folders("", "slow:/a,fast:/b")
+        ({'': PosixPath('/logs')}, {'slow': PosixPath('/a'), 'fast': PosixPath('/b')})
+    """
+    if logdir:
+        return {} if _URI.match(logdir) else {"": Path(logdir).expanduser()}
+    folders = {}
+    for part in (logdir_spec or "").split(","):
+        name, colon, path = part.partition(":")
+        if not colon or name.startswith("/") or os.path.splitdrive(part)[0] or _URI.match(part):
+            name, path = "", part
+        if path and not _URI.match(path):
+            folders[name or path] = Path(path).expanduser()
+    return folders
+
+
+def find_runs(folders: Mapping[str, Path], notes: list[str] | None = None) -> Iterator[Run]:
+    """Every run with results, anywhere under the log folders.
+
+    Links to folders are not followed: one that leads out of the log folder would show what is outside, and one
+    that stays inside leads to a run that is found anyway.
+
+    Args:
+        folders: prefix of the runs' names → folder, from :func:`log_folders`.
+        notes: what could not be looked into, and why, is added here.
+
+    Yields:
+        Runs in the order of the walk; each name once.
+    """
+    notes = [] if notes is None else notes
+    names: set[str] = set()
+    for prefix, folder in folders.items():
+        top = Path(os.path.realpath(folder))
+        if not top.is_dir():  # a run may be about to make it
+            continue
+        errors: list[OSError] = []
+        for place, subfolders, _ in os.walk(top, onerror=errors.append):
+            for name in subfolders:
+                if os.path.islink(os.path.join(place, name)) and not _inside(Path(place, name), top):
+                    notes.append(
+                        f"{_relative(Path(place, name), top)} is a link that leads out of the log directory and is "
+                        "not followed; --logdir_spec name:path,name:path shows several places"
+                    )
+            if FOLDER in subfolders and not os.path.islink(os.path.join(place, FOLDER)):
+                run = Run(_name(prefix, _relative(Path(place), top)), Path(place, FOLDER), top)
+            elif Path(place) == top and top.name == FOLDER:  # the folder of results itself
+                run = Run(_name(prefix, "."), top, top)
+            else:
+                continue
+            if run.name not in names and next(_entries(run.folder), None) is not None:
+                names.add(run.name)
+                yield run
+        notes += [_unreadable(error, top) for error in errors]
+
+
+def find_files(run: Run, notes: list[str] | None = None) -> list[File]:
+    """The files of a run's results, by name.
+
+    Args:
+        run: a run that :func:`find_runs` found.
+        notes: what is left out, and why, is added here.
+
+    Returns:
+        Plain files that lie in the log folder, links in their paths resolved.
+    """
+    notes = [] if notes is None else notes
+    files = []
+    for path in sorted(_entries(run.folder)):
+        real = Path(os.path.realpath(path))
+        if not _inside(real, run.top):
+            notes.append(f"{run.name}: {path.name} is a link that leads out of the log directory")
+            continue
+        try:
+            status = real.stat()
+        except OSError:  # removed since the folder was listed
+            continue
+        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
+            notes.append(f"{run.name}: {path.name} is not a file")
+            continue
+        files.append(File(real, (status.st_mtime_ns, status.st_size, status.st_ino)))
+    return files
+
+
+def natural(name: str) -> list[tuple[int, str]]:
+    """A key that sorts names as people do.
+
+    Example:
+        >>> sorted(["version_10", "version_9"], key=natural)
+        ['version_9', 'version_10']
+    """
+    return [(int(part), "") if part.isdecimal() else (-1, part.lower()) for part in re.split(r"(\d+)", name)]
+
+
+def _entries(folder: Path) -> Iterator[Path]:
+    try:
+        with os.scandir(folder) as entries:
+            yield from (Path(entry.path) for entry in entries if FILE.fullmatch(entry.name))
+    except OSError:  # removed, or not ours to read: the walk has noted the latter
+        return
+
+
+def _inside(path: Path, top: Path) -> bool:
+    return Path(os.path.realpath(path)).is_relative_to(top)
+
+
+def _relative(path: Path, top: Path) -> str:
+    return path.relative_to(top).as_posix()
+
+
+def _name(prefix: str, relative: str) -> str:
+    if not prefix:
+        return relative
+    return prefix if relative == "." else f"{prefix}/{relative}"
+
+
+def _unreadable(error: OSError, top: Path) -> str:
+    place = Path(str(error.filename))
+    shown = _relative(place, top) if place.is_relative_to(top) else place.name
+    return f"{shown} cannot be read ({error.strerror})"

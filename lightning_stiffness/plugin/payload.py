@@ -1,0 +1,136 @@
+"""What is sent to the browser: plain values for JSON, and arrays packed into bytes."""
+
+import json
+import math
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightning_stiffness.plugin.frames import View, finite
+from lightning_stiffness.plugin.store import History, Listed
+from lightning_stiffness.plugin.verdict import verdicts
+
+ORDER = ("train-val", "train-train", "val-val")
+"""Blocks as they are offered: first the one that speaks of generalisation."""
+
+
+def runs_payload(runs: list[Listed], notes: list[str]) -> dict[str, Any]:
+    """The list of runs."""
+    return {"runs": [asdict(run) for run in runs], "notes": notes}
+
+
+def run_payload(history: History) -> dict[str, Any]:
+    """A run's numbers over its steps.
+
+    Args:
+        history: the run.
+
+    Returns:
+        ``steps``, ``epochs``, ``verdicts`` ``[t]`` and ``series``: block → measure → name → values ``[t]``, with
+        ``intervals`` and ``lengths`` alike; None where there is no number.
+
+    Example:
+        >>> from lightning_stiffness.plugin.frames import Frame
+        >>> view = View({"within_class": 0.6}, {}, None, None, None, None, None)
+        >>> frame = Frame(9, 1, None, None, {("train-val", "cos"): view}, "", 0, 1.0, "loop", [])
+        >>> run_payload(History("a", "0", [frame], []))["series"]["train-val"]["cos"]["within_class"]
+        [0.6]
+    """
+    frames = history.frames
+    keys = sorted({key for frame in frames for key in frame.views}, key=_place)
+    series: dict[str, dict[str, Any]] = {}
+    intervals: dict[str, dict[str, Any]] = {}
+    lengths: dict[str, dict[str, Any]] = {}
+    for block, measure in keys:
+        views = [frame.views.get((block, measure)) for frame in frames]
+        names = list(dict.fromkeys(name for view in views if view for name in view.summary))
+        series.setdefault(block, {})[measure] = {
+            name: [view.summary.get(name) if view else None for view in views] for name in names
+        }
+        intervals.setdefault(block, {})[measure] = {
+            name: [view.intervals.get(name) if view else None for view in views]
+            for name in names
+            if any(view and name in view.intervals for view in views)
+        }
+        lengths.setdefault(block, {})[measure] = [view.length if view else None for view in views]
+    last = frames[-1] if frames else None
+    payload = {
+        "name": history.name,
+        "version": history.version,
+        "steps": [frame.step for frame in frames],
+        "epochs": [frame.epoch for frame in frames],
+        "class_names": last.class_names if last else None,
+        "groups": last.groups if last else None,
+        "distance": last.distance if last else "",
+        "series": series,
+        "intervals": intervals,
+        "lengths": lengths,
+        "excluded": [frame.excluded for frame in frames],
+        "seconds": [frame.seconds for frame in frames],
+        "verdicts": [asdict(verdict) for verdict in verdicts(frames)],
+        "notes": [*history.notes, *dict.fromkeys(note for frame in frames for note in frame.notes)],
+    }
+    return dict(finite(payload))
+
+
+def view_payload(history: History, block: str, measure: str) -> bytes:
+    """Matrices and curves of one block and measure over all steps of a run, in bytes.
+
+    Layout: the length of the header as a little-endian uint32; the header, UTF-8 JSON, padded with blanks to a
+    multiple of 4 bytes in all; the arrays, little-endian, one behind the other. The header holds ``curves``
+    ``[t]`` and ``arrays``: name → ``dtype``, ``shape``, ``offset`` from the end of the header, and ``steps``, which
+    says for each of the ``t`` steps which slice of the array is its own, or -1 for none. A slice that several
+    steps share is sent once.
+
+    Args:
+        history: the run.
+        block: such as ``"train-val"``.
+        measure: such as ``"cos"``.
+
+    Returns:
+        The bytes.
+
+    Raises:
+        KeyError: if the run has nothing for this block and measure.
+    """
+    views = [frame.views.get((block, measure)) for frame in history.frames]
+    if not any(views):
+        raise KeyError(f"{block}/{measure}")
+    last = history.frames[-1]
+    shape = (len(last.class_names or ()),) * 2
+    header: dict[str, Any] = {"curves": [view.curve if view else None for view in views], "arrays": {}}
+    chunks: list[bytes] = []
+    size = 0
+    for name, dtype in (("matrix", "<f4"), ("counts", "<i4"), ("cell_intervals", "<f4")):
+        slices, which = _slices(views, name, shape)
+        if not slices:
+            continue
+        stacked = np.ascontiguousarray(np.stack(slices), dtype=dtype)
+        header["arrays"][name] = {"dtype": dtype, "shape": list(stacked.shape), "offset": size, "steps": which}
+        chunks.append(stacked.tobytes())
+        size += stacked.nbytes
+    text = json.dumps(finite(header), allow_nan=False).encode()
+    text += b" " * (-len(text) % 4)
+    return b"".join([len(text).to_bytes(4, "little"), text, *chunks])
+
+
+def _slices(views: list[View | None], name: str, shape: tuple[int, int]) -> tuple[list[NDArray[Any]], list[int]]:
+    """The arrays of that name without repetition, and for each step which of them is its own."""
+    slices: list[NDArray[Any]] = []
+    which = []
+    for view in views:
+        array = None if view is None else getattr(view, name)
+        if array is None or array.shape[-2:] != shape:  # a run whose classes changed: the last ones count
+            which.append(-1)
+            continue
+        if not slices or not np.array_equal(slices[-1], array, equal_nan=array.dtype.kind == "f"):
+            slices.append(array)
+        which.append(len(slices) - 1)
+    return slices, which
+
+
+def _place(key: tuple[str, str]) -> tuple[float, str, str]:
+    block, measure = key
+    return (ORDER.index(block) if block in ORDER else math.inf, block, measure)

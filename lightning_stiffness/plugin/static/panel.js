@@ -1,0 +1,107 @@
+// One run: its class matrix and its curve at the step shown.
+
+import { RUNS } from "./colours.js";
+import { at } from "./api.js";
+import { curveWords, drawCurve } from "./curve.js";
+import { h, setText } from "./dom.js";
+import { Heatmap } from "./heatmap.js";
+import { MEASURES, count, effect, interval, isNumber, moment, number, sides } from "./words.js";
+
+export class Panel {
+  constructor(model, events) {
+    this.model = model;
+    this.badge = h("span", { class: "badge", "aria-hidden": "true" });
+    this.name = h("span", { class: "name" });
+    this.moment = h("span", { class: "moment" });
+    this.heatmap = new Heatmap(events);
+    this.readout = h("p", { class: "readout" });
+    this.noMatrix = h("p", { class: "empty", hidden: true });
+    this.words = h("p", { class: "says" });
+    this.curve = h("div");
+    this.redraw = () => {};
+    new ResizeObserver(() => this.redraw()).observe(this.curve);
+    this.element = h("article", { class: "panel" },
+      h("h3", {}, this.badge, this.name, this.moment),
+      h("div", { class: "pictures" },
+        h("section", {}, h("h4", {}, "Which classes help which?"),
+          h("p", { class: "says" }, "A step on one example of the row's class: what it does to examples of the column's class."),
+          this.heatmap.element, this.noMatrix, this.readout),
+        h("section", {}, h("h4", {}, "How far does a step reach?"), this.words, this.curve,
+          h("p", { class: "says" }, "Points: mean of the pairs at that distance, with its 95% interval. Line: fitted to all pairs; " +
+            "it crosses 0 at ξ. Bars: how many pairs."))));
+  }
+
+  update(run, place, ranges) {
+    const { model } = this;
+    const index = model.indexOf(run);
+    setText(this.badge, String(place + 1));
+    this.badge.style.background = RUNS[model.theme][place];
+    this.badge.hidden = model.selected.length < 2;
+    setText(this.name, run.name === "." ? "the log directory itself" : run.name);
+    setText(this.moment, index < 0 ? "not measured yet" : moment(run, index));
+    this.updateMatrix(run, index);
+    this.updateCurve(run, index, ranges);
+  }
+
+  updateMatrix(run, index) {
+    const { model } = this;
+    const matrix = run.class_names ? at(model.viewOf(run), "matrix", index) : null;
+    this.heatmap.element.hidden = !run.class_names;
+    this.noMatrix.hidden = Boolean(run.class_names && matrix);
+    const why = run.class_names ? "Nothing was measured here at this step." : "The examples of this run have no classes.";
+    setText(this.noMatrix, why);
+    if (!run.class_names) return;
+    const grouped = run.groups && (model.order === "group" || contiguous(run.groups, model.orderOf(run)));
+    this.heatmap.update({
+      matrix,
+      names: run.class_names,
+      order: model.orderOf(run),
+      groups: grouped ? run.groups : null,
+      theme: model.theme,
+      hover: model.hover,
+      pinned: model.pinned,
+      titles: sides(model.block),
+      label:
+        `Class matrix of ${run.name}, ${MEASURES[model.measure]?.[2] ?? model.measure}, ${model.block}: ` +
+        `${run.class_names.length} by ${run.class_names.length} cells. Arrow keys move, Enter shows a cell over time.`,
+    });
+    setText(this.readout, this.told(run, model.hover ?? model.pinned, index));
+  }
+
+  // A cell in one sentence.
+  told(run, cell, index = this.model.indexOf(run)) {
+    const known = cell && this.model.cell(run, cell, index);
+    if (!known) return "Point at a cell, or walk with the arrow keys; a click shows it over time.";
+    const pair = `${run.class_names[cell.row]} → ${run.class_names[cell.column]}`;
+    if (!isNumber(known.value)) return `${pair}: no pair of examples to measure`;
+    const parts = [
+      `${pair}: ${number(known.value, 3)} (${effect(known.value)})`,
+      interval(known.low, known.high, 3),
+      isNumber(known.pairs) && `${count(known.pairs)} pairs of examples`,
+    ];
+    return parts.filter(Boolean).join(", ");
+  }
+
+  updateCurve(run, index, [range, reach]) {
+    const { model } = this;
+    this.redraw = () => this.curve.clientWidth !== this.drawnAt && this.updateCurve(run, index, [range, reach]);
+    this.drawnAt = this.curve.clientWidth;
+    const curve = model.viewOf(run)?.curves[index] ?? null;
+    const xi = run.lengths[model.block]?.[model.measure]?.[index] ?? null;
+    setText(this.words, curveWords(curve, xi));
+    const measure = MEASURES[model.measure]?.[2] ?? model.measure;
+    const width = Math.min(560, this.curve.clientWidth || 400);
+    this.curve.replaceChildren(drawCurve(curve, xi, { range, reach, distance: run.distance, measure, width }));
+  }
+}
+
+function contiguous(groups, order) {
+  const seen = new Set();
+  for (let i = 0; i < order.length; i++) {
+    const group = groups[order[i]];
+    if (i && group === groups[order[i - 1]]) continue;
+    if (seen.has(group)) return false;
+    seen.add(group);
+  }
+  return true;
+}

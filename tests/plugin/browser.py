@@ -1,0 +1,75 @@
+"""A real TensorBoard and a real browser, where there is one."""
+
+import importlib.util
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+
+def chromium() -> str | None:
+    """The browser on the PATH."""
+    return next((path for name in NAMES if (path := shutil.which(name))), None)
+
+
+def browser_or_reason() -> str | None:
+    """None where there is a browser to drive, else why not."""
+    lacks = []
+    if importlib.util.find_spec("playwright") is None:
+        lacks.append("playwright is not installed: pip install 'lightning-stiffness[browser]'")
+    if chromium() is None:
+        lacks.append("there is no Chromium on the PATH: apt install chromium")
+    return f"needs the extra [browser] and a Chromium: {'; '.join(lacks)}" if lacks else None
+
+
+def chromium_options() -> dict[str, Any]:
+    """How the browser is started; nothing is downloaded."""
+    # As root, in a container, Chromium has no sandbox to set up.
+    arguments = ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
+    return {"executable_path": chromium(), "args": arguments}
+
+
+@contextmanager
+def tensorboard(logdir: Path, *options: str) -> Iterator[str]:
+    """TensorBoard in a process of its own; its address. The plugin comes through its entry point."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(logdir), "--host", "127.0.0.1"]
+    # Elsewhere than in the checkout, whose files would come before those installed.
+    process = subprocess.Popen(
+        [*command, "--port", str(port), *options],
+        cwd=logdir,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    address = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(600):
+            if process.poll() is not None:
+                raise RuntimeError(f"TensorBoard ended at once: {process.stderr.read() if process.stderr else ''}")
+            try:
+                urllib.request.urlopen(f"{address}/data/plugins_listing", timeout=5).close()
+                break
+            except (urllib.error.URLError, OSError):
+                time.sleep(0.1)
+        else:
+            raise RuntimeError("TensorBoard did not answer within a minute")
+        yield address
+    finally:
+        process.terminate()
+        process.wait(timeout=20)
+        if process.stderr:
+            process.stderr.close()
