@@ -5,6 +5,8 @@ PYTHON ?= python3
 VENV ?= .venv
 # What pip is asked for as torch; TORCH= (empty) leaves the choice to pip.
 TORCH ?= $(shell sed -n '/^torch==/p' constraints.txt)
+# The script in benchmarks/ that `make bench` runs.
+SCRIPT ?= gram
 # Options handed on, as in `make test ARGS="-k heatmap"` or `make demo ARGS="--model cnn"`.
 ARGS ?=
 
@@ -13,6 +15,7 @@ BIN := $(VENV)/bin
 KEY := $(shell { $(PYTHON) -VV; echo "$(TORCH) $(CURDIR)"; } 2>&1 | cksum | cut -d ' ' -f 1)
 DEMO_READY := $(VENV)/.ready-demo-$(KEY)
 DEV_READY := $(VENV)/.ready-dev-$(KEY)
+BENCH_READY := $(VENV)/.ready-bench-$(KEY)
 MADE_FROM := setup.cfg pyproject.toml constraints.txt Makefile
 PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint $(VENV)/constraints.txt
 
@@ -42,10 +45,8 @@ format: $(DEV_READY)  ## put the code into its format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(DEV_READY)  ## time the engines against each other
-	@set -e; ran=no; for script in benchmarks/[!_]*.py; do \
-	  [ -e "$$script" ] || continue; ran=yes; echo "$$script"; $(BIN)/python "$$script" $(ARGS); \
-	done; [ $$ran = yes ] || { echo 'There is no script in benchmarks/.' >&2; exit 1; }
+bench: $(BENCH_READY)  ## time the engines against each other and against other packages
+	$(BIN)/python benchmarks/$(SCRIPT).py $(ARGS)
 
 tensorboard: $(DEMO_READY)  ## show the logs under runs/ in the browser
 	@[ -d runs ] || { echo 'There are no logs yet: run `make demo` first.' >&2; exit 1; }
@@ -92,5 +93,14 @@ $(DEV_READY): $(DEMO_READY)
 	@echo 'Installing what tests and checks need …'
 	@touch $(VENV)/.unfinished
 	@$(PIP_INSTALL) --editable '.[dev]'
+	@rm -f $(VENV)/.unfinished
+	@touch $@
+
+# Some of the other packages ask for torchvision and do not use it here: they come without their requirements.
+$(BENCH_READY): $(DEMO_READY) benchmarks/peers.txt
+	@echo 'Installing the packages that are compared …'
+	@touch $(VENV)/.unfinished
+	@$(PIP_INSTALL) --editable '.[bench]'
+	@$(PIP_INSTALL) --no-deps --requirement benchmarks/peers.txt
 	@rm -f $(VENV)/.unfinished
 	@touch $@

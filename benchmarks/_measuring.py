@@ -1,0 +1,284 @@
+"""One measurement in a process of its own: ``python _measuring.py '{"what": …}'`` answers in lines of JSON.
+
+A fresh process has no memory of earlier contenders: neither their allocations nor their hooks. Each line holds
+more than the one before, so that a process that is stopped leaves what it has found.
+"""
+
+import copy
+import gc
+import json
+import os
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+from unittest import mock
+
+import torch
+from _contenders import CONTENDERS, engine, quiet
+from _networks import Network, build
+from _traps import TRAPS, trap
+from torch import Tensor
+from torch.nn import functional as F
+
+RIGHT = 1e-3
+"""Largest error of an inner product, relative to the two norms, of a contender that counts as right."""
+LOOPED = 16
+"""Examples that the loop is timed on where all would take long; their time is scaled up."""
+SHORT = 2.0
+"""Seconds that short measurements are repeated for, beyond the repeats asked for."""
+
+Tell = Callable[[dict[str, Any]], None]
+
+
+def plain(network: Network) -> None:
+    """What everything is measured by: one forward and backward pass over the probe, as training does it."""
+    for parameter in network.module.parameters():
+        parameter.grad = None
+    network.losses().mean().backward()
+
+
+def timed(function: Callable[[], Any]) -> float:
+    gc.collect()
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
+
+
+def summary(base: list[float], own: list[float], scale: float = 1.0) -> dict[str, Any]:
+    """Median and least of some seconds, and both as multiples of those of the plain pass."""
+    median, least = statistics.median(own) * scale, min(own) * scale
+    return {
+        "times": median / statistics.median(base),
+        "least_times": least / min(base),
+        "seconds": median,
+        "least_seconds": least,
+        "plain_seconds": statistics.median(base),
+        "least_plain_seconds": min(base),
+        "repeats": len(own),
+    }
+
+
+def contender(job: dict[str, Any], tell: Tell) -> None:
+    """Memory, correctness and time of a contender: the first from its first call, the last from all others."""
+    network = build(job["network"], job["n"])
+    entry, room = CONTENDERS[job["contender"]], job["memory"]
+    needs = entry.needs(network)
+    if needs > room:
+        tell({"cannot": f"needs {needs / 1e9:.1f} GB", "needs": needs})
+        return
+    few = network.first(min(network.n, LOOPED))
+    scale = 1.0
+    if job["contender"] == "loop":
+        compute = entry.prepare(few, room)
+        compute()
+        if timed(compute) * network.n / few.n > job["seconds"] / 4:
+            network, scale = few, network.n / few.n
+            tell({"extrapolated": few.n})
+    else:
+        entry.prepare(network.first(min(network.n, 4)), room)()
+    gc.collect()
+    compute = entry.prepare(network, room)
+    start = time.perf_counter()
+    peak, gram = peak_memory(compute)
+    first = time.perf_counter() - start
+    if scale == 1.0:
+        tell({"peak": peak})
+    tell({"error": error_of(gram, network)})
+    del gram
+    plain(network)
+    base, own = [timed(lambda: plain(network))], [first]
+    tell(summary(base, own, scale))
+    begun, own = time.perf_counter(), []
+    while True:
+        spent = time.perf_counter() - begun
+        if len(own) >= job["repeat"] and (spent > SHORT or len(own) >= 10 * job["repeat"]):
+            break
+        if own and spent + first > job["seconds"]:
+            break
+        base.append(timed(lambda: plain(network)))
+        own.append(timed(compute))
+        tell(summary(base[1:], own, scale))
+
+
+def baseline(job: dict[str, Any], tell: Tell) -> None:
+    """Time and memory of the plain pass, and the least of whatever forms per-example gradients.
+
+    That is forward and backward plus half the product of their matrix with itself, as if they cost nothing.
+    """
+    network = build(job["network"], job["n"])
+    plain(network.first(2))
+    gc.collect()
+    peak, _ = peak_memory(lambda: plain(network))
+    tell({"peak": peak})
+    base = [timed(lambda: plain(network)) for _ in range(job["repeat"])]
+    tell(summary(base, base))
+    products = [half_product(network) for _ in range(3)]
+    base += [timed(lambda: plain(network)) for _ in range(job["repeat"])]
+    floor = summary(base, [min(base) + product for product in products])
+    tell({"floor": floor, **summary(base, base)})
+
+
+def half_product(network: Network) -> float:
+    """Seconds for half of G Gᵀ in float32; long gradients are measured on some columns and scaled up."""
+    total = 0.0
+    for parameter in network.module.parameters():
+        columns = min(parameter.numel(), 65536)
+        gradients = torch.randn(network.n, columns)
+        gradients @ gradients.T
+        start = time.perf_counter()
+        gradients @ gradients.T
+        total += (time.perf_counter() - start) * parameter.numel() / columns
+    return total / 2
+
+
+def check_share(job: dict[str, Any], tell: Tell) -> None:
+    """The part of the layerwise engine's time that goes into holding it against single examples."""
+    from lightning_stiffness.gram import layerwise
+
+    network = build(job["network"], job["n"])
+    compute = engine("layerwise")(network, job["memory"])
+    spent = 0.0
+
+    def clocked(function: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*args: Any, **kwargs: Any) -> Any:
+            nonlocal spent
+            start = time.perf_counter()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                spent += time.perf_counter() - start
+
+        return run
+
+    inside = layerwise._Measurement
+    compute()
+    shares: dict[str, list[float]] = {"check": [], "tracing": []}
+    for _ in range(job["repeat"]):
+        with mock.patch.multiple(
+            inside, **{n: clocked(getattr(inside, n)) for n in ("_witness", "_checked", "_check_total")}
+        ):
+            spent = 0.0
+            whole = timed(compute)
+            shares["check"].append(spent / whole)
+        with mock.patch.object(layerwise, "refer", clocked(layerwise.refer)):
+            spent = 0.0
+            whole = timed(compute)
+            shares["tracing"].append(spent / whole)
+    tell({name: statistics.median(values) for name, values in shares.items()})
+
+
+def budget(job: dict[str, Any], tell: Tell) -> None:
+    """Time and memory of the layerwise engine under a budget, and how far its result is from that without."""
+    network = build(job["network"], job["n"])
+    engine("layerwise")(network.first(4), job["memory"])()
+    gc.collect()
+    compute = engine("layerwise", job["budget"])(network, job["memory"])
+    peak, gram = peak_memory(compute)
+    norms = gram.diagonal().sqrt()
+    reference = engine("layerwise")(network, job["memory"])()
+    difference = float(((gram - reference).abs() / norms[:, None] / norms[None, :]).max())
+    tell({"peak": peak, "difference": difference, "error": error_of(gram, network)})
+    base, own = [], []
+    for _ in range(min(job["repeat"], 3)):
+        base.append(timed(lambda: plain(network)))
+        own.append(timed(compute))
+    tell(summary(base, own))
+
+
+def traps(job: dict[str, Any], tell: Tell) -> None:
+    """The error of a contender on each small module, or why it can't."""
+    for name in TRAPS:
+        network = trap(name)
+        try:
+            error = error_of(CONTENDERS[job["contender"]].prepare(network, job["memory"])(), network)
+        except Exception as refusal:
+            tell({name: {"cannot": reason(refusal)}})
+        else:
+            tell({name: {"error": error}})
+
+
+def peak_memory(function: Callable[[], Any]) -> tuple[int, Any]:
+    """Bytes of resident memory at the peak above those before, and the result."""
+    try:
+        with open("/proc/self/clear_refs", "w") as file:
+            file.write("5")  # the peak starts again from here
+        before = _status("VmRSS")
+        result = function()
+        return max(0, _status("VmHWM") - before), result
+    except OSError:  # not Linux: the peak since the process began
+        unit = 1 if sys.platform == "darwin" else 1024
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        result = function()
+        return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * unit, result
+
+
+def _status(field: str) -> int:
+    with open("/proc/self/status") as file:
+        for line in file:
+            if line.startswith(field):
+                return int(line.split()[1]) * 1024
+    raise OSError(f"/proc/self/status has no {field}")
+
+
+def error_of(gram: Tensor, network: Network, count: int = 8) -> float:
+    """Largest error among some examples' inner products, relative to the norms.
+
+    The truth is one backward pass per example in float64, written out here, with nothing of the package.
+    """
+    count = min(count, network.n)
+    picked = sorted({round(i * (network.n - 1) / max(1, count - 1)) for i in range(count)})
+    module = copy.deepcopy(network.module).double().eval()
+    trained = [p for p in module.parameters() if p.requires_grad]
+    x = network.x.double() if network.x.is_floating_point() else network.x
+    gradients = []
+    for i in picked:
+        loss = F.cross_entropy(module(x[i : i + 1]), network.y[i : i + 1])
+        gradients.append(torch.cat([g.flatten() for g in torch.autograd.grad(loss, trained)]))
+    expected = torch.stack(gradients) @ torch.stack(gradients).T
+    norms = expected.diagonal().sqrt()
+    got = gram[picked][:, picked].double()
+    return float(((got - expected).abs() / norms[:, None] / norms[None, :]).max())
+
+
+def reason(error: BaseException) -> str:
+    """Why a contender can't, on one line."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, MemoryError) or "allocate memory" in text:
+        return "needs more memory than the limit"
+    return text[:300]
+
+
+JOBS: dict[str, Callable[[dict[str, Any], Tell], None]] = {
+    "contender": contender,
+    "baseline": baseline,
+    "check": check_share,
+    "budget": budget,
+    "traps": traps,
+}
+
+
+def run(job: dict[str, Any], tell: Tell) -> None:
+    """One job of :data:`JOBS`; whatever goes wrong is told as ``cannot``."""
+    try:
+        JOBS[job["what"]](job, tell)
+    except (Exception, MemoryError) as error:
+        tell({"cannot": reason(error)})
+
+
+def main() -> None:
+    job = json.loads(sys.argv[1])
+    quiet()
+    torch.set_num_threads(job["threads"])
+    limit = job["memory"] + (2 << 30)  # beside what torch takes by itself
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    if os.path.exists("/proc/self/oom_score_adj"):
+        with open("/proc/self/oom_score_adj", "w") as file:
+            file.write("1000")  # should memory run short all the same, this is what has to go
+    run(job, lambda found: (os.write(job["answer"], json.dumps(found).encode() + b"\n"), None)[1])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,126 @@
+"""The benchmark's tables."""
+
+import sys
+from typing import Any
+
+from _contenders import CONTENDERS
+from _measuring import RIGHT
+
+TITLES = {
+    "plain": "plain forward + backward",
+    "floor": "forward + backward + half of G Gᵀ",
+    **{key: contender.title for key, contender in CONTENDERS.items()},
+}
+
+
+def report(results: list[dict[str, Any]], markdown: bool) -> None:
+    """Print everything that was measured."""
+    for result in results:
+        if "rows" in result:
+            network(result, markdown)
+        if result.get("budgets"):
+            budgets(result, markdown)
+        if "traps" in result:
+            traps(result, markdown)
+
+
+def network(result: dict[str, Any], markdown: bool) -> None:
+    title = f"{result['title']}: {result['parameters']:,} parameters, n={result['n']}"
+    head = ["", "× fwd+bwd", "least", "seconds", "extra memory", "inner products"]
+    cells = [[TITLES[name], *shown(row)] for name, row in result["rows"].items()]
+    table(title, head, cells, markdown)
+    machine = result["machine"]
+    print(
+        f"\n{result['settings']['threads']} threads of {machine['cpu']}, torch {result['versions']['torch']}, "
+        f"load while measuring {machine['load']['least']}–{machine['load']['most']}."
+    )
+    if "check" in result.get("check", {}):
+        check = result["check"]
+        print(
+            f"Of the layerwise engine's time, {check['check']:.1%} holds it against single examples "
+            f"and {check['tracing']:.1%} traces them."
+        )
+
+
+def shown(row: dict[str, Any]) -> list[str]:
+    """Multiples, seconds, memory and correctness of one row, as text."""
+    memory = size(row["peak"]) if "peak" in row else "–"
+    verdict = verdict_of(row)
+    if "times" not in row:
+        return ["–", "–", "–", memory, verdict]
+    if "extrapolated" in row:
+        verdict += f"; time from {row['extrapolated']} examples"
+    return [number(row["times"]), number(row["least_times"]), f"{row['seconds']:.3g}", memory, verdict]
+
+
+def verdict_of(row: dict[str, Any]) -> str:
+    said = []
+    if "error" in row:
+        right = row["error"] <= RIGHT
+        said.append(f"right ({row['error']:.0e})" if right else f"wrong by {row['error']:.2g} of the norms")
+    if "cannot" in row:
+        said.append(f"cannot: {shortened(row['cannot'])}")
+    return "; ".join(said)
+
+
+def shortened(text: str, most: int = 110) -> str:
+    return text if len(text) <= most else text[: most - 2] + " …"
+
+
+def number(x: float) -> str:
+    return f"{x:.{2 if x < 10 else 1 if x < 100 else 0}f}"
+
+
+def size(count: int) -> str:
+    return f"{count / 1e6:,.0f} MB" if count < 1e9 else f"{count / 1e9:.1f} GB"
+
+
+def budgets(result: dict[str, Any], markdown: bool) -> None:
+    cells = []
+    for row in result["budgets"]:
+        name = "none" if row["budget"] is None else size(row["budget"])
+        if "peak" not in row:
+            cells.append([name, "–", "–", "–", "–", verdict_of(row)])
+            continue
+        share = f"{row['peak'] / row['budget']:.2f}" if row["budget"] else "–"
+        times = number(row["times"]) if "times" in row else "–"
+        cells.append([name, times, size(row["peak"]), share, f"{row['difference']:.0e}", verdict_of(row)])
+    head = ["memory_budget", "× fwd+bwd", "extra memory", "of the budget", "difference from none", "inner products"]
+    table(f"memory_budget of the layerwise engine: {result['title']}, n={result['n']}", head, cells, markdown)
+
+
+def traps(result: dict[str, Any], markdown: bool) -> None:
+    names = [name for name in result["traps"] if name != "loop"]
+    cells = [
+        [trap, *(_of_trap(result["traps"][name].get(trap, {})) for name in names)]
+        for trap in result["traps"][names[0]]
+    ]
+    head = ["", *names]
+    table("Small modules: inner products against one backward pass per example in float64", head, cells, markdown)
+
+
+def _of_trap(answer: dict[str, Any]) -> str:
+    if "error" not in answer:
+        return "cannot"
+    return "right" if answer["error"] <= RIGHT else f"WRONG {answer['error']:.2g}"
+
+
+def table(title: str, head: list[str], rows: list[list[str]], markdown: bool) -> None:
+    """Print a table: with rich where it is installed, in Markdown where asked for."""
+    if not markdown:
+        try:
+            from rich.console import Console
+            from rich.table import Table
+        except ImportError:
+            pass
+        else:
+            drawn = Table(*head, title=title, title_justify="left")
+            for row in rows:
+                drawn.add_row(*row)
+            Console(width=None if sys.stdout.isatty() else 170).print(drawn)
+            return
+    print(f"\n### {title}\n")
+    print("| " + " | ".join(head) + " |")
+    print("|" + "---|" * len(head))
+    for row in rows:
+        print("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |")

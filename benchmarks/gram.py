@@ -1,0 +1,185 @@
+"""Time and memory of the Gram of per-example gradients: this package's engines and other packages.
+
+Every time is a multiple of one plain forward and backward pass over the same probe, taken in the same process and
+in turn with it. Every contender runs in a process of its own, within limits of time and memory; where it can't do
+a network, the table says why. README.md beside this file says how to read the tables.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from _contenders import CONTENDERS
+from _networks import NETWORKS, build
+from _report import report
+
+HERE = Path(__file__).parent
+QUICK = {"fc": 100, "cnn": 100, "resnet20": 50}
+MB = 10**6
+BUDGETS: dict[str, list[int | None]] = {
+    "fc": [20 * MB, 100 * MB, None],
+    "resnet20": [200 * MB, 1000 * MB, None],
+    "transformer-64": [500 * MB, 1000 * MB, None],
+    "resnet18": [500 * MB, 2000 * MB, None],
+}
+PEERS = "pip install -e '.[bench]' && pip install --no-deps -r benchmarks/peers.txt"
+
+
+class Runner:
+    """Runs jobs in processes of their own, and keeps what the machine was busy with."""
+
+    def __init__(self, arguments: argparse.Namespace):
+        self.fixed = {
+            "threads": arguments.threads,
+            "repeat": arguments.repeat,
+            "seconds": arguments.seconds,
+            "memory": int(arguments.memory * 1e9),
+        }
+        self.limit = arguments.limit
+        self.loads: list[float] = []
+
+    def __call__(self, what: str, **more: Any) -> dict[str, Any]:
+        """The answer to one job: what was found, with ``cannot`` where it did not come to its end."""
+        read, write = os.pipe()
+        job = {**self.fixed, "what": what, "answer": write, **more}
+        threads = str(self.fixed["threads"])
+        environment = {**os.environ, "TQDM_DISABLE": "1", "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+        command = [sys.executable, str(HERE / "_measuring.py"), json.dumps(job)]
+        self.loads.append(os.getloadavg()[0])
+        found: dict[str, Any] = {}
+        with open(read, "rb") as answer:
+            try:
+                done = subprocess.run(
+                    command, pass_fds=[write], timeout=self.limit, capture_output=True, text=True, env=environment
+                )
+                died = "" if done.returncode == 0 else _death(done)
+            except subprocess.TimeoutExpired:
+                died = f"takes longer than {self.limit:.0f} s"
+            os.close(write)
+            for line in answer:
+                found.update(json.loads(line))
+        self.loads.append(os.getloadavg()[0])
+        if died and "times" not in found:
+            found.setdefault("cannot", died)
+        return found
+
+
+def _death(done: subprocess.CompletedProcess[str]) -> str:
+    if done.returncode == -9:
+        return "was killed, as happens where memory runs out"
+    lines = done.stderr.strip().splitlines()
+    if "bad_alloc" in done.stderr or "allocate memory" in done.stderr:
+        return "needs more memory than the limit"
+    return lines[-1] if lines else f"ended with code {done.returncode}"
+
+
+def measure(key: str, n: int, contenders: list[str], run: Runner, budgets: list[int | None]) -> dict[str, Any]:
+    """All figures of one network."""
+    base = run("baseline", network=key, n=n)
+    floor = base.pop("floor", {})
+    rows = {"plain": base, "floor": floor}
+    for name in contenders:
+        print(f" {name}", end="", flush=True, file=sys.stderr)
+        rows[name] = run("contender", network=key, n=n, contender=name)
+    result = {"key": key, "title": NETWORKS[key].title, "n": n, "parameters": build(key, 2).size, "rows": rows}
+    if "layerwise" in contenders:
+        result["check"] = run("check", network=key, n=n)
+        result["budgets"] = [{"budget": b, **run("budget", network=key, n=n, budget=b)} for b in budgets]
+    print(file=sys.stderr)
+    return result
+
+
+def machine(loads: list[float]) -> dict[str, Any]:
+    """What it ran on, and how busy that was."""
+    cpu = platform.processor() or platform.machine()
+    memory = None
+    if os.path.exists("/proc/cpuinfo"):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), cpu)
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {
+        "cpu": cpu,
+        "cores": os.cpu_count(),
+        "memory": memory,
+        "system": f"{platform.system()} {platform.machine()}",
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "load": {"least": round(min(loads), 2), "most": round(max(loads), 2)},
+        "date": time.strftime("%Y-%m-%d"),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Of Python and of every package that is installed."""
+    found = {"python": platform.python_version(), "torch": torch.__version__}
+    for contender in CONTENDERS.values():
+        if contender.version and contender.package != "torch":
+            found[contender.package or "lightning-stiffness"] = contender.version
+    return found
+
+
+def parsed() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--network", nargs="+", choices=NETWORKS, metavar="NAME", help=f"of {', '.join(NETWORKS)}")
+    parser.add_argument("--contender", nargs="+", choices=CONTENDERS, metavar="NAME", help=", ".join(CONTENDERS))
+    parser.add_argument("--n", type=int, help="examples, instead of each network's own number")
+    parser.add_argument("--repeat", type=int, default=7, help="timings of each contender (default 7)")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--quick", action="store_true", help="three networks, few examples; some minutes")
+    parser.add_argument("--no-traps", action="store_true", help="leave out the table of small modules")
+    parser.add_argument("--no-budgets", action="store_true", help="leave out the table of memory budgets")
+    parser.add_argument("--seconds", type=float, default=60, help="after which no timing is begun (default 60)")
+    parser.add_argument("--limit", type=float, default=400, help="seconds after which a contender is stopped")
+    parser.add_argument("--memory", type=float, default=10, help="GB that a contender may take (default 10)")
+    parser.add_argument("--out", type=Path, default=Path("bench-results"), help="folder for JSON, one a network")
+    parser.add_argument("--show", type=Path, nargs="+", metavar="JSON", help="print these files; measure nothing")
+    parser.add_argument("--markdown", action="store_true", help="print tables in Markdown")
+    return parser.parse_args()
+
+
+def main() -> None:
+    arguments = parsed()
+    if arguments.show:
+        report([json.loads(path.read_text()) for path in arguments.show], arguments.markdown)
+        return
+    if arguments.quick:
+        arguments.repeat, arguments.seconds = min(arguments.repeat, 3), min(arguments.seconds, 10)
+    wanted = arguments.contender or list(CONTENDERS)
+    contenders = [name for name in wanted if CONTENDERS[name].version]
+    absent = [name for name in wanted if name not in contenders]
+    if absent:
+        print(f"Not installed, so left out: {', '.join(absent)}. To install: {PEERS}", file=sys.stderr)
+    results = []
+
+    def keep(name: str, run: Runner, result: dict[str, Any]) -> None:
+        """Write what was found at once, so that a run broken off leaves it."""
+        head = {
+            "machine": machine(run.loads),
+            "versions": versions(),
+            "settings": {**run.fixed, "limit": run.limit},
+        }
+        results.append({**head, **result, "absent": absent})
+        arguments.out.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(results[-1], indent=1, ensure_ascii=False)
+        (arguments.out / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+
+    for key in arguments.network or (QUICK if arguments.quick else NETWORKS):
+        n = arguments.n or (QUICK.get(key, 16) if arguments.quick else NETWORKS[key].n)
+        print(f"{NETWORKS[key].title}, n={n}:", end="", flush=True, file=sys.stderr)
+        run = Runner(arguments)
+        budgets = [] if arguments.no_budgets or arguments.quick else BUDGETS.get(key, [])
+        keep(key, run, measure(key, n, contenders, run, budgets))
+    if not arguments.no_traps:
+        run = Runner(arguments)
+        keep("traps", run, {"traps": {name: run("traps", contender=name) for name in contenders}})
+    report(results, arguments.markdown)
+
+
+if __name__ == "__main__":
+    main()
