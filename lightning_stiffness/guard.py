@@ -66,6 +66,7 @@ def guarded(loss_fn: LossFn, module: nn.Module, shadow: nn.Module, precision: An
     with ExitStack() as stack:
         stack.enter_context(kept_state(module))
         stack.enter_context(_kept_namespaces(module))
+        stack.enter_context(_no_autocast())
         if str(precision) == "64-true":
             stack.enter_context(_default_dtype(torch.float64))
         yield watched
@@ -166,3 +167,22 @@ def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
         yield
     finally:
         torch.set_default_dtype(before)
+
+
+@contextmanager
+def _no_autocast() -> Iterator[None]:
+    """An autocast that the loss enters by itself has no effect."""
+    original = torch.autocast.__enter__
+
+    def enter(self: Any) -> Any:
+        enabled, self._enabled = self._enabled, False
+        try:
+            return original(self)
+        finally:
+            self._enabled = enabled
+
+    torch.autocast.__enter__ = enter  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        torch.autocast.__enter__ = original  # type: ignore[method-assign]

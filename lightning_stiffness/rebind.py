@@ -60,8 +60,10 @@ class Rebinding:
     def _enter(self, value: Any) -> None:
         if id(value) in self._memo:
             return
-        original = getattr(value, "_torchdynamo_orig_callable", None)
-        if original is None and isinstance(value, _LRU):
+        original = None
+        if isinstance(value, types.FunctionType):
+            original = getattr(value, "_torchdynamo_orig_callable", None)
+        elif isinstance(value, _LRU):
             original = value.__wrapped__  # without the cache: its keys and values belong to the module
         if original is not None:
             stand_in = self._forwarder(value, lambda: self._copied(original))

@@ -93,16 +93,41 @@ def _uncompiled(shadow: nn.Module) -> nn.Module:
     """The copy with every compiled part replaced by what was compiled: copies of compiled functions would
     still run the original module."""
     shadow = getattr(shadow, "_orig_mod", shadow)
-    for part in shadow.modules():
+    for part in list(shadow.modules()):
         part.__dict__.pop("_compiled_call_impl", None)
         for name, child in part._modules.items():
             if child is not None and "_orig_mod" in child._modules:
-                part._modules[name] = child._modules["_orig_mod"]
+                part._modules[name] = _Uncompiled(child._modules["_orig_mod"])
         if part.__dict__.get("_compiler_ctx") is not None:  # torch.compile on a whole LightningModule
             part.__dict__["_compiler_ctx"] = None
             for name in _STEPS:
                 part.__dict__.pop(name, None)
     return shadow
+
+
+class _Uncompiled(nn.Module):
+    """What ``torch.compile`` made of a module, without the compiler: the same names, and all that it hands on."""
+
+    def __init__(self, original: nn.Module | None) -> None:
+        super().__init__()
+        self._orig_mod = original
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self._modules["_orig_mod"](*args, **kwargs)  # type: ignore[misc]
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "_orig_mod":
+            return self._modules[name]
+        return getattr(self._modules["_orig_mod"], name)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._modules["_orig_mod"][index]  # type: ignore[index]
+
+    def __len__(self) -> int:
+        return len(self._modules["_orig_mod"])  # type: ignore[arg-type]
+
+    def __iter__(self) -> Any:
+        return iter(self._modules["_orig_mod"])  # type: ignore[call-overload]
 
 
 def _silence(part: nn.Module, view: TrainerView) -> None:

@@ -82,7 +82,7 @@ def check_numbers(setup: Setup, result: StiffnessResult, trace: Trace) -> None:
     for name, value in trace.attributes.items():
         setattr(run.module, name, value)
     module = run.module.double().eval()
-    parameters = [p for name, p in module.named_parameters() if name in trace.trainable]
+    parameters = [p for name, p in module.named_parameters() if name in trace.trainable and run.parameters(name)]
     if run.datamodule is not None:
         run.datamodule.setup("fit")
         run.train, run.val = run.datamodule.train, run.datamodule.val

@@ -138,7 +138,7 @@ class Outcome:
             random.seed(5)
             np.random.seed(5)  # noqa: NPY002
             torch.manual_seed(5)
-            self.trainer.fit(run.module, **data)
+            self.trainer.fit(torch.compile(run.module, backend="eager") if run.compile else run.module, **data)
         self.module = run.module
         self.warnings = [str(warning.message) for warning in caught]
         self.folder = folder
