@@ -25,6 +25,7 @@ from lightning_stiffness.moments import (
 )
 from lightning_stiffness.probe import Probe, seeded
 from lightning_stiffness.probeset import AUTO, ProbeSet
+from lightning_stiffness.processes import Processes
 from lightning_stiffness.progress import counted
 from lightning_stiffness.refusal import REFUSALS
 from lightning_stiffness.result import StiffnessResult
@@ -215,7 +216,10 @@ class StiffnessCallback(_Base):  # type: ignore[misc]
 
     def on_train_start(self, trainer: Any, pl_module: nn.Module) -> None:
         """Choose the probe, check it, and measure the network before its first step."""
-        self._probes = choose_probes(
+        self._log.find_folder(trainer)
+        processes = Processes(trainer)
+        choose = functools.partial(
+            choose_probes,
             trainer,
             self.splits,
             self.probe_size,
@@ -225,10 +229,10 @@ class StiffnessCallback(_Base):  # type: ignore[misc]
             indices=self._indices,
             say=self._log.say,
         )
+        self._probes = processes.from_first(processes.together(choose))
         self._indices = {split: probe.indices.tolist() for split, probe in self._probes.items()}
-        with seeded(self.seed):  # mistakes show now, whenever the first measurement is
-            shadow = make_shadow(pl_module, trainer)
-            check_measurement(shadow, self._probe_sets(trainer, shadow), self.settings, [])
+        # Mistakes show now, whenever the first measurement is
+        processes.together(functools.partial(self._check, trainer, pl_module))
         if self.at_start and batches_stepped(trainer) == 0:
             self._measure(trainer, pl_module, step=0, epoch=0, at_epoch_end=False)
 
@@ -284,6 +288,11 @@ class StiffnessCallback(_Base):  # type: ignore[misc]
         transfer = functools.partial(transfer_to_device, trainer, module)
         return {split: p.to_set(transfer, self.label_fn, self.input_fn) for split, p in self._probes.items()}
 
+    def _check(self, trainer: Any, module: nn.Module) -> None:
+        with seeded(self.seed):
+            shadow = make_shadow(module, trainer)
+            check_measurement(shadow, self._probe_sets(trainer, shadow), self.settings, [])
+
     def _measure(self, trainer: Any, module: nn.Module, *, step: int, epoch: int, at_epoch_end: bool) -> None:
         """Measure and log; an error is raised or told, as the user wishes, and the run is as it was."""
         started = time.perf_counter()
@@ -317,19 +326,26 @@ class StiffnessCallback(_Base):  # type: ignore[misc]
         self.seconds += time.perf_counter() - started
 
     def _measured(self, trainer: Any, module: nn.Module, step: int, epoch: int) -> StiffnessResult:
-        loss_fn = find_loss(module, trainer, self.loss_fn)
+        processes = Processes(trainer)
         with warnings.catch_warnings(record=True) as caught, seeded(self.seed), torch.inference_mode(False):
             warnings.simplefilter("always")
-            shadow = make_shadow(module, trainer)
-            probe = self._probe_sets(trainer, shadow)
+            loss_fn, shadow, probe = processes.together(functools.partial(self._prepared, trainer, module))
+            processes.share_buffers(shadow)
             size = sum(len(part.examples) for part in probe.values())
             with (
                 guarded(loss_fn, module, shadow, trainer.precision) as watched,
                 counted(watched, size, self.name, trainer) as counting,
             ):
-                result = measure_probe(
-                    shadow, probe, loss_fn=counting, settings=self.settings, step=step, epoch=epoch
+                measure = functools.partial(
+                    measure_probe, shadow, probe, loss_fn=counting, settings=self.settings, step=step, epoch=epoch
                 )
+                # Processes may round differently, and callbacks that monitor must decide alike
+                result = processes.from_first(processes.together(measure))
         for text in (*(str(w.message) for w in caught if w.category is UserWarning), *result.notes):
             self._log.say(text)
         return result
+
+    def _prepared(self, trainer: Any, module: nn.Module) -> tuple[LossFn, nn.Module, dict[str, ProbeSet]]:
+        """The loss, a copy of the module, and the probe on its device."""
+        shadow = make_shadow(module, trainer)
+        return find_loss(module, trainer, self.loss_fn), shadow, self._probe_sets(trainer, shadow)

@@ -22,7 +22,14 @@ class RunLog:
 
     def __init__(self, name: str, *, save: bool) -> None:
         self.name, self.save = name, save
+        self.folder: Path | None = None
         self._said: set[str] = set()
+
+    def find_folder(self, trainer: Any) -> None:
+        """Find out where results are saved. Processes agree on it, so each of them has to ask, and at once."""
+        folder = trainer.log_dir if trainer.loggers else None
+        if self.save and folder is not None and not trainer.fast_dev_run:
+            self.folder = Path(folder) / self.name
 
     def say(self, text: str) -> None:
         """A message to the user, once in a run and on one rank."""
@@ -72,9 +79,8 @@ class RunLog:
             return
         tags = {self._renamed(tag): tag for tag in pictures(result)}
         log_pictures(trainer.loggers, tags, lambda tag: draw_picture(result, tags[tag]), step=step)
-        folder = trainer.log_dir if trainer.loggers else None
-        if self.save and folder is not None and not trainer.fast_dev_run:
-            result.save(Path(folder) / self.name / f"step_{result.step:08d}.npz")
+        if self.folder is not None:
+            result.save(self.folder / f"step_{result.step:08d}.npz")
 
     def _renamed(self, tag: str) -> str:
         return f"{self.name}/{tag.split('/', 1)[1]}"

@@ -38,6 +38,7 @@ ORDER = [
     "runlog",
     "rundata",
     "moments",
+    "processes",
     "progress",
     "callback",
 ]
