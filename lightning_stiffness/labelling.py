@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lightning_stiffness.functional.classes import superclass_tensor
+from lightning_stiffness.functional.superclasses import superclass_tensor
 from lightning_stiffness.probeset import ProbeSet
 from lightning_stiffness.settings import Settings
 

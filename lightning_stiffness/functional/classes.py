@@ -1,4 +1,4 @@
-"""Pairwise stiffness and labels → class matrix, within / between class, super-classes."""
+"""Pairwise stiffness and labels → class matrix, within-class and between-class stiffness."""
 
 from collections.abc import Sequence
 
@@ -160,105 +160,38 @@ def class_summary(matrix: Float[Tensor, "c c"]) -> dict[str, float]:
         >>> class_summary(torch.tensor([[0.5, -0.25], [0.25, 1.0]]))
         {'within_class': 0.75, 'between_class': 0.0}
     """
-    same = _same(torch.arange(_side(matrix), device=matrix.device))
-    return {"within_class": _mean(matrix, same), "between_class": _mean(matrix, ~same)}
+    return means_over(matrix, cell_masks(side(matrix), []))
 
 
-def superclass_summary(
-    matrix: Float[Tensor, "c c"], superclasses: Sequence[int] | Integer[Tensor, " c"]
-) -> dict[str, float]:
-    r"""Stiffness between different classes of one super-class, and of different super-classes.
-
-    .. math::
-        \text{within} = \operatorname{mean}_{a \ne b,\ s(a) = s(b)} C(a, b) \qquad
-        \text{between} = \operatorname{mean}_{s(a) \ne s(b)} C(a, b)
-
-    (Fort et al., arXiv:1901.09491v3, the CIFAR-100 experiments of section 3.)
+def cell_masks(num_classes: int, levels: Sequence[Integer[Tensor, " c"]]) -> dict[str, Bool[Tensor, "c c"]]:
+    """Which cells of the class matrix each of its summaries is the mean of.
 
     Args:
-        matrix: class matrix ``[c, c]``; NaN cells are left out.
-        superclasses: group ``s(a)`` of each class, integers, length ``c``.
-
-    Returns:
-        ``{"within_superclass": …, "between_superclass": …}``; NaN where there is no such cell.
-
-    Raises:
-        ValueError: if the mapping does not have one integer per class.
+        num_classes: ``c``.
+        levels: groupings of the classes.
 
     Example:
-        >>> C = torch.tensor([[1.0, 0.5, 0.0], [0.5, 1.0, 0.2], [0.0, 0.2, 1.0]])
-        >>> {name: round(value, 6) for name, value in superclass_summary(C, [0, 0, 1]).items()}
-        {'within_superclass': 0.5, 'between_superclass': 0.1}
+        >>> {name: int(cells.sum()) for name, cells in cell_masks(3, [torch.tensor([0, 0, 1])]).items()}
+        {'within_class': 3, 'between_class': 6, 'within_superclass': 2, 'between_superclass': 4}
     """
-    groups = superclass_tensor(superclasses, _side(matrix)).to(matrix.device)
-    same_class = _same(torch.arange(len(matrix), device=matrix.device))
-    same_group = _same(groups)
-    return {
-        "within_superclass": _mean(matrix, same_group & ~same_class),
-        "between_superclass": _mean(matrix, ~same_group),
-    }
+    same_class = torch.eye(num_classes, dtype=torch.bool, device=levels[0].device if levels else None)
+    masks = {"within_class": same_class, "between_class": ~same_class}
+    for number, groups in enumerate(levels, start=1):
+        same_group = groups[:, None] == groups[None, :]
+        behind = "" if number == 1 else f"_{number}"
+        masks[f"within_superclass{behind}"] = same_group & ~same_class
+        masks[f"between_superclass{behind}"] = ~same_group
+    return masks
 
 
-def superclass_stiffness_matrix(
-    matrix: Float[Tensor, "c c"], superclasses: Sequence[int] | Integer[Tensor, " c"]
-) -> Float[Tensor, "s s"]:
-    r"""Coarse class matrix: the mean over the cells between two super-classes.
-
-    .. math:: C'(g, h) = \operatorname{mean}\{ C(a, b) : s(a) = g,\ s(b) = h,\ a \ne b \}
-
-    The cells ``C(a, a)`` stay out, so that the diagonal shows what different classes of one group share.
-
-    Args:
-        matrix: class matrix ``[c, c]``; NaN cells are left out.
-        superclasses: group of each class, integers from 0, length ``c``.
-
-    Returns:
-        Coarse matrix ``[s, s]``; NaN where there is no cell (a group of a single class, on the diagonal).
-
-    Raises:
-        ValueError: if the mapping does not have one integer per class.
-
-    Example:
-        >>> C = torch.tensor([[1.0, 0.5, 0.0], [0.5, 1.0, 0.2], [0.0, 0.2, 1.0]])
-        >>> superclass_stiffness_matrix(C, [0, 0, 1])
-        tensor([[0.5000, 0.1000],
-                [0.1000,    nan]])
-    """
-    groups = superclass_tensor(superclasses, _side(matrix)).to(matrix.device)
-    # A class matrix is itself a matrix of pairwise values, of classes: the same mean, one level up.
-    return class_stiffness_matrix(matrix, groups)
+def means_over(matrix: Tensor, masks: dict[str, Tensor]) -> dict[str, float]:
+    """The mean over each choice of cells ``[c, c]``; NaN cells are left out."""
+    there = ~torch.isnan(matrix)
+    return {name: float(matrix[cells.to(matrix.device) & there].double().mean()) for name, cells in masks.items()}
 
 
-def superclass_tensor(superclasses: Sequence[int] | Integer[Tensor, " c"], num_classes: int) -> Int[Tensor, " c"]:
-    """The class → super-class mapping as a checked integer tensor ``[c]``.
-
-    Raises:
-        ValueError: if there is not exactly one non-negative integer for each of ``num_classes`` classes.
-
-    Example:
-        >>> superclass_tensor([0, 0, 1], 3)
-        tensor([0, 0, 1])
-    """
-    groups = torch.as_tensor(superclasses)
-    if groups.ndim != 1 or len(groups) != num_classes:
-        raise ValueError(
-            f"expected superclasses to give one group for each of the {num_classes} classes, got shape "
-            f"{list(groups.shape)}: pass a list where entry a is the group of class a"
-        )
-    if groups.is_floating_point() or groups.is_complex() or groups.dtype == torch.bool or (groups < 0).any():
-        raise ValueError(f"expected superclasses to be integers from 0, got {groups.tolist()}")
-    return groups.long()
-
-
-def _same(ids: Tensor) -> Tensor:
-    return ids[:, None] == ids[None, :]
-
-
-def _mean(matrix: Tensor, cells: Tensor) -> float:
-    return float(matrix[cells & ~torch.isnan(matrix)].double().mean())
-
-
-def _side(matrix: Tensor) -> int:
+def side(matrix: Tensor) -> int:
+    """The number of classes of a class matrix; ``ValueError`` if it is not square."""
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
         raise ValueError(f"expected a class matrix of shape [c, c], got {list(matrix.shape)}")
     return int(matrix.shape[0])

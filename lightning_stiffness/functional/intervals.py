@@ -7,14 +7,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lightning_stiffness.functional.classes import superclass_tensor
+from lightning_stiffness.functional.classes import cell_masks
+from lightning_stiffness.functional.jackknife import jackknife_variance, means_without
 from lightning_stiffness.functional.resampling import (
     Block,
     PairList,
     Weights,
-    cells_without,
-    jackknife_variance,
     weighted_cells,
+    weighted_counts,
 )
 
 _CELLS_AT_A_TIME = 2**24
@@ -28,103 +28,101 @@ class Interval(NamedTuple):
 
 
 def summary_intervals(
-    value: Tensor,
+    values: Tensor,
     block: Block,
     weights: Weights,
     classes: int,
-    labelled: bool,
-    superclasses: Sequence[int] | Tensor | None,
+    levels: Sequence[Tensor] | None,
     level: float,
-) -> dict[str, Interval]:
-    """Means over cells of the class matrix, and over all pairs."""
-    counted = block.counted.double()
-    ids = torch.arange(classes, device=value.device)
-    masks: dict[str, Tensor] = {}
-    if labelled:
-        same = ids[:, None] == ids[None, :]
-        masks = {"within_class": same, "between_class": ~same}
-        if superclasses is not None:
-            groups = superclass_tensor(superclasses, classes).to(value.device)
-            same_group = groups[:, None] == groups[None, :]
-            masks |= {"within_superclass": same_group & ~same, "between_superclass": ~same_group}
-    names = [*masks, "overall"]
+) -> list[dict[str, Interval]]:
+    """Means over cells of the class matrix, and over all pairs, for each of the measures ``values`` ``[k, n, m]``.
 
+    ``levels``: groupings of the classes; None where there are no classes.
+    """
+    masks = {} if levels is None else cell_masks(classes, levels)
     one = Weights(*(torch.ones_like(w[:, :1]) for w in (weights.rows, weights.columns)))
-    sums, counts = (weighted_cells(x, block, one, classes) for x in (value, counted))
+    sums, counts = weighted_cells(values, block, one, classes)[..., 0], weighted_counts(block, one, classes)[..., 0]
+    there = counts > 0
     # Each mean over cells; the mean over all pairs is one too, with the numbers of pairs as weights.
-    share = torch.stack([*(m.double() for m in masks.values()), counts[..., 0]]).flatten(1)
+    share = torch.stack([*((mask & there).double() for mask in masks.values()), counts]).flatten(1)
 
     def means(sums: Tensor, counts: Tensor) -> Tensor:
+        """From cells ``[k, c, c, r]`` and their weights ``[c, c, r]``."""
         there = counts.flatten(0, 1) > 0
-        cells = torch.where(there, sums.flatten(0, 1) / counts.flatten(0, 1), 0.0)
+        cells = torch.where(there, sums.flatten(1, 2) / counts.flatten(0, 1), 0.0)
         return share @ cells / (share @ there.double())
 
-    step = max(1, _CELLS_AT_A_TIME // classes**2)
-    estimate = means(sums, counts)[:, 0]
+    step = max(1, _CELLS_AT_A_TIME // (len(values) * classes**2))
     drawn = []
     for low in range(0, weights.rows.shape[1], step):
         some = Weights(weights.rows[:, low : low + step], weights.columns[:, low : low + step])
-        drawn.append(means(*(weighted_cells(x, block, some, classes) for x in (value, counted))))
+        # Where no pair is, all pairs less the missing ones may leave a rounding error.
+        some_counts = weighted_counts(block, some, classes) * there[..., None]
+        drawn.append(means(weighted_cells(values, block, some, classes), some_counts))
+    estimate = means(sums[..., None], counts[..., None])[..., 0]
     jackknife = torch.zeros_like(estimate)
     for side, strata in enumerate(block.sides):
-        deleted = [
-            means(*(cells_without(x, block, classes, side, low, low + step) for x in (value, counted)))
-            for low in range(0, len(strata), step)
-        ]
-        jackknife += jackknife_variance(torch.cat(deleted, 1) if deleted else estimate[:, None][:, :0], strata)
+        deleted = means_without(values, block, share.reshape(-1, classes, classes), side)
+        jackknife += jackknife_variance(deleted.flatten(0, 1), strata).reshape(jackknife.shape)
 
     # The variance with independent pairs; in a symmetric block each pair stands in the matrix twice.
     twice = 2.0 if block.symmetric else 1.0
-    mean = (sums / counts)[..., 0]
-    residual = ((value - mean[block.rows][:, block.columns]) ** 2).masked_fill(~block.counted, 0.0)
-    cell_variance = weighted_cells(residual, block, one, classes)[..., 0] / counts[..., 0] ** 2
-    independent = []
-    for cells in masks.values():
-        present = cells & (counts[..., 0] > 0)
-        independent.append(twice * cell_variance[present].sum() / present.sum() ** 2)
-    everything = ((value - estimate[-1]) ** 2).masked_fill(~block.counted, 0.0).sum()
-    independent.append(twice * everything / counts.sum() ** 2)
-    low_high = _scaled(estimate, torch.cat(drawn, 1), jackknife, torch.stack(independent), level)
-    return {name: Interval(*ends) for name, ends in zip(names, low_high.tolist(), strict=True)}
+    results = []
+    for k, value in enumerate(values):
+        residual = (value - (sums[k] / counts)[block.rows][:, block.columns]) ** 2
+        residual = residual.masked_fill_(~block.counted, 0.0)[None]
+        cell_variance = weighted_cells(residual, block, one, classes)[0, ..., 0] / counts**2
+        independent = [cell_variance[m & there].sum() / (m & there).sum() ** 2 for m in masks.values()]
+        everything = ((value - estimate[k, -1]) ** 2).masked_fill_(~block.counted, 0.0).sum()
+        variance = twice * torch.stack([*independent, everything / counts.sum() ** 2])
+        ends = _scaled(estimate[k], torch.cat(drawn, -1)[k], jackknife[k], variance, level).tolist()
+        results.append({name: Interval(*pair) for name, pair in zip([*masks, "overall"], ends, strict=True)})
+    return results
 
 
-def list_pairs(value: Tensor, distance: Tensor, pairs: Tensor, block: Block, edges: Tensor) -> PairList:
+def list_pairs(values: Tensor, distance: Tensor, pairs: Tensor, block: Block, edges: Tensor) -> PairList:
     """The pairs of the curve, each once, in groups: its bins, and a last one for pairs outside them.
 
-    With each pair go 1, y, x, x², xy, where y is its stiffness and x its distance.
+    With each pair go 1, x, x², where x is its distance, and y, xy for each measure, where y is its stiffness.
     """
     if block.symmetric:
         pairs = (pairs | pairs.T).triu(1)
     row, column = torch.nonzero(pairs & block.counted & torch.isfinite(distance), as_tuple=True)
-    x, y = distance[row, column].double(), value[row, column]
+    x = distance[row, column].double()
     bins = len(edges) - 1
     group = (torch.bucketize(x, edges, right=True) - 1).clamp(0, bins - 1)
     group = torch.where((x >= edges[0]) & (x <= edges[-1]), group, bins)
     order = group.argsort(stable=True)
-    row, column, group, x, y = row[order], column[order], group[order], x[order], y[order]
-    return PairList(row, column, group, bins + 1, torch.stack([torch.ones_like(x), y, x, x * x, x * y], 1))
+    row, column, group, x = row[order], column[order], group[order], x[order]
+    of_measures = [z for y in values[:, row, column] for z in (y, x * y)]
+    return PairList(row, column, group, bins + 1, torch.stack([torch.ones_like(x), x, x * x, *of_measures], 1))
 
 
 def curve_intervals(
     pairs: PairList, block: Block, weights: Weights, level: float, min_pairs: int
-) -> tuple[Tensor, Interval]:
-    """Intervals in each bin ``[b, 2]`` and of the critical length."""
-    sums = _PairSums(
+) -> list[tuple[Tensor, Interval]]:
+    """Intervals in each bin ``[b, 2]`` and of the critical length, for each measure."""
+    every = _PairSums(
         pairs.total()[..., None],
         pairs.weighted(weights),
         [pairs.without(block, side) for side in range(len(block.sides))],
     )
 
     def per_bin(sums: Tensor) -> Tensor:
-        return sums[:-1, 1] / torch.where(sums[:-1, 0] > 0, sums[:-1, 0], math.nan)
+        return sums[:-1, 3] / torch.where(sums[:-1, 0] > 0, sums[:-1, 0], math.nan)
 
-    estimate = per_bin(sums.total)[:, 0]
-    # The last group lies outside the bins and has no mean: 0 stands in, and its squares are dropped.
-    mean = torch.cat([estimate.nan_to_num(0.0), estimate.new_zeros(1)])
-    squares = ((pairs.values[:, 1] - mean[pairs.group]) ** 2)[:, None]
-    independent = pairs.of(squares).total()[:-1, 0] / sums.total[:-1, 0, 0] ** 2
-    curve = _scaled(estimate, per_bin(sums.drawn), sums.jackknife(per_bin, block), independent, level)
-    return curve, _critical_interval(pairs, sums, block, level, min_pairs)
+    results = []
+    for measure in range((pairs.values.shape[1] - 3) // 2):
+        columns = [0, 1, 2, 3 + 2 * measure, 4 + 2 * measure]
+        sums, one = every.of(columns), pairs.of(pairs.values[:, columns])
+        estimate = per_bin(sums.total)[:, 0]
+        # The last group lies outside the bins and has no mean: 0 stands in, and its squares are dropped.
+        mean = torch.cat([estimate.nan_to_num(0.0), estimate.new_zeros(1)])
+        squares = ((one.values[:, 3] - mean[pairs.group]) ** 2)[:, None]
+        independent = one.of(squares).total()[:-1, 0] / sums.total[:-1, 0, 0] ** 2
+        curve = _scaled(estimate, per_bin(sums.drawn), sums.jackknife(per_bin, block), independent, level)
+        results.append((curve, _critical_interval(one, sums, block, level, min_pairs)))
+    return results
 
 
 class _PairSums(NamedTuple):
@@ -134,6 +132,9 @@ class _PairSums(NamedTuple):
     drawn: Tensor
     without: list[Tensor]
 
+    def of(self, columns: list[int]) -> "_PairSums":
+        return _PairSums(self.total[:, columns], self.drawn[:, columns], [s[:, columns] for s in self.without])
+
     def jackknife(self, statistics: Callable[[Tensor], Tensor], block: Block) -> Tensor:
         sides = zip(self.without, block.sides, strict=True)
         return torch.stack([jackknife_variance(statistics(sums), strata) for sums, strata in sides]).sum(0)
@@ -141,13 +142,13 @@ class _PairSums(NamedTuple):
 
 def _critical_interval(pairs: PairList, sums: _PairSums, block: Block, level: float, min_pairs: int) -> Interval:
     """The variance is set right for ξ made linear in the four moments; then the moments give ξ themselves."""
-    _, y, x, _, _ = pairs.values.unbind(1)
+    _, x, _, y, _ = pairs.values.unbind(1)
     if len(x) < max(min_pairs, 2):
         return Interval(math.nan, math.nan)
     centre = x.mean()
 
     def moments(sums: Tensor) -> Tensor:
-        one, y, x, xx, xy = sums.sum(0)
+        one, x, xx, y, xy = sums.sum(0)
         one = torch.where(one > 0, one, math.nan)
         mean_x, mean_y = x / one - centre, y / one
         return torch.stack([mean_x, mean_y, xx / one - 2 * centre * mean_x - centre**2, xy / one - centre * mean_y])

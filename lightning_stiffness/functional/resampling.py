@@ -9,7 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-_PAIRS_AT_A_TIME = 8192
+_PAIRS_AT_A_TIME = 512
+"""Their weights then stay in the processor's cache: twice as fast as 8192."""
+_FEW = 8
+"""Pairs without a value, per example, up to which they are looked up one by one."""
 
 
 @dataclass(frozen=True)
@@ -64,70 +67,52 @@ def draw_weights(block: Block, resamples: int, seed: int) -> Weights:
     for strata in block.sides:
         weights = torch.empty(len(strata), resamples, dtype=torch.float64).exponential_(generator=generator)
         weights = weights.to(strata.device)
-        drawn.append(weights / _per_stratum(weights, strata).mean[strata])
+        drawn.append(weights / per_stratum(weights, strata).mean[strata])
     return Weights(drawn[0], drawn[-1])
 
 
 @dataclass(frozen=True)
-class _PerStratum:
+class PerStratum:
+    """Mean of some values over the examples of each stratum, and the number of examples."""
+
     mean: Tensor
     size: Tensor
 
 
-def _per_stratum(values: Tensor, strata: Tensor) -> _PerStratum:
+def per_stratum(values: Tensor, strata: Tensor) -> PerStratum:
     """Mean over the examples of each stratum ``[s, …]`` and their number ``[s, 1, …]``."""
     groups = int(strata.max()) + 1 if len(strata) else 0
     size = torch.bincount(strata, minlength=groups).to(values.dtype).reshape(-1, *[1] * (values.ndim - 1))
     total = values.new_zeros(groups, *values.shape[1:]).index_add(0, strata, values)
-    return _PerStratum(total / size, size)
+    return PerStratum(total / size, size)
 
 
-def jackknife_variance(deleted: Tensor, strata: Tensor) -> Tensor:
-    r"""Variance of a statistic from its values with one example left out, stratum by stratum.
-
-    .. math:: \sum_a \frac{n_a - 1}{n_a} \sum_{i \in a} (T_{(-i)} - \bar T_a)^2
-
-    Args:
-        deleted: :math:`T_{(-i)}` of ``k`` statistics, ``[k, n]``.
-        strata: stratum of each example, ``[n]``.
-
-    Returns:
-        Variances ``[k]``.
-
-    Example:
-        >>> x = torch.tensor([[1.0, 2.0, 6.0]])  # the mean of 3 numbers: their variance over 3
-        >>> jackknife_variance((x.sum() - x) / 2, torch.zeros(3, dtype=torch.long))
-        tensor([2.3333])
-    """
-    values = deleted.T
-    groups = _per_stratum(values, strata)
-    scale = ((groups.size - 1) / groups.size)[strata]
-    return (scale * (values - groups.mean[strata]) ** 2).sum(0)
-
-
-def weighted_cells(value: Tensor, block: Block, weights: Weights, classes: int) -> Tensor:
-    """Sums of ``w_i v_j value_ij`` over the pairs of every two strata, ``[c, c, r]``."""
+def weighted_cells(values: Tensor, block: Block, weights: Weights, classes: int) -> Tensor:
+    """Sums of ``w_i v_j values_kij`` over the pairs of every two strata, for each ``k``: ``[k, c, c, r]``."""
     resamples = weights.rows.shape[1]
-    cells = value.new_zeros(classes, classes, resamples)
+    cells = values.new_zeros(len(values), classes, classes, resamples)
     for b in torch.unique(block.columns).tolist():
         inside = block.columns == b
-        by_row = weights.rows * (value[:, inside] @ weights.columns[inside])
-        cells[:, b] = value.new_zeros(classes, resamples).index_add(0, block.rows, by_row)
+        by_row = (values[:, :, inside] @ weights.columns[inside]).mul_(weights.rows)
+        cells[:, :, b] = values.new_zeros(len(values), classes, resamples).index_add(1, block.rows, by_row)
     return cells
 
 
-def cells_without(value: Tensor, block: Block, classes: int, side: int, low: int, high: int) -> Tensor:
-    """Sums over the pairs of every two strata without example ``i``, for ``i`` from low to high, ``[c, c, k]``."""
-    rows = torch.nn.functional.one_hot(block.rows, classes).to(value.dtype)
-    columns = torch.nn.functional.one_hot(block.columns, classes).to(value.dtype)
-    strata = block.sides[side][low:high]
-    each = torch.arange(len(strata), device=value.device)
-    cells = (rows.T @ value @ columns)[..., None].repeat(1, 1, len(strata))
-    if side == 0:
-        cells[strata, :, each] -= value[low:high] @ columns
-    if side == 1 or block.symmetric:
-        cells[:, strata, each] -= rows.T @ value[:, low:high]
-    return cells
+def weighted_counts(block: Block, weights: Weights, classes: int) -> Tensor:
+    """Sums of ``w_i v_j`` over the pairs of every two strata that have a value, ``[c, c, r]``."""
+    counted = block.counted
+    rows, columns = torch.nonzero(~counted, as_tuple=True)
+    if len(rows) > _FEW * sum(counted.shape):
+        return weighted_cells(counted[None].to(weights.rows.dtype), block, weights, classes)[0]
+    # Nearly all pairs count: all of them at once, less the few that do not.
+    by_row, by_column = (
+        w.new_zeros(classes, w.shape[1]).index_add(0, strata, w)
+        for w, strata in ((weights.rows, block.rows), (weights.columns, block.columns))
+    )
+    cells = block.rows[rows] * classes + block.columns[columns]
+    missing = weights.rows.index_select(0, rows) * weights.columns.index_select(0, columns)
+    total = by_row[:, None] * by_column[None]
+    return total - torch.zeros_like(total).flatten(0, 1).index_add(0, cells, missing).reshape(total.shape)
 
 
 @dataclass(frozen=True)
@@ -157,7 +142,8 @@ class PairList:
         for group, stop in enumerate(stops):
             for low in range(start, stop, _PAIRS_AT_A_TIME):
                 part = slice(low, min(low + _PAIRS_AT_A_TIME, stop))
-                pair_weights = weights.rows[self.row[part]] * weights.columns[self.column[part]]
+                pair_weights = weights.rows.index_select(0, self.row[part])
+                pair_weights *= weights.columns.index_select(0, self.column[part])
                 sums[group] += self.values[part].T @ pair_weights
             start = stop
         return sums
@@ -177,7 +163,7 @@ class PairList:
             for end in ends:
                 mine.index_add_(0, (end * self.groups + self.group)[inside], self.values[inside])
             mine = mine.reshape(len(strata), self.groups, -1)
-            stratum = _per_stratum(mine, strata)
+            stratum = per_stratum(mine, strata)
             all_pairs = (stratum.mean * stratum.size / counted_twice)[strata]
             size = stratum.size[strata]
             again = torch.where(size > lost, size / (size - lost), 1.0)

@@ -34,6 +34,7 @@ from torch import Tensor
 from lightning_stiffness.functional.classes import countable_pairs
 from lightning_stiffness.functional.intervals import Interval, curve_intervals, list_pairs, summary_intervals
 from lightning_stiffness.functional.resampling import Block, draw_weights
+from lightning_stiffness.functional.superclasses import Superclasses, superclass_levels, superclass_tensor
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ def block_intervals(
     *,
     symmetric: bool,
     same_example: Bool[Tensor, "n m"] | None = None,
-    superclasses: Sequence[int] | Integer[Tensor, " c"] | None = None,
+    superclasses: Superclasses | None = None,
     distance: Float[Tensor, "n m"] | None = None,
     pairs: Bool[Tensor, "n m"] | None = None,
     edges: Float[Tensor, " b1"] | None = None,
@@ -133,7 +134,7 @@ def block_intervals(
         symmetric: rows and columns are the same examples in the same order. Otherwise each side is drawn
             by itself.
         same_example: mask ``[n, m]`` of further pairs of an example with itself.
-        superclasses: group of each class ``[c]``, for the super-class means.
+        superclasses: group of each class ``[c]``, or several such levels, for the super-class means.
         distance: distance of every pair ``[n, m]``, with ``pairs`` and ``edges``.
         pairs: mask ``[n, m]`` of the pairs of the curve and of ξ.
         edges: bin borders ``[b + 1]`` of the curve, ``DistanceCurve.edges``.
@@ -157,32 +158,94 @@ def block_intervals(
         >>> intervals.summary["between_class"].high < intervals.summary["within_class"].low
         True
     """
+    return joint_intervals(
+        [stiffness],
+        labels,
+        other_labels,
+        symmetric=symmetric,
+        same_example=same_example,
+        superclasses=superclasses,
+        distance=distance,
+        pairs=pairs,
+        edges=edges,
+        min_pairs=min_pairs,
+        resamples=resamples,
+        level=level,
+        seed=seed,
+    )[0]
+
+
+def joint_intervals(
+    stiffness: Sequence[Float[Tensor, "n m"]],
+    labels: Integer[Tensor, " n"] | None = None,
+    other_labels: Integer[Tensor, " m"] | None = None,
+    *,
+    symmetric: bool,
+    same_example: Bool[Tensor, "n m"] | None = None,
+    superclasses: Superclasses | None = None,
+    distance: Float[Tensor, "n m"] | None = None,
+    pairs: Bool[Tensor, "n m"] | None = None,
+    edges: Float[Tensor, " b1"] | None = None,
+    min_pairs: int = 10,
+    resamples: int = 200,
+    level: float = 0.95,
+    seed: int = 0,
+) -> list[BlockIntervals]:
+    """:func:`block_intervals` of several measures, in little more time than of one.
+
+    Args:
+        stiffness: stiffness of every pair by each measure, ``[n, m]``, with the same pairs NaN in all.
+
+    The other arguments are those of :func:`block_intervals`.
+
+    Returns:
+        The intervals of each measure.
+
+    Raises:
+        ValueError: as :func:`block_intervals`, or if the measures lack different pairs.
+
+    Example:
+        >>> S = torch.tensor([[1.0, 0.5, 0.1], [0.5, 1.0, 0.3], [0.1, 0.3, 1.0]])
+        >>> [one.summary["overall"].low > 0 for one in joint_intervals([S, torch.sign(S)], symmetric=True)]
+        [False, True]
+    """
     if resamples < 2 or not 0 < level < 1:
         raise ValueError(f"expected resamples >= 2 and 0 < level < 1, got resamples={resamples}, level={level}")
-    counted = countable_pairs(stiffness, symmetric=symmetric, same_example=same_example)
-    rows = _strata(labels, stiffness.shape[0], "labels", stiffness.device)
-    columns = rows if symmetric else _strata(other_labels, stiffness.shape[1], "other_labels", stiffness.device)
+    first, *others = stiffness
+    for other in others:
+        if not torch.equal(torch.isnan(first), torch.isnan(other)):
+            raise ValueError("expected measures of one Gram, but different pairs of them are NaN")
+    shape, device = first.shape, first.device
+    counted = countable_pairs(first, symmetric=symmetric, same_example=same_example)
+    rows = _strata(labels, shape[0], "labels", device)
+    columns = rows if symmetric else _strata(other_labels, shape[1], "other_labels", device)
     if not symmetric and (labels is None) != (other_labels is None):
         raise ValueError("expected labels=[n] and other_labels=[m] together, got only one of them")
     given = [distance is not None, pairs is not None, edges is not None]
     if any(given) and not all(given):
         raise ValueError("expected distance=[n, m], pairs=[n, m] and edges=[b + 1] together, or none of them")
     for name, of_pairs in (("distance", distance), ("pairs", pairs)):
-        if of_pairs is not None and of_pairs.shape != stiffness.shape:
-            raise ValueError(f"expected {name} of shape {list(stiffness.shape)}, got {list(of_pairs.shape)}")
+        if of_pairs is not None and of_pairs.shape != shape:
+            raise ValueError(f"expected {name} of shape {list(shape)}, got {list(of_pairs.shape)}")
     classes = 1 + max([int(side.max()) for side in (rows, columns) if len(side)], default=0)
+    levels = None
+    if labels is not None:
+        levels = [] if superclasses is None else superclass_levels(superclasses, None)
+        classes = max(classes, *(len(groups) for groups in levels), 1)
+        levels = [superclass_tensor(groups, classes).to(device) for groups in levels]
     # An example without any pair is not in the sample: it must not be drawn, nor be counted as drawn.
     keep_rows, keep_columns = counted.any(1), counted.any(0)
-    value = stiffness.masked_fill(~counted, 0.0).double()[keep_rows][:, keep_columns]
+    values = torch.stack([s.masked_fill(~counted, 0.0).double()[keep_rows][:, keep_columns] for s in stiffness])
     block = Block(counted[keep_rows][:, keep_columns], rows[keep_rows], columns[keep_columns], symmetric)
     weights = draw_weights(block, resamples, seed)
-    summary = summary_intervals(value, block, weights, classes, labels is not None, superclasses, level)
+    summaries = summary_intervals(values, block, weights, classes, levels, level)
     if distance is None or pairs is None or edges is None:
-        return BlockIntervals(summary, None, None)
+        return [BlockIntervals(summary, None, None) for summary in summaries]
     listed = list_pairs(
-        value, distance[keep_rows][:, keep_columns], pairs[keep_rows][:, keep_columns], block, edges.double()
+        values, distance[keep_rows][:, keep_columns], pairs[keep_rows][:, keep_columns], block, edges.double()
     )
-    return BlockIntervals(summary, *curve_intervals(listed, block, weights, level, min_pairs))
+    curves = curve_intervals(listed, block, weights, level, min_pairs)
+    return [BlockIntervals(summary, *curve) for summary, curve in zip(summaries, curves, strict=True)]
 
 
 def _strata(labels: Tensor | None, length: int, name: str, device: torch.device) -> Tensor:

@@ -13,7 +13,8 @@ from lightning_stiffness.functional import (
     superclass_stiffness_matrix,
     superclass_summary,
 )
-from lightning_stiffness.functional.classes import class_sums, countable_pairs, superclass_tensor
+from lightning_stiffness.functional.classes import class_sums, countable_pairs
+from lightning_stiffness.functional.superclasses import superclass_tensor
 
 seeds = st.integers(0, 2**31 - 1)
 labels_of_eight = st.lists(st.integers(0, 3), min_size=8, max_size=8)

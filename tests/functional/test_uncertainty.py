@@ -15,7 +15,8 @@ from lightning_stiffness.functional import (
     superclass_summary,
 )
 from lightning_stiffness.functional import intervals as intervals_module
-from lightning_stiffness.functional.resampling import Block, draw_weights, jackknife_variance, weighted_cells
+from lightning_stiffness.functional.jackknife import jackknife_variance
+from lightning_stiffness.functional.resampling import Block, draw_weights, weighted_cells
 
 EDGES = torch.tensor([0.0, 1.0, 2.0, 3.0], dtype=torch.float64)
 GROUPS = [0, 0, 1]
@@ -397,7 +398,7 @@ def test_weighted_cells_of_one_are_the_class_sums():
     assert not torch.equal(weights.rows, weights.columns)  # each side its own
     for w in (weights.rows, weights.columns):
         assert w.reshape(3, 4, 2).mean(1).flatten().tolist() == pytest.approx([1.0] * 6)
-    cells = weighted_cells(S, there, weights, 3)
+    cells = weighted_cells(S[None], there, weights, 3)[0]
     by_hand = (weights.rows[:4, 0, None] * S[:4, 4:8] * weights.columns[4:8, 0]).sum()
     assert cells[0, 1, 0].item() == pytest.approx(float(by_hand))
 
