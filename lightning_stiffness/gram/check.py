@@ -33,7 +33,8 @@ class Witness:
     gradients: list[dict[str, Tensor]]
 
     def __post_init__(self) -> None:
-        self._cache: dict[str, Tensor] = {}
+        self._table: Tensor | None = None
+        self._row = {name: k for k, name in enumerate(self.gradients[0])} if self.gradients else {}
 
     def among(self, low: int, high: int) -> "Witness":
         """Those of the examples that are in a range."""
@@ -42,28 +43,43 @@ class Witness:
         inside = [i for i, p in enumerate(self.positions) if low <= p < high]
         return Witness([self.positions[i] for i in inside], [self.gradients[i] for i in inside])
 
-    def expected(self, name: str) -> Tensor:
-        """Inner products ``[k, k]`` of one parameter's gradients, float64."""
-        if name not in self._cache:
-            self._cache[name] = _products([one[name].flatten() for one in self.gradients])
-        return self._cache[name]
+    def expected(self, names: list[str]) -> Tensor:
+        """Inner products ``[p, k, k]`` of some parameters' gradients, float64."""
+        if self._table is None:
+            self._table = _products([list(one.values()) for one in self.gradients])
+        if len(names) == len(self._row):
+            return self._table
+        return self._table[[self._row[name] for name in names]]
 
-    def tolerance(self, name: str) -> float:
-        """Allowed relative error, by precision."""
-        exact = self.gradients[0][name].dtype in (torch.float64, torch.complex128)
-        return TOLERANCE_DOUBLE if exact else TOLERANCE
+    def tolerances(self, names: list[str]) -> Tensor:
+        """Allowed relative errors ``[p]``, by precision."""
+        first = self.gradients[0]
+        exact = [first[name].dtype in (torch.float64, torch.complex128) for name in names]
+        return torch.tensor([TOLERANCE_DOUBLE if e else TOLERANCE for e in exact], dtype=torch.float64)
 
 
-def _products(vectors: list[Tensor]) -> Tensor:
-    k, first = len(vectors), vectors[0]
-    if first.dtype in (torch.float32, torch.float64):
-        dots = [[torch.dot(vectors[i], vectors[j]) for j in range(i + 1)] for i in range(k)]
-        values = torch.stack([dots[max(i, j)][min(i, j)] for i in range(k) for j in range(k)]).view(k, k)
-        values = values.to(accumulation_dtype(first.device))
-        squares = values.diagonal()
-        if bool(((squares > 1e-24) & (squares < 1e24)).all()):
-            return values
-    return inner_products(torch.stack(vectors))
+def _products(gradients: list[list[Tensor]]) -> Tensor:
+    """Inner products ``[p, k, k]`` of each parameter's gradients for ``k`` examples, float64."""
+    k, first = len(gradients), gradients[0]
+    dtype = accumulation_dtype(first[0].device)
+    pairs = [(i, j) for i in range(k) for j in range(i + 1)]
+    flat = [[gradient.flatten() for gradient in one] for one in gradients]
+    unknown = torch.full((), torch.nan, dtype=dtype, device=first[0].device)
+    dots: list[Tensor] = []
+    for p, gradient in enumerate(first):
+        direct = gradient.dtype in (torch.float32, torch.float64)
+        dots += [torch.dot(flat[i][p], flat[j][p]) if direct else unknown for i, j in pairs]
+    if len({dot.dtype for dot in dots}) > 1:
+        dots = [dot.to(dtype) for dot in dots]
+    table = torch.stack(dots).to(dtype)
+    order = [max(i, j) * (max(i, j) + 1) // 2 + min(i, j) for i in range(k) for j in range(k)]
+    values = table.view(len(first), -1)[:, order].view(len(first), k, k)
+    squares = values.diagonal(dim1=1, dim2=2)
+    # of another type, or too small or too large for products in their own precision
+    for p, usual in enumerate(((squares > 1e-24) & (squares < 1e24)).all(1).tolist()):
+        if not usual:
+            values[p] = inner_products(torch.stack([one[p] for one in flat]))
+    return values
 
 
 @dataclass
@@ -76,20 +92,19 @@ class Verdict:
     """Parameter → by how much it is off."""
 
 
-def compare(witness: Witness, got: dict[str, Tensor], scalar: bool) -> Verdict:
+def compare(witness: Witness, names: list[str], values: Tensor, scalar: bool) -> Verdict:
     """Hold inner products of the witnesses against those of single examples, parameter by parameter.
 
     Args:
         witness: single examples.
-        got: parameter → inner products ``[k, k]`` of their gradients in a batch.
+        names: of the parameters.
+        values: inner products ``[p, k, k]`` of their gradients in a batch.
         scalar: whether the loss of a batch is one number, which leaves each example a positive factor.
 
     Raises:
         CoupledExamples: if no example alone has a gradient, but they have in a batch.
     """
-    names = list(got)
-    values = torch.stack(list(got.values()))  # [p, k, k]
-    expected = torch.stack([witness.expected(name) for name in names])
+    expected = witness.expected(names)
     if values.device.type != "cpu":
         values, expected = values.cpu(), expected.cpu()
     size, alone = (t.sum(0).diagonal().sqrt() for t in (values, expected))
@@ -104,7 +119,7 @@ def compare(witness: Witness, got: dict[str, Tensor], scalar: bool) -> Verdict:
         values = values / (fit[:, None] * fit[None, :])
     own = expected.diagonal(dim1=1, dim2=2).sqrt()
     own = own[:, :, None] * own[:, None, :]
-    tolerance = torch.tensor([witness.tolerance(name) for name in names], dtype=own.dtype)[:, None, None]
+    tolerance = witness.tolerances(names).to(own.dtype)[:, None, None]
     room = tolerance * (own + 0.1 * alone[:, None] * alone[None, :])
     difference = (values - expected).abs()
     lost = ~torch.isfinite(values) & ~torch.isfinite(expected)

@@ -10,9 +10,9 @@ from torch import Tensor
 from lightning_stiffness.gram.axes import Layout, UndecidedAxis
 from lightning_stiffness.gram.batch import Batch
 from lightning_stiffness.gram.capture import Call, Recorder, Watcher
-from lightning_stiffness.gram.contract import gradients_product
 from lightning_stiffness.gram.derived import pushed_back, resolved
-from lightning_stiffness.gram.loop import by_name, example_gradient
+from lightning_stiffness.gram.few import few_products, picked
+from lightning_stiffness.gram.loop import by_name, example_gradient, has_reentrant_checkpoint
 from lightning_stiffness.gram.parts import Dense, Part
 from lightning_stiffness.gram.problem import EngineRefusal, Examples, LossError, Problem
 from lightning_stiffness.gram.rules import parts_of, valueless
@@ -32,7 +32,6 @@ class Collected:
     """Examples in each piece."""
     scalar: bool = False
     """Whether the loss of a batch is one number."""
-    _picked: tuple[list[int], list[tuple[int, Tensor | None]]] | None = None
 
     def copy(self) -> "Collected":
         """The same parts, to be emptied apart from these."""
@@ -43,25 +42,15 @@ class Collected:
         parts = {name: pieces + other.parts[name] for name, pieces in self.parts.items()}
         return Collected(parts, self.uses, self.sizes + other.sizes, self.scalar or other.scalar)
 
-    def products(self, name: str, positions: list[int], device: torch.device) -> Tensor:
-        """Inner products ``[k, k]`` of one parameter's gradients for a few examples."""
-        picked: list[tuple[int, list[Part]]] = []
-        for parts, (count, index) in zip(self.parts[name], self._indices(positions, device), strict=True):
-            if index is not None:
-                picked.append((count, [part.take(index) for part in parts]))
-        return gradients_product(picked, device)
-
-    def _indices(self, positions: list[int], device: torch.device) -> list[tuple[int, Tensor | None]]:
-        """For each piece, how many of the positions are in it, and which of its examples they are."""
-        if self._picked is None or self._picked[0] != positions:
-            found: list[tuple[int, Tensor | None]] = []
-            offset = 0
-            for size in self.sizes:
-                inside = [p - offset for p in positions if offset <= p < offset + size]
-                found.append((len(inside), torch.tensor(inside, device=device) if inside else None))
-                offset += size
-            self._picked = positions, found
-        return self._picked[1]
+    def products(self, names: list[str], positions: list[int], device: torch.device) -> Tensor:
+        """Inner products ``[p, k, k]`` of some parameters' gradients for a few examples."""
+        indices: list[Tensor | None] = []
+        offset = 0
+        for size in self.sizes:
+            inside = [p - offset for p in positions if offset <= p < offset + size]
+            indices.append(torch.tensor(inside, device=device) if inside else None)
+            offset += size
+        return torch.stack([few_products(picked(self.parts[name], indices), device) for name in names])
 
 
 @dataclass
@@ -109,6 +98,7 @@ def refer(problem: Problem, examples: Examples, position: int) -> Reference:
     with kept_state(problem.module), eager():
         with recorder:
             loss = problem.example_loss(piece)
+        alone = alone or has_reentrant_checkpoint(loss)
         if loss.requires_grad and not alone:
             try:
                 grads = torch.autograd.grad(loss, parameters, allow_unused=True)

@@ -15,13 +15,13 @@ import torch
 
 from lightning_stiffness.gram.check import CoupledExamples, Witness, check_against_loop, compare
 from lightning_stiffness.gram.collect import Collected, Collector, Reference, refer
-from lightning_stiffness.gram.contract import Total
 from lightning_stiffness.gram.loop import example_gradient, loop_gram
 from lightning_stiffness.gram.multiply import multiply
 from lightning_stiffness.gram.partition import BudgetError, Group, partition
 from lightning_stiffness.gram.plan import Plan, Step
 from lightning_stiffness.gram.problem import EngineRefusal, Examples, LossError, Problem
 from lightning_stiffness.gram.product import Products
+from lightning_stiffness.gram.total import Total
 from lightning_stiffness.gram.vmap import vmap_gram
 
 WEIGHTED = (
@@ -168,8 +168,8 @@ class _Measurement:
         names = [name for name in names if name not in self.fallback]
         if not names or not near.positions:
             return names
-        got = {name: collected.products(name, [p - offset for p in near.positions], self.device) for name in names}
-        verdict = compare(near, got, collected.scalar)
+        values = collected.products(names, [p - offset for p in near.positions], self.device)
+        verdict = compare(near, names, values, collected.scalar)
         self.fallback.update(verdict.wrong)
         if collected.scalar:
             self._settle_factors(verdict.factors, near)
@@ -202,8 +202,8 @@ class _Measurement:
         if not names:
             return
         n = len(self.rows)
-        expected = torch.stack([witness.expected(name) for name in names]).sum(0).tolist()
-        tolerance = max(witness.tolerance(name) for name in names)
+        expected = witness.expected(names).sum(0).tolist()
+        tolerance = float(witness.tolerances(names).max())
         for a, i in enumerate(witness.positions):
             for b, j in enumerate(witness.positions):
                 if self.columns is None or i < n <= j:

@@ -46,12 +46,10 @@ def by_name(problem: Problem, gradients: Sequence[Tensor | None]) -> dict[str, T
 
 def _derivative(problem: Problem, loss: Tensor, example: Batch) -> Sequence[Tensor | None]:
     parameters = list(problem.parameters.values())
-    try:
+    if not has_reentrant_checkpoint(loss):
         return torch.autograd.grad(loss, parameters, allow_unused=True)
-    except RuntimeError as error:
-        if "use_reentrant" not in str(error):
-            raise
-    # Re-entrant checkpoints only know .backward(), which leaves its result in .grad.
+    # Re-entrant checkpoints only know .backward(), which leaves its result in .grad. Asked by autograd.grad, one
+    # raises an error, or worse: it hides its parameters, so that they seem not to take part.
     every = list(problem.module.parameters())
     kept = [parameter.grad for parameter in every]
     try:
@@ -62,6 +60,20 @@ def _derivative(problem: Problem, loss: Tensor, example: Batch) -> Sequence[Tens
     finally:
         for parameter, gradient in zip(every, kept, strict=True):
             parameter.grad = gradient
+
+
+def has_reentrant_checkpoint(loss: Tensor) -> bool:
+    """Whether some of the forward pass is a re-entrant activation checkpoint: autograd does not see inside."""
+    waiting, seen = [loss.grad_fn], set()
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        if node.name() == "CheckpointFunctionBackward":
+            return True
+        seen.add(node)
+        waiting += [following for following, _ in node.next_functions]
+    return False
 
 
 def loop_gram(

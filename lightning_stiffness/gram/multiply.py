@@ -7,10 +7,12 @@ import torch
 from torch import Tensor
 
 from lightning_stiffness.gram.collect import Collected
-from lightning_stiffness.gram.contract import Total
+from lightning_stiffness.gram.contract import add_dense, add_layers, add_outer
+from lightning_stiffness.gram.lookup import add_lookup
 from lightning_stiffness.gram.parts import Convolution, Dense, Lookup, Outer, Part
 from lightning_stiffness.gram.plan import SMALL, Choice, Step, choose
 from lightning_stiffness.gram.problem import Problem
+from lightning_stiffness.gram.total import Total
 
 
 def multiply(problem: Problem, collected: Collected, names: list[str], total: Total, slab: int) -> list[Step]:
@@ -27,8 +29,9 @@ def multiply(problem: Problem, collected: Collected, names: list[str], total: To
         What was done for each parameter.
     """
     steps = []
-    n, pairs = sum(collected.sizes), _pairs(total)
+    n, pairs = sum(collected.sizes), total.pairs()
     small: list[Tensor] = []
+    layers: dict[torch.dtype, list[tuple[Outer, bool]]] = {}
     # A bias rides along with its weight only where the products of factors are taken.
     biases = {
         weight: bias
@@ -55,20 +58,23 @@ def multiply(problem: Problem, collected: Collected, names: list[str], total: To
         elif choice.formula == "dense":
             _add_dense(pieces, total, slab)
         elif choice.formula == "lookup":
-            total.add_lookup(_lookup(pieces))
+            add_lookup(total, _lookup(pieces))
         else:
-            total.add_outer(_outer(pieces), ones=name in biases)
+            outer, ones = _outer(pieces), name in biases
+            if choice.positions == 1 and outer.left.dtype == outer.right.dtype in (torch.float32, torch.float64):
+                layers.setdefault(outer.left.dtype, []).append((outer, ones))
+            else:
+                add_outer(total, outer, ones)
+            del outer
         if choice.positions > 1:
             shape += f", T={choice.positions}"
         steps.append(Step(owners, used, choice.shown, shape, choice.flops, held))
         del pieces
     if small:
-        total.add_dense(torch.cat([s.to(torch.promote_types(s.dtype, small[0].dtype)) for s in small], 1))
+        add_dense(total, torch.cat([s.to(torch.promote_types(s.dtype, small[0].dtype)) for s in small], 1))
+    for group in layers.values():
+        add_layers(total, group)
     return steps
-
-
-def _pairs(total: Total) -> int:
-    return sum(view.numel() for _, _, view in total.strips())
 
 
 def _zeros(parameter: Tensor, n: int) -> Part:
@@ -127,7 +133,7 @@ def _add_dense(pieces: list[list[Part]], total: Total, slab: int) -> None:
     count = max(1, math.ceil(first.rows * row / slab))
     step = max(1, math.ceil(first.rows / count))
     for low in range(0, first.rows, step):
-        total.add_dense(_formed(pieces, low, min(low + step, first.rows)))
+        add_dense(total, _formed(pieces, low, min(low + step, first.rows)))
 
 
 def _lookup(pieces: list[list[Part]]) -> Lookup:

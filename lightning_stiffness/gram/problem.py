@@ -157,6 +157,7 @@ def select_parameters(module: nn.Module, wanted: ParameterFilter = None) -> dict
         raise ValueError(f"parameters= left no parameter to measure; the trainable ones are {_some(trainable)}")
     for name, parameter in chosen.items():
         _check_parameter(name, parameter)
+    _check_finite(chosen)
     return chosen
 
 
@@ -177,11 +178,21 @@ def _check_parameter(name: str, parameter: nn.Parameter) -> None:
         raise ValueError(f"parameter {name!r} is lazy and not initialised yet: run the module on one batch first")
     if not (parameter.is_floating_point() or parameter.is_complex()):
         raise ValueError(f"parameter {name!r} has dtype {parameter.dtype}, which has no gradient")
-    if not bool(torch.isfinite(parameter.detach()).all()):
-        raise ValueError(
-            f"parameter {name!r} holds NaN or infinite values, so every gradient would too: "
-            "the training has diverged, or the checkpoint is damaged"
-        )
+
+
+def _check_finite(parameters: dict[str, nn.Parameter]) -> None:
+    """Look for NaN and infinities: in the sums, which is several times faster, and closer where a sum has one."""
+    kinds: dict[Any, list[str]] = {}
+    for name, parameter in parameters.items():
+        kinds.setdefault((parameter.device, parameter.dtype), []).append(name)
+    for names in kinds.values():
+        sums = torch.stack([parameters[name].detach().sum() for name in names])
+        for name, finite in zip(names, torch.isfinite(sums).tolist(), strict=True):
+            if not finite and not bool(torch.isfinite(parameters[name].detach()).all()):
+                raise ValueError(
+                    f"parameter {name!r} holds NaN or infinite values, so every gradient would too: "
+                    "the training has diverged, or the checkpoint is damaged"
+                )
 
 
 def _some(names: Iterable[str], most: int = 12) -> str:

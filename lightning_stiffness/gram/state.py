@@ -1,7 +1,6 @@
 """Measuring on a module without leaving a trace: modes, buffers, random state."""
 
 import collections
-import copy
 import random
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -32,12 +31,14 @@ def measuring(module: nn.Module) -> Iterator[None]:
         stack.enter_context(_full_precision())
         try:
             # nn.Module.eval() may be overridden, to keep some part in training mode
-            for submodule in flags:
-                submodule.training = False
+            for submodule, flag in flags.items():
+                if flag:
+                    submodule.training = False
             yield
         finally:
             for submodule, flag in flags.items():
-                submodule.training = flag
+                if submodule.training != flag:
+                    submodule.training = flag
 
 
 @contextmanager
@@ -65,31 +66,39 @@ def kept_state(module: nn.Module) -> Iterator[None]:
     of its lists, dicts, sets and queues, which running means, metric states and caches live in.
     """
     tensors: dict[int, tuple[Tensor, Tensor]] = {}
-    owners = []
+    owners: list[tuple[nn.Module, dict[str, Any], dict[str, Any]]] = []
+    contents: list[tuple[Any, Any]] = []
     for owner in module.modules():
         if isinstance(owner, torch.jit.ScriptModule):  # its attributes live in C++, out of reach
-            attributes: dict[str, Any] = {}
-            buffers: dict[str, Tensor | None] = dict(owner.named_buffers(recurse=False))
+            values = [buffer for _, buffer in owner.named_buffers(recurse=False)]
         else:
-            attributes = {k: v for k, v in owner.__dict__.items() if k not in _STRUCTURE}
-            buffers = dict(owner._buffers)
-        contents = [(value, copy.copy(value)) for value in attributes.values() if type(value) in _CONTAINERS]
-        owners.append((owner, attributes, buffers, contents))
-        for tensor in (*buffers.values(), *attributes.values()):
-            if isinstance(tensor, Tensor) and not is_lazy(tensor):  # a lazy tensor has no value yet
+            attributes = owner.__dict__.copy()
+            buffers = attributes["_buffers"]
+            owners.append((owner, attributes, buffers.copy()))
+            values = [buffer for buffer in buffers.values() if buffer is not None]
+            for key, value in attributes.items():
+                kind = type(value)
+                if kind in _PLAIN or key in _STRUCTURE:
+                    continue
+                if kind in _CONTAINERS:
+                    contents.append((value, value.copy()))
+                elif isinstance(value, Tensor):
+                    values.append(value)
+        for tensor in values:
+            if not is_lazy(tensor):  # a lazy tensor has no value yet
                 tensors[id(tensor)] = (tensor, tensor.detach().clone())
     try:
         yield
     finally:
-        for owner, attributes, buffers, contents in owners:
-            if isinstance(owner, torch.jit.ScriptModule):
-                continue
-            for name in owner.__dict__.keys() - attributes.keys() - _STRUCTURE:
-                del owner.__dict__[name]
-            owner.__dict__.update(attributes)
-            _refill(owner._buffers, buffers)
-            for container, before in contents:
-                _refill(container, before)
+        for owner, attributes, buffers in owners:
+            present = owner.__dict__
+            present.update(attributes)
+            if len(present) != len(attributes):
+                for name in present.keys() - attributes.keys():
+                    del present[name]
+            _refill(attributes["_buffers"], buffers)
+        for container, before in contents:
+            _refill(container, before)
         for tensor, before in tensors.values():
             # By value: some kernels write into buffers without counting it as a new version.
             if not torch.equal(tensor, before):
@@ -98,13 +107,16 @@ def kept_state(module: nn.Module) -> Iterator[None]:
 
 
 _STRUCTURE = frozenset({"_parameters", "_buffers", "_modules"})
-_CONTAINERS = (list, dict, set, collections.deque)
+_CONTAINERS = frozenset({list, dict, set, collections.deque})
+_PLAIN = frozenset(
+    {bool, int, float, str, type(None), collections.OrderedDict}
+)  # most of them, seen first for speed
 
 
 def _refill(container: Any, before: Any) -> None:
     """The container with its earlier contents, in place; untouched where nothing changed."""
-    if len(container) == len(before) and all(
-        a is b for a, b in zip(_entries(container), _entries(before), strict=True)
+    if len(container) == len(before) and (
+        not before or all(a is b for a, b in zip(_entries(container), _entries(before), strict=True))
     ):
         return
     container.clear()

@@ -18,6 +18,17 @@ def checkpointed(use_reentrant: bool) -> Built:
     return regression(Call(forward, enter=nn.Linear(4, 5), middle=middle, leave=nn.Linear(5, 2)), normal(4))
 
 
+@case(refuses=("layerwise", "vmap"))
+def checkpointed_everywhere() -> Built:
+    """Re-entrant from the input on: asked by ``autograd.grad``, it hides its parameters without an error."""
+
+    def forward(m: nn.Module, x: Tensor) -> Tensor:
+        hidden = checkpoint(m.enter, x.detach().requires_grad_(), use_reentrant=True)
+        return checkpoint(m.leave, hidden, use_reentrant=True)
+
+    return regression(Call(forward, enter=nn.Linear(4, 5), leave=nn.Sequential(nn.Tanh(), nn.Linear(5, 2))), normal(4))
+
+
 @case()
 def inplace_relu() -> Built:
     return regression(nn.Sequential(nn.Linear(4, 5), nn.ReLU(inplace=True), nn.Linear(5, 2)), normal(4))

@@ -1,0 +1,85 @@
+"""A Gram under construction: what is added to, strip by strip."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from lightning_stiffness.gram.product import Products, accumulation_dtype
+
+STRIP = 256
+"""Most rows of the Gram worked on together."""
+
+BAND = 1 << 20
+"""Most inner products summed in the gradients' own precision before they go to the float64 sum."""
+
+
+class Total:
+    """A Gram under construction.
+
+    Args:
+        n: examples of the rows.
+        m: examples of the columns; None where they are the rows.
+        device: where to add.
+    """
+
+    def __init__(self, n: int, m: int | None, device: torch.device):
+        self.n, self.m = n, m
+        dtype = accumulation_dtype(device)
+        self.values = torch.zeros(n, n if m is None else m, dtype=dtype, device=device)
+        self.squares = torch.zeros(n + (m or 0), dtype=dtype, device=device)
+
+    def products(self) -> Products:
+        """The finished Gram."""
+        if self.m is None:
+            for rows, _, view in self.strips():
+                width = rows.stop - rows.start
+                square = view[:, :width]  # only its upper triangle counts: the lower one may be empty, or rounded
+                square.copy_(square.triu().add_(square.triu(1).T))
+                self.values[rows.stop :, rows] = view[:, width:].T
+            return Products.symmetric(self.values)
+        return Products(self.values, self.squares[: self.n], self.squares[self.n :])
+
+    def paste(self, part: Products, rows: tuple[int, int], columns: tuple[int, int]) -> None:
+        """Put in the products of some rows with some columns, both as examples of the two sides together."""
+        first = 0 if self.m is None else self.n
+        self.values[slice(*rows), columns[0] - first : columns[1] - first] = part.values
+        self.squares[slice(*rows)] = part.squares
+        self.squares[slice(*columns)] = part.other_squares
+
+    def strips(self) -> Iterator[tuple[slice, slice, Tensor]]:
+        """Rows, columns (both as examples of the two sides together), and the view of the Gram to add to."""
+        step = STRIP if self.m is not None else min(max(self.n // 6, 32), STRIP)
+        for low in range(0, self.n, step):
+            high = min(low + step, self.n)
+            if self.m is None:
+                yield slice(low, high), slice(low, self.n), self.values[low:high, low:]
+            else:
+                yield slice(low, high), slice(self.n, self.n + self.m), self.values[low:high]
+
+    def bands(self) -> Iterator[list[tuple[slice, slice, Tensor]]]:
+        """The strips, in lists of at most :data:`BAND` inner products (or of one strip)."""
+        band: list[tuple[slice, slice, Tensor]] = []
+        for strip in self.strips():
+            if band and sum(view.numel() for _, _, view in band) + strip[2].numel() > BAND:
+                yield band
+                band = []
+            band.append(strip)
+        yield band
+
+    def pairs(self) -> int:
+        """Number of inner products worked out."""
+        return sum(view.numel() for _, _, view in self.strips())
+
+    def add_squares(self, squares: Tensor, scale: Tensor | None) -> None:
+        """Add squared norms of vectors, which were divided by ``scale``; only where the sides are different."""
+        squares = squares.to(self.squares.dtype)
+        self.squares += squares if scale is None else squares * scale**2
+
+
+def add(view: Tensor, product: Tensor, scale: Tensor | None, rows: slice, columns: slice) -> None:
+    """Add inner products of vectors, which were divided by ``scale``, to a view of the Gram."""
+    if scale is None:
+        view += product
+    else:
+        view += product.to(view.dtype) * scale[rows, None] * scale[None, columns]
