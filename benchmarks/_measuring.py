@@ -13,6 +13,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 from unittest import mock
 
@@ -40,23 +41,38 @@ def plain(network: Network) -> None:
     network.losses().mean().backward()
 
 
-def timed(function: Callable[[], Any]) -> float:
-    gc.collect()
-    start = time.perf_counter()
+@dataclass(frozen=True)
+class Span:
+    """Seconds that something took: on the clock, and of all its threads on the processor."""
+
+    clock: float
+    processor: float
+
+    def plus(self, other: "Span", times: float = 1.0) -> "Span":
+        return Span(self.clock + times * other.clock, self.processor + times * other.processor)
+
+
+def timed(function: Callable[[], Any]) -> Span:
+    clock, processor = time.perf_counter(), time.process_time()
     function()
-    return time.perf_counter() - start
+    return Span(time.perf_counter() - clock, time.process_time() - processor)
 
 
-def summary(base: list[float], own: list[float], scale: float = 1.0) -> dict[str, Any]:
-    """Median and least of some seconds, and both as multiples of those of the plain pass."""
-    median, least = statistics.median(own) * scale, min(own) * scale
+def summary(base: list[Span], own: list[Span], scale: float = 1.0) -> dict[str, Any]:
+    """Median and least of some times, and their multiples of those of the plain pass.
+
+    Other processes on the machine lengthen the time on the clock, and hardly that on the processor.
+    """
+    clock, plain = [span.clock * scale for span in own], [span.clock for span in base]
+    processor = statistics.median(span.processor * scale for span in own)
     return {
-        "times": median / statistics.median(base),
-        "least_times": least / min(base),
-        "seconds": median,
-        "least_seconds": least,
-        "plain_seconds": statistics.median(base),
-        "least_plain_seconds": min(base),
+        "times": statistics.median(clock) / statistics.median(plain),
+        "least_times": min(clock) / min(plain),
+        "processor_times": processor / statistics.median(span.processor for span in base),
+        "seconds": statistics.median(clock),
+        "least_seconds": min(clock),
+        "plain_seconds": statistics.median(plain),
+        "least_plain_seconds": min(plain),
         "repeats": len(own),
     }
 
@@ -74,19 +90,20 @@ def contender(job: dict[str, Any], tell: Tell) -> None:
     if job["contender"] == "loop":
         compute = entry.prepare(few, room)
         compute()
-        if timed(compute) * network.n / few.n > job["seconds"] / 4:
+        if timed(compute).clock * network.n / few.n > job["seconds"] / 4:
             network, scale = few, network.n / few.n
             tell({"extrapolated": few.n})
     else:
         entry.prepare(network.first(min(network.n, 4)), room)()
     gc.collect()
     compute = entry.prepare(network, room)
-    start = time.perf_counter()
-    peak, gram = peak_memory(compute)
-    first = time.perf_counter() - start
+    taken: list[Any] = []
+    first = timed(lambda: taken.extend(peak_memory(compute)))
+    peak, gram = taken
     if scale == 1.0:
         tell({"peak": peak})
     tell({"error": error_of(gram, network)})
+    taken.clear()
     del gram
     plain(network)
     base, own = [timed(lambda: plain(network))], [first]
@@ -96,9 +113,11 @@ def contender(job: dict[str, Any], tell: Tell) -> None:
         spent = time.perf_counter() - begun
         if len(own) >= job["repeat"] and (spent > SHORT or len(own) >= 10 * job["repeat"]):
             break
-        if own and spent + first > job["seconds"]:
+        if own and spent + first.clock > job["seconds"]:
             break
+        gc.collect()
         base.append(timed(lambda: plain(network)))
+        gc.collect()
         own.append(timed(compute))
         tell(summary(base[1:], own, scale))
 
@@ -117,21 +136,20 @@ def baseline(job: dict[str, Any], tell: Tell) -> None:
     tell(summary(base, base))
     products = [half_product(network) for _ in range(3)]
     base += [timed(lambda: plain(network)) for _ in range(job["repeat"])]
-    floor = summary(base, [min(base) + product for product in products])
+    least = min(base, key=lambda span: span.clock)
+    floor = summary(base, [least.plus(product) for product in products])
     tell({"floor": floor, **summary(base, base)})
 
 
-def half_product(network: Network) -> float:
-    """Seconds for half of G Gᵀ in float32; long gradients are measured on some columns and scaled up."""
-    total = 0.0
+def half_product(network: Network) -> Span:
+    """Half of G Gᵀ in float32; long gradients are measured on some columns and scaled up."""
+    total = Span(0, 0)
     for parameter in network.module.parameters():
         columns = min(parameter.numel(), 65536)
         gradients = torch.randn(network.n, columns)
         gradients @ gradients.T
-        start = time.perf_counter()
-        gradients @ gradients.T
-        total += (time.perf_counter() - start) * parameter.numel() / columns
-    return total / 2
+        total = total.plus(timed(lambda g=gradients: g @ g.T), parameter.numel() / columns / 2)
+    return total
 
 
 def check_share(job: dict[str, Any], tell: Tell) -> None:
@@ -161,11 +179,11 @@ def check_share(job: dict[str, Any], tell: Tell) -> None:
             inside, **{n: clocked(getattr(inside, n)) for n in ("_witness", "_checked", "_check_total")}
         ):
             spent = 0.0
-            whole = timed(compute)
+            whole = timed(compute).clock
             shares["check"].append(spent / whole)
         with mock.patch.object(layerwise, "refer", clocked(layerwise.refer)):
             spent = 0.0
-            whole = timed(compute)
+            whole = timed(compute).clock
             shares["tracing"].append(spent / whole)
     tell({name: statistics.median(values) for name, values in shares.items()})
 

@@ -26,7 +26,7 @@ def report(results: list[dict[str, Any]], markdown: bool) -> None:
 
 def network(result: dict[str, Any], markdown: bool) -> None:
     title = f"{result['title']}: {result['parameters']:,} parameters, n={result['n']}"
-    head = ["", "× fwd+bwd", "least", "seconds", "extra memory", "inner products"]
+    head = ["", "× fwd+bwd", "least", "processor", "seconds", "extra memory", "inner products"]
     cells = [[TITLES[name], *shown(row)] for name, row in result["rows"].items()]
     table(title, head, cells, markdown)
     machine = result["machine"]
@@ -47,10 +47,11 @@ def shown(row: dict[str, Any]) -> list[str]:
     memory = size(row["peak"]) if "peak" in row else "–"
     verdict = verdict_of(row)
     if "times" not in row:
-        return ["–", "–", "–", memory, verdict]
+        return ["–", "–", "–", "–", memory, verdict]
     if "extrapolated" in row:
         verdict += f"; time from {row['extrapolated']} examples"
-    return [number(row["times"]), number(row["least_times"]), f"{row['seconds']:.3g}", memory, verdict]
+    multiples = [number(row[key]) for key in ("times", "least_times", "processor_times")]
+    return [*multiples, f"{row['seconds']:.3g}", memory, verdict]
 
 
 def verdict_of(row: dict[str, Any]) -> str:

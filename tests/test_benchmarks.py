@@ -1,0 +1,133 @@
+"""The benchmark in a tiny form: every contender that is installed, one small module a case, and the tables."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+FOLDER = Path(__file__).parents[1] / "benchmarks"
+sys.path.insert(0, str(FOLDER))
+import _measuring  # noqa: E402
+from _contenders import CONTENDERS, Contender  # noqa: E402
+from _measuring import error_of, peak_memory, run  # noqa: E402
+from _networks import NETWORKS, Transformer, convolutional, fully_connected, resnet, resnet18  # noqa: E402
+from _report import report  # noqa: E402
+from _traps import TRAPS, trap  # noqa: E402
+
+sys.path.remove(str(FOLDER))
+
+PLENTY = 10**10
+
+
+@pytest.fixture(autouse=True)
+def _no_longer_than_needed(monkeypatch):
+    monkeypatch.setattr(_measuring, "SHORT", 0)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def answer(what: str, **more) -> dict:
+    """What a job finds, in this process."""
+    found = {}
+    run({"what": what, "n": 4, "repeat": 1, "seconds": 0.1, "memory": PLENTY, **more}, found.update)
+    return found
+
+
+@pytest.mark.parametrize("name", CONTENDERS)
+def test_each_contender_is_right_and_measured(name):
+    if CONTENDERS[name].version is None:
+        pytest.skip(f"{CONTENDERS[name].package} is not installed; make bench installs it")
+    found = answer("contender", contender=name, network="fc")
+    assert "cannot" not in found, found["cannot"]
+    assert found["error"] < 1e-4
+    assert found["times"] == pytest.approx(found["seconds"] / found["plain_seconds"])
+    assert found["least_seconds"] <= found["seconds"]
+
+
+def test_the_plain_pass_and_the_floor():
+    found = answer("baseline", network="cnn")
+    assert found["times"] == 1
+    assert found["floor"]["seconds"] > found["least_plain_seconds"]
+    assert found["peak"] >= 0
+
+
+def test_the_share_of_the_check():
+    found = answer("check", network="fc")
+    assert 0 < found["check"] < 1
+    assert 0 < found["tracing"] < 1
+
+
+def test_a_wrong_gram_is_called_wrong(monkeypatch, capsys):
+    def doubled_diagonal(network, room):
+        right = CONTENDERS["loop"].prepare(network, room)
+        return lambda: right() + torch.diag(right().diagonal())
+
+    monkeypatch.setitem(CONTENDERS, "layerwise", Contender("off", doubled_diagonal))
+    found = answer("contender", contender="layerwise", network="fc")
+    assert found["error"] == pytest.approx(1, abs=1e-5)
+    row = {"key": "fc", "title": "t", "n": 4, "parameters": 1, "rows": {"layerwise": found}}
+    machine = {"cpu": "c", "load": {"least": 0, "most": 0}}
+    report([{**row, "machine": machine, "versions": {"torch": "2"}, "settings": {"threads": 1}}], markdown=True)
+    shown = capsys.readouterr().out
+    assert "### t: 1 parameters, n=4" in shown
+    assert "wrong by 1 of the norms" in shown
+
+
+def test_what_would_take_too_much_memory_does_not_start():
+    found = answer("contender", contender="torch.func", network="fc", memory=10**6)
+    assert found["cannot"] == "needs 0.0 GB"
+    assert found["needs"] == 4 * 573_910 * 4
+    assert "times" not in found
+
+
+def test_a_failure_is_an_answer(monkeypatch):
+    def refuses(network, room):
+        raise NotImplementedError("no rule for this")
+
+    monkeypatch.setitem(CONTENDERS, "vmap", Contender("off", refuses))
+    assert answer("contender", contender="vmap", network="fc") == {"cannot": "no rule for this"}
+
+
+def test_the_layerwise_engine_is_right_on_every_small_module():
+    found = answer("traps", contender="layerwise")
+    assert set(found) == set(TRAPS)
+    assert {name: row for name, row in found.items() if not row.get("error", 1) < 1e-4} == {}
+
+
+def test_the_error_is_seen_in_any_pair_of_the_examples_looked_at():
+    network = trap("F.linear with a parameter", 30)
+    gram = CONTENDERS["loop"].prepare(network, PLENTY)()
+    assert error_of(gram, network) < 1e-6
+    gram[0, 29] += 0.5 * (gram[0, 0] * gram[29, 29]).sqrt()
+    assert error_of(gram, network) == pytest.approx(0.5, abs=1e-5)
+
+
+def test_the_peak_of_memory_counts_what_is_given_back():
+    peak, result = peak_memory(lambda: float(torch.ones(2**24).sum()))
+    assert result == 2**24
+    assert 2**26 * 0.95 < peak < 2**26 * 1.5
+
+
+def test_networks_have_the_sizes_that_they_are_known_by():
+    modules = [fully_connected(), convolutional(), resnet((16, 32, 64), 3, False), resnet18(), Transformer()]
+    sizes = [sum(p.numel() for p in module.parameters()) for module in modules]
+    assert sizes == [573_910, 19_466, 271_690, 11_689_512, 10_992_138]
+    assert {entry.n for entry in NETWORKS.values()} == {64, 256, 500}
+
+
+def test_the_command(tmp_path):
+    options = ["--network", "fc", "--contender", "torch.func", "--n", "4", "--repeat", "1", "--seconds", "0.1"]
+    command = [sys.executable, str(FOLDER / "gram.py"), *options, "--threads", "1", "--no-traps", "--no-budgets"]
+    done = subprocess.run([*command, "--out", str(tmp_path)], capture_output=True, text=True, check=True)
+    result = json.loads((tmp_path / "fc.json").read_text(encoding="utf-8"))
+    assert result["n"] == 4
+    assert result["settings"]["threads"] == 1
+    assert result["versions"]["torch"] == torch.__version__
+    assert result["machine"]["cores"] >= 1
+    assert result["rows"]["torch.func"]["error"] < 1e-4
+    assert "torch.func vmap(grad), G Gᵀ" in done.stdout
