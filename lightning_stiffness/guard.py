@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from lightning_stiffness.gram import LossFn
 from lightning_stiffness.gram.batch import Batch
@@ -49,9 +50,11 @@ def guarded(loss_fn: LossFn, module: nn.Module, shadow: nn.Module, precision: An
     live = {id(p): name for name, p in module.named_parameters()}
     own = {id(p) for p in shadow.parameters()}
     looked = 0
+    parameters = _Restored(module, shadow)
 
     def watched(given: nn.Module, batch: Batch) -> Tensor:
         nonlocal looked
+        parameters.restore()
         loss = loss_fn(given, batch)
         if (
             looked < _LOOKS
@@ -79,6 +82,31 @@ def guarded(loss_fn: LossFn, module: nn.Module, shadow: nn.Module, precision: An
     check: Callable[[], None] | None = getattr(loss_fn, "check_answered", None)
     if check is not None:
         check()
+
+
+class _Restored:
+    """Parameters that a training step changes, such as a teacher's that follows the student: each loss is computed
+    with those of the module in training."""
+
+    def __init__(self, module: nn.Module, shadow: nn.Module) -> None:
+        self.pairs = [
+            pair for pair in zip(shadow.parameters(), module.parameters(), strict=True) if not is_lazy(pair[0])
+        ]
+        self.versions = [p._version for p, _ in self.pairs]
+        self.looks = _LOOKS
+
+    def restore(self) -> None:
+        for i, (parameter, original) in enumerate(self.pairs):
+            # Changes through .data are seen in the values alone, which would take long to compare each time.
+            changed = parameter._version != self.versions[i]
+            if changed or self.looks > 0:
+                with torch.no_grad():
+                    before = original.detach().to(parameter.dtype)
+                    if not torch.equal(parameter, before):
+                        parameter.copy_(before)
+                        self.looks = _LOOKS + 1  # this step does: look again before every loss
+                self.versions[i] = parameter._version
+        self.looks -= 1
 
 
 def _check_leaves(loss: Tensor, live: dict[int, str], own: set[int], owner: str) -> None:

@@ -10,6 +10,7 @@ from torch.func import grad, vmap
 from lightning_stiffness.gram.batch import Batch, is_per_example, leaves, map_leaves
 from lightning_stiffness.gram.problem import EngineRefusal, Examples, LossError, Problem
 from lightning_stiffness.gram.product import Products, inner_products, squared_norms
+from lightning_stiffness.gram.state import kept_state
 from lightning_stiffness.gram.swap import swapped
 
 DEFAULT_BUDGET = 1 << 30
@@ -97,7 +98,8 @@ def _gradients(problem: Problem, examples: Examples) -> list[Tensor]:
             raise EngineRefusal("the batch holds lists of plain Python values, which vmap cannot split")
         per_example = vmap(grad(_loss_of(problem, piece, size)), in_dims=(None, 0), randomness="same")
         try:
-            pieces.append(per_example(values, mapped))
+            with kept_state(problem.module):  # a buffer set in forward would hold vmap's own tensors
+                pieces.append(per_example(values, mapped))
         except LossError:
             raise  # the caller's to mend, whatever the engine
         except Exception as error:

@@ -165,5 +165,8 @@ def example_gradient(run, module, example, parameters):
         return torch.zeros(sum(p.numel() for p in parameters), dtype=torch.float64)
     found = torch.autograd.grad(loss, parameters, allow_unused=True)
     return torch.cat(
-        [(torch.zeros_like(p) if g is None else g).reshape(-1) for g, p in zip(found, parameters, strict=True)]
+        [
+            (torch.zeros_like(p) if g is None else g.to_dense() if g.is_sparse else g).reshape(-1)
+            for g, p in zip(found, parameters, strict=True)
+        ]
     )

@@ -1,17 +1,33 @@
 """Small runs of many kinds, one file per family; importing this package registers all of them."""
 
-from tests.callback.setups import closures, losses, norms, optimisation, plain, precision, trainer_use
+from tests.callback.setups import (
+    batches,
+    closures,
+    data,
+    losses,
+    norms,
+    optimisation,
+    plain,
+    precision,
+    state,
+    text,
+    trainer_use,
+)
 from tests.callback.setups.base import SETUPS, Run, Setup
 
 __all__ = [
     "SETUPS",
     "Run",
     "Setup",
+    "batches",
     "closures",
+    "data",
     "losses",
     "norms",
     "optimisation",
     "plain",
     "precision",
+    "state",
+    "text",
     "trainer_use",
 ]

@@ -39,6 +39,8 @@ class Run:
     """Plain attributes of the module that its loss depends on."""
     batch: Callable[[Any], Any] = lambda batch: batch
     """What the run's own hooks make of a collated batch, for ``loss``."""
+    own_loaders: bool = False
+    """Whether the module itself makes the loaders."""
     parameters: Callable[[str], bool] = lambda name: True
     """Which parameters are measured, by name."""
     compile: bool = False

@@ -25,7 +25,8 @@ _HOOKS = (
 def plain(value: Any) -> Any:
     """A value with every tensor in it as bytes, so that ``==`` tells whether two are the same to the bit."""
     if isinstance(value, Tensor):
-        raw = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+        dense = value.detach().to_dense() if value.is_sparse else value.detach()
+        raw = dense.cpu().contiguous().reshape(-1).view(torch.uint8)
         return (str(value.dtype), tuple(value.shape), raw.numpy().tobytes())
     if isinstance(value, np.ndarray):
         return (str(value.dtype), value.shape, value.tobytes())
@@ -126,7 +127,9 @@ class Outcome:
                     **run.trainer,
                 }
             )
-            if run.datamodule is not None:
+            if run.own_loaders:
+                data = {}
+            elif run.datamodule is not None:
                 data = {"datamodule": run.datamodule}
             else:
                 data = {

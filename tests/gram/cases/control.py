@@ -26,7 +26,9 @@ def checkpointed_everywhere() -> Built:
         hidden = checkpoint(m.enter, x.detach().requires_grad_(), use_reentrant=True)
         return checkpoint(m.leave, hidden, use_reentrant=True)
 
-    return regression(Call(forward, enter=nn.Linear(4, 5), leave=nn.Sequential(nn.Tanh(), nn.Linear(5, 2))), normal(4))
+    return regression(
+        Call(forward, enter=nn.Linear(4, 5), leave=nn.Sequential(nn.Tanh(), nn.Linear(5, 2))), normal(4)
+    )
 
 
 @case()
@@ -203,6 +205,24 @@ def buffer_written_in_forward() -> Built:
             return out
 
     return regression(Counting(), normal(4))
+
+
+@case()
+def buffer_replaced_in_forward() -> Built:
+    """After a pass under vmap, the buffer would be one of vmap's own tensors."""
+
+    class Running(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 3)
+            self.register_buffer("mean", torch.randn(4))
+
+        def forward(self, x: Tensor) -> Tensor:
+            out = self.layer(x - self.mean)
+            self.mean = 0.9 * self.mean + 0.1 * x.detach().mean(0)
+            return out
+
+    return regression(Running(), normal(4))
 
 
 @case(time_first={"first": True}, folded={"first": False})

@@ -1,0 +1,98 @@
+"""Data sets, loaders, workers and data modules."""
+
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset, WeightedRandomSampler
+
+from tests.callback.runs import digits
+from tests.callback.setups.base import Plain, Run, cross_entropy, setup
+
+
+class Counted(Dataset):
+    """Counts how often it was asked, and adds noise of the run's own random state."""
+
+    def __init__(self, n, seed, noise):
+        self.items, self.noise, self.asked = digits(n, seed, noise=3), noise, 0
+
+    def __len__(self):
+        return len(self.items)
+
+    def __getitem__(self, i):
+        self.asked += 1
+        x, y = self.items[i]
+        return x + self.noise * torch.randn_like(x), y
+
+
+@setup("random augmentation in the dataset")
+def augmented():
+    class Watches(Plain):
+        def training_step(self, batch, batch_idx):
+            self.log("asked", float(self.trainer.train_dataloader.dataset.asked))
+            return cross_entropy(self, batch)
+
+    # the noise of a probe is drawn once, with the callback's seed: too small to matter to the numbers
+    return Run(Watches(), cross_entropy, train=Counted(24, 0, 1e-9))
+
+
+@setup("two workers, kept between epochs")
+def workers():
+    loader = {"num_workers": 2, "persistent_workers": True, "batch_size": 12}
+    return Run(Plain(), cross_entropy, train=Counted(24, 0, 1e-9), loader=loader)
+
+
+@setup("two workers, started anew each epoch")
+def fresh_workers():
+    loader = {"num_workers": 2, "prefetch_factor": 1, "batch_size": 12}
+    return Run(Plain(), cross_entropy, train=Counted(24, 0, 1e-9), loader=loader)
+
+
+@setup("Subset and ConcatDataset")
+def combined():
+    first, second = digits(20, 4, noise=3), digits(20, 5, noise=3)
+    train = ConcatDataset([Subset(first, range(3, 15)), Subset(second, range(12))])
+    return Run(Plain(), cross_entropy, train=train, val=Subset(digits(30, 1, noise=3), range(5, 25)))
+
+
+@setup("a sampler with weights and a generator of its own")
+def sampler():
+    generator = torch.Generator().manual_seed(7)
+    weights = torch.rand(24, generator=torch.Generator().manual_seed(8))
+    loader = {"shuffle": False, "sampler": WeightedRandomSampler(weights, 24, generator=generator)}
+    return Run(Plain(), cross_entropy, loader=loader)
+
+
+@setup("no validation data")
+def no_validation():
+    return Run(Plain(), cross_entropy, val=None, stiffness={"splits": ("train",)})
+
+
+@setup("a data module that makes its data in setup")
+def data_module():
+    class Data(pl.LightningDataModule):
+        def setup(self, stage):
+            self.train, self.val = digits(24, noise=3), digits(16, 1, noise=3)
+
+        def train_dataloader(self):
+            return DataLoader(self.train, batch_size=8, shuffle=True)
+
+        def val_dataloader(self):
+            return DataLoader(self.val, batch_size=8)
+
+        def on_before_batch_transfer(self, batch, dataloader_idx):
+            return batch[0] / 2, batch[1]
+
+    return Run(Plain(), lambda m, b: cross_entropy(m, (b[0] / 2, b[1])), datamodule=Data())
+
+
+@setup("loaders of the module, made anew each epoch")
+def module_loaders():
+    class Loads(Plain):
+        def train_dataloader(self):
+            return DataLoader(digits(24, noise=3), batch_size=8, shuffle=True)
+
+        def val_dataloader(self):
+            return DataLoader(digits(16, 1, noise=3), batch_size=8)
+
+    run = Run(Loads(), cross_entropy, trainer={"reload_dataloaders_every_n_epochs": 1})
+    run.own_loaders = True
+    return run
