@@ -41,6 +41,8 @@ ON_ERROR = ("warn", "raise")
 
 DEAR = 0.05
 """Share of a run above which the callback says how to make measuring cheaper."""
+NOTICEABLE = 10.0
+"""Seconds below which that share is nobody's concern."""
 
 # A callback passes the type checks of both Lightning namespaces only if it derives from both.
 _Base: Any = type("_Base", classes("Callback"), {})
@@ -267,7 +269,7 @@ class StiffnessCallback(_Base):  # type: ignore[misc]
         text = f"{self.name}: {made + failed} measurements took {self.seconds:.1f} s, {share:.1%} of the run"
         if failed:
             text += f"; {failed} of them failed, see the warning above"
-        if share > DEAR:
+        if share > DEAR and self.seconds > NOTICEABLE:
             text += "; a smaller probe_size or a larger every_n_epochs makes it less"
         inform(trainer, text)
 

@@ -1,6 +1,7 @@
 """How far a long measurement is, beside the trainer's own bar."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -33,19 +34,51 @@ def counted(loss_fn: LossFn, total: int, name: str, trainer: Any) -> Iterator[Lo
     if bar is None or not getattr(bar, "is_enabled", True) or not trainer.is_global_zero:
         yield loss_fn
         return
-    with tqdm(
-        total=total, desc=f"Measuring {name}", unit=" examples", leave=False, delay=PATIENCE, dynamic_ncols=True
-    ) as shown:
+    show = _beside_rich if getattr(bar, "progress", None) is not None else _below
+    with show(bar, total, f"Measuring {name}") as advance:
 
         def counting(module: nn.Module, batch: Batch) -> Tensor:
             loss = loss_fn(module, batch)
-            try:
-                size = batch_size(batch)
-            except ValueError:  # such as a graph
-                size = 1
-            if shown.n + size > total:
-                shown.total = None
-            shown.update(size)
+            advance(_examples(batch))
             return loss
 
         yield counting
+
+
+@contextmanager
+def _below(_: Any, total: int, title: str) -> Iterator[Callable[[int], None]]:
+    """A bar of tqdm, as Lightning's plain bars are."""
+    with tqdm(total=total, desc=title, leave=False, delay=PATIENCE, dynamic_ncols=True) as shown:
+
+        def advance(size: int) -> None:
+            shown.total = max(total, shown.n + size)
+            shown.update(size)
+
+        yield advance
+
+
+@contextmanager
+def _beside_rich(bar: Any, total: int, title: str) -> Iterator[Callable[[int], None]]:
+    """A line among those of Lightning's rich bar, which leaves no room for others on the screen."""
+    began, done, line = time.monotonic(), 0, None
+
+    def advance(size: int) -> None:
+        nonlocal done, line
+        done += size
+        if line is None and time.monotonic() - began > PATIENCE:
+            line = bar.progress.add_task(title, total=total)
+        if line is not None:
+            bar.progress.update(line, completed=done, total=max(total, done))
+
+    try:
+        yield advance
+    finally:
+        if line is not None:
+            bar.progress.remove_task(line)
+
+
+def _examples(batch: Batch) -> int:
+    try:
+        return batch_size(batch)
+    except ValueError:  # such as a graph
+        return 1
