@@ -3,7 +3,6 @@
 import torch
 from torch import Tensor, nn
 
-from lightning_stiffness.functional import standardise
 from lightning_stiffness.gram import Examples, LossFn
 from lightning_stiffness.gram.state import measuring
 from lightning_stiffness.probeset import ProbeSet
@@ -13,22 +12,20 @@ from lightning_stiffness.settings import Settings
 def distance_inputs(
     module: nn.Module, probe: dict[str, ProbeSet], loss_fn: LossFn, settings: Settings, notes: list[str]
 ) -> dict[str, Tensor]:
-    """Standardised inputs ``[n, d]`` of every split; empty, with a note, where there are none."""
+    """What distances are taken between, ``[n, …]`` of every split; empty, with a note, where there is nothing."""
     if settings.distance_layer is not None:
-        raw = {s: layer_outputs(module, settings.distance_layer, p.examples, loss_fn) for s, p in probe.items()}
-    else:
-        raw = {split: part.inputs for split, part in probe.items() if part.inputs is not None}
-        without = [split for split in probe if split not in raw]
-        if without:
-            notes.append(
-                f"no inputs with a distance in the {' and '.join(without)} batches (token ids have none), so "
-                "distance curves and critical lengths are left out; pass a function batch -> tensors [n, d] "
-                "(input_fn= in the callback, inputs= in measure_stiffness), or distance_layer= with the name "
-                "of a submodule whose output is to be compared"
-            )
-            return {}
-    reference = next(iter(raw.values()))
-    return {split: standardise(values, reference=reference) for split, values in raw.items()}
+        return {s: layer_outputs(module, settings.distance_layer, p.examples, loss_fn) for s, p in probe.items()}
+    raw = {split: part.inputs for split, part in probe.items() if part.inputs is not None}
+    without = [split for split in probe if split not in raw]
+    if without:
+        notes.append(
+            f"no inputs with a distance in the {' and '.join(without)} batches (token ids have none), so "
+            "distance curves and critical lengths are left out; pass a function batch -> tensors [n, d] "
+            "(input_fn= in the callback, inputs= in measure_stiffness), or distance_layer= with the name "
+            "of a submodule whose output is to be compared"
+        )
+        return {}
+    return raw
 
 
 def find_layer(module: nn.Module, layer: str) -> nn.Module:

@@ -16,7 +16,8 @@ class Classes:
 
     names: list[str]
     labels: dict[str, Tensor]
-    superclasses: Tensor | None
+    levels: list[Tensor]
+    """Group of each class, level by level."""
 
 
 def find_classes(probe: dict[str, ProbeSet], settings: Settings, notes: list[str]) -> Classes | None:
@@ -31,7 +32,8 @@ def find_classes(probe: dict[str, ProbeSet], settings: Settings, notes: list[str
         return None
     labels = {split: part.labels for split, part in probe.items() if part.labels is not None}
     present = torch.cat(list(labels.values())).unique()
-    given = settings.class_names if settings.class_names is not None else settings.superclasses
+    levels = settings.levels
+    given = settings.class_names if settings.class_names is not None else levels[0] if levels else None
     if given is not None:
         count = len(given)
         if int(present.min()) < 0 or int(present.max()) >= count:
@@ -45,11 +47,9 @@ def find_classes(probe: dict[str, ProbeSet], settings: Settings, notes: list[str
         # Labels may be any integers: number the classes that occur.
         names = [str(int(label)) for label in present]
         labels = {split: torch.searchsorted(present, own) for split, own in labels.items()}
-    groups = settings.superclasses
-    superclasses = None if groups is None else superclass_tensor(groups, len(names))
     if len(present) < 2:
         notes.append(
             f"all examples of the probe are of one class ({names[int(next(iter(labels.values()))[0])]}), so "
             "between-class stiffness is NaN"
         )
-    return Classes(names, labels, superclasses)
+    return Classes(names, labels, [superclass_tensor(groups, len(names)) for groups in levels])

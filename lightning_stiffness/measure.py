@@ -11,27 +11,25 @@ import torch
 from torch import Tensor, nn
 
 import lightning_stiffness
+from lightning_stiffness.blocks import measure_block
+from lightning_stiffness.distances import DistanceCache
 from lightning_stiffness.fields import FieldFn
 from lightning_stiffness.functional import (
-    class_summary,
-    critical_length,
-    distance_curve,
-    overall_stiffness,
-    pairwise_distance,
-    superclass_stiffness_matrix,
-    superclass_summary,
+    effective_rank,
+    gradient_coherence,
+    gradient_confusion,
+    gradient_diversity,
     valid_examples,
 )
-from lightning_stiffness.functional.classes import class_sums
 from lightning_stiffness.functional.distance import Distance
-from lightning_stiffness.gram import Examples, GradientGram, LossFn, ParameterFilter, gram_of_examples
+from lightning_stiffness.gram import Examples, LossFn, ParameterFilter, gram_of_examples
 from lightning_stiffness.gram.batch import Batch
 from lightning_stiffness.gram.problem import select_parameters
 from lightning_stiffness.inputs import distance_inputs, find_layer
 from lightning_stiffness.labelling import Classes, find_classes
 from lightning_stiffness.probeset import AUTO, ProbeSet, probe_of_batch, same_examples
-from lightning_stiffness.result import Curve, Length, StiffnessResult
-from lightning_stiffness.settings import MEASURES, Settings
+from lightning_stiffness.result import StiffnessResult
+from lightning_stiffness.settings import Settings
 
 
 def measure_stiffness(
@@ -46,11 +44,14 @@ def measure_stiffness(
     distance: Distance = "cosine",
     distance_layer: str | None = None,
     bins: int = 20,
-    superclasses: Sequence[int] | None = None,
+    superclasses: Sequence[int] | Sequence[Sequence[int]] | None = None,
+    superclass_names: Sequence[str] | Sequence[Sequence[str]] | None = None,
     class_names: Sequence[str] | None = None,
     parameters: ParameterFilter = None,
     engine: str = "auto",
     memory_budget: int | None = None,
+    resamples: int = 200,
+    diagnostics: bool = True,
     step: int = 0,
     epoch: int = 0,
 ) -> StiffnessResult:
@@ -72,11 +73,14 @@ def measure_stiffness(
             ``[n, d]``, ``[m, d]``.
         distance_layer: name of a submodule: distances between its outputs instead of the inputs.
         bins: number of bins of the distance curve.
-        superclasses: group of each class, ``[c]``.
+        superclasses: group of each class, ``[c]``, or several such levels, the finest first.
+        superclass_names: names of the groups ``[s]``, or of those of each level.
         class_names: names of the classes, ``[c]``.
         parameters: which parameters to differentiate: names or patterns, a predicate, None for all trainable.
         engine: ``"auto"``, or a name in ``lightning_stiffness.gram.ENGINES``.
         memory_budget: bytes for the gradients held at a time.
+        resamples: bootstrap resamples behind the 95% intervals; 0: no intervals.
+        diagnostics: also coherence, diversity, confusion and effective rank of the gradients of each split.
         step: number of batches trained on, for the record.
         epoch: number of epochs trained, for the record.
 
@@ -97,7 +101,18 @@ def measure_stiffness(
         (2, 2)
     """
     settings = Settings(
-        measures, distance, distance_layer, bins, superclasses, class_names, parameters, engine, memory_budget
+        measures=measures,
+        distance=distance,
+        distance_layer=distance_layer,
+        bins=bins,
+        superclasses=superclasses,
+        superclass_names=superclass_names,
+        class_names=class_names,
+        parameters=parameters,
+        engine=engine,
+        memory_budget=memory_budget,
+        resamples=resamples,
+        diagnostics=diagnostics,
     )
     batches = {"train": train} if val is None else {"train": train, "val": val}
     probe = {split: probe_of_batch(batch, labels=labels, inputs=inputs) for split, batch in batches.items()}
@@ -115,6 +130,7 @@ def measure_probe(
     settings: Settings,
     step: int = 0,
     epoch: int = 0,
+    cache: DistanceCache | None = None,
 ) -> StiffnessResult:
     """Stiffness on probe sets; what :func:`measure_stiffness` and the callback share.
 
@@ -125,6 +141,8 @@ def measure_probe(
         settings: what to compute.
         step: batches trained on.
         epoch: epochs trained.
+        cache: keeps the distances between inputs from one measurement to the next, for a caller that measures
+            again and again.
 
     Returns:
         The result; its ``notes`` say what was left out, and why.
@@ -133,6 +151,7 @@ def measure_probe(
     notes: list[str] = []
     classes = check_measurement(module, probe, settings, notes)
     inputs = distance_inputs(module, probe, loss_fn, settings, notes)
+    distances = (cache or DistanceCache()).distances(inputs, settings.distance) if inputs else {}
     together = Examples.joined([part.examples for part in probe.values()])
     gram = gram_of_examples(
         module,
@@ -147,7 +166,9 @@ def measure_probe(
         step=step,
         epoch=epoch,
         class_names=classes.names if classes else None,
-        superclasses=classes.superclasses.tolist() if classes and classes.superclasses is not None else None,
+        superclasses=settings.levels[0] if classes and settings.levels else None,
+        further_superclasses=settings.levels[1:] if classes else [],
+        superclass_names=settings.level_names if classes else [],
         probe_indices={s: p.indices.numpy() for s, p in probe.items() if p.indices is not None},
         probe_labels={s: labels.numpy() for s, labels in (classes.labels if classes else {}).items()},
         excluded={s: int((~valid_examples(gram.norms[places[s]])).sum()) for s in probe},
@@ -158,7 +179,17 @@ def measure_probe(
     )
     for first, second in combinations_with_replacement(probe, 2):
         block = gram.block(places[first], places[second])
-        _measure_block(result, block, first, second, probe, classes, inputs, settings)
+        measure_block(
+            result,
+            block,
+            (first, second),
+            same_example=same_examples(probe[first], probe[second]),
+            classes=classes,
+            distance=distances.get((first, second)),
+            settings=settings,
+        )
+    if settings.diagnostics:
+        result.diagnostics.update({s: _diagnostics(gram.block(place, place).values) for s, place in places.items()})
     if any(result.excluded.values()):
         told = ", ".join(f"{n} of {len(probe[s].examples)} in {s}" for s, n in result.excluded.items() if n)
         notes.append(
@@ -195,63 +226,10 @@ def check_measurement(
     return find_classes(probe, settings, notes)
 
 
-def _measure_block(
-    result: StiffnessResult,
-    gram: GradientGram,
-    first: str,
-    second: str,
-    probe: dict[str, ProbeSet],
-    classes: Classes | None,
-    inputs: dict[str, Tensor],
-    settings: Settings,
-) -> None:
-    """Everything that one block shows, added to the result."""
-    name, symmetric = f"{first}-{second}", first == second
-    same_example = same_examples(probe[first], probe[second])
-    labels = None if classes is None else (classes.labels[first], classes.labels[second])
-    pairs = _curve_pairs(gram.values.shape, symmetric, same_example, labels)
-    distances = None
-    if inputs:
-        other = None if symmetric else inputs[second]
-        distances = pairwise_distance(inputs[first], other, distance=settings.distance)
-    for measure in settings.measures:
-        stiffness = MEASURES[measure](gram.values, gram.norms, gram.other_norms)
-        summary = {"overall": overall_stiffness(stiffness, symmetric=symmetric, same_example=same_example)}
-        if classes is not None and labels is not None:
-            other_labels = None if symmetric else labels[1]
-            sums, counts = class_sums(
-                stiffness, labels[0], other_labels, num_classes=len(classes.names), same_example=same_example
-            )
-            matrix = sums / counts  # NaN where there is no pair
-            result.class_matrix.setdefault(name, {})[measure] = matrix.numpy()
-            result.pair_counts[name] = counts.numpy()
-            summary |= class_summary(matrix)
-            if classes.superclasses is not None:
-                summary |= superclass_summary(matrix, classes.superclasses)
-                coarse = superclass_stiffness_matrix(matrix, classes.superclasses)
-                result.superclass_matrix.setdefault(name, {})[measure] = coarse.numpy()
-        result.summary.setdefault(name, {})[measure] = summary
-        if distances is not None:
-            curve = distance_curve(stiffness, distances, pairs, bins=settings.bins)
-            result.curve.setdefault(name, {})[measure] = Curve(
-                curve.edges.numpy(), curve.mean.numpy(), curve.count.numpy(), curve.stderr.numpy()
-            )
-            length = critical_length(stiffness, distances, pairs)
-            result.critical_length.setdefault(name, {})[measure] = Length(**vars(length))
-
-
-def _curve_pairs(
-    shape: torch.Size, symmetric: bool, same_example: Tensor | None, labels: tuple[Tensor, Tensor] | None
-) -> Tensor:
-    """Pairs behind the distance curve: of the same class where there are classes, each pair once."""
-    pairs = torch.ones(shape, dtype=torch.bool)
-    if symmetric:
-        pairs = pairs.triu(1)
-    if same_example is not None:
-        pairs = pairs & ~same_example
-    if labels is not None:
-        pairs = pairs & (labels[0][:, None] == labels[1][None, :])
-    return pairs
+def _diagnostics(gram: Tensor) -> dict[str, float]:
+    """What the Gram of one split's gradients says of them as a whole, by name."""
+    of_gram = (gradient_coherence, gradient_diversity, gradient_confusion, effective_rank)
+    return {function.__name__: function(gram) for function in of_gram}
 
 
 def _slices(sizes: Sequence[int]) -> list[slice]:

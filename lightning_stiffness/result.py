@@ -1,21 +1,20 @@
 """What one measurement found: labelled arrays, saved without pickle."""
 
-import json
 import math
-import os
-import tempfile
-import zipfile
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
+from lightning_stiffness.storage import DAMAGE, Array, read_file, write_file
 
 FORMAT = "lightning-stiffness/1"
 """Marks a file as ours; the number goes up when older readers could not understand it."""
 
-Array = NDArray[Any]
+T = TypeVar("T")
+
+Interval = tuple[float, float]
+"""Low and high end; NaN where the pairs leave it open."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +29,10 @@ class Curve:
     """Number of pairs ``[b]``."""
     stderr: Array
     """Standard error of the mean ``[b]``, with the pairs taken as independent."""
+    low: Array | None = None
+    """Low ends of the bins' 95% intervals ``[b]``, bootstrapped over examples; None without intervals."""
+    high: Array | None = None
+    """High ends ``[b]``."""
 
     @property
     def centers(self) -> Array:
@@ -47,6 +50,13 @@ class Length:
     pairs: int
     extrapolated: bool
     reason: str
+    """Why ``value`` is NaN; empty otherwise."""
+    low: float = math.nan
+    """Low end of the 95% interval of ξ, bootstrapped over examples; NaN without one."""
+    high: float = math.nan
+    """High end; infinite where the resamples do not exclude that stiffness does not fall with distance."""
+    binned: float = math.nan
+    """Second estimate: where the binned curve falls to zero (see ``functional.curve_crossing``)."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +79,10 @@ class StiffnessResult:
     """Names of the ``c`` classes; None where the examples have no classes."""
     superclasses: list[int] | None = None
     """Group of each class; None where no groups were given."""
+    further_superclasses: list[list[int]] = field(default_factory=list)
+    """Group of each class on the second level of groups, the third, …"""
+    superclass_names: list[list[str]] = field(default_factory=list)
+    """Names of the groups, level by level; empty where none were given."""
     probe_indices: dict[str, Array] = field(default_factory=dict)
     """Split → indices ``[n]`` of its examples in its dataset; -1 where there is no index."""
     probe_labels: dict[str, Array] = field(default_factory=dict)
@@ -78,13 +92,23 @@ class StiffnessResult:
     pair_counts: dict[str, Array] = field(default_factory=dict)
     """Block → number of pairs behind each cell ``[c, c]``."""
     superclass_matrix: dict[str, dict[str, Array]] = field(default_factory=dict)
-    """Block → measure → coarse class matrix ``[s, s]``."""
+    """Block → measure → coarse class matrix ``[s, s]``, of the first level of groups."""
+    superclass_p_value: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    """Block → measure → for each level of groups, how likely chance makes it as visible
+    (see ``functional.grouping_test``)."""
     summary: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
-    """Block → measure → ``within_class``, ``between_class``, ``overall``, … → value."""
+    """Block → measure → ``within_class``, ``between_class``, ``overall``, … → value. The names of a second level
+    of groups end in ``_2``."""
+    interval: dict[str, dict[str, dict[str, Interval]]] = field(default_factory=dict)
+    """Block → measure → the same names → ends of the 95% interval, bootstrapped over examples."""
     curve: dict[str, dict[str, Curve]] = field(default_factory=dict)
     """Block → measure → stiffness against distance."""
     critical_length: dict[str, dict[str, Length]] = field(default_factory=dict)
     """Block → measure → dynamical critical length."""
+    class_critical_length: dict[str, dict[str, list[Length]]] = field(default_factory=dict)
+    """Block → measure → that of each class, in the order of ``class_names``."""
+    diagnostics: dict[str, dict[str, float]] = field(default_factory=dict)
+    """Split → ``gradient_coherence``, ``gradient_diversity``, ``gradient_confusion``, ``effective_rank``."""
     excluded: dict[str, int] = field(default_factory=dict)
     """Split → number of examples whose gradient is zero or not finite."""
     seconds: float = math.nan
@@ -103,6 +127,11 @@ class StiffnessResult:
         """The blocks measured, in order."""
         return list(self.summary)
 
+    @property
+    def superclass_levels(self) -> list[list[int]]:
+        """Group of each class on every level of groups, the finest first."""
+        return [] if self.superclasses is None else [self.superclasses, *self.further_superclasses]
+
     def scalars(self) -> dict[str, float]:
         """Every number that is logged, by the name it is logged under."""
         values = {
@@ -114,6 +143,8 @@ class StiffnessResult:
         for block, measures in self.critical_length.items():
             for measure, length in measures.items():
                 values[f"stiffness/{block}/{measure}/critical_length"] = length.value
+        for split, numbers in self.diagnostics.items():
+            values |= {f"stiffness/{split}/{name}": value for name, value in numbers.items()}
         values["stiffness/excluded_examples"] = float(sum(self.excluded.values()))
         values["stiffness/seconds"] = self.seconds
         return values
@@ -128,25 +159,14 @@ class StiffnessResult:
             The path written.
 
         Example:
+            >>> import tempfile
             >>> with tempfile.TemporaryDirectory() as folder:
             ...     path = StiffnessResult(step=3, epoch=1).save(Path(folder) / "result.npz")
             ...     StiffnessResult.load(path).step
             3
         """
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
         arrays, meta = self._to_arrays()
-        # Written beside its place and moved there: a run killed meanwhile leaves no half file.
-        handle, partial = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as stream:
-                np.savez_compressed(stream, meta=np.array(json.dumps(meta)), **arrays)
-            os.chmod(partial, 0o644)
-            os.replace(partial, path)
-        except BaseException:
-            Path(partial).unlink(missing_ok=True)
-            raise
-        return path
+        return write_file(path, arrays, {"format": FORMAT, **meta})
 
     @classmethod
     def load(cls, path: str | Path) -> "StiffnessResult":
@@ -162,17 +182,14 @@ class StiffnessResult:
             FileNotFoundError: if there is no such file.
             ValueError: if the file is damaged or was not written by :meth:`save`; the message names it.
         """
-        path = Path(path)
         try:
-            with np.load(path, allow_pickle=False) as archive:
-                arrays = {name: archive[name] for name in archive.files}
-            meta = json.loads(str(arrays.pop("meta")[()]))
+            arrays, meta = read_file(path)
             if meta.pop("format") != FORMAT:
                 raise ValueError("another format")
             return cls._from_arrays(arrays, meta)
         except FileNotFoundError:
             raise
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+        except DAMAGE as error:
             raise ValueError(
                 f"{path} is damaged or no stiffness result ({type(error).__name__}: {error}): expected a file "
                 f"written by StiffnessResult.save, format {FORMAT}"
@@ -192,15 +209,13 @@ class StiffnessResult:
                     arrays[f"{kind}/{block}/{measure}"] = matrix
         for block, curves in self.curve.items():
             for measure, curve in curves.items():
-                for name in ("edges", "mean", "count", "stderr"):
-                    arrays[f"curve/{block}/{measure}/{name}"] = getattr(curve, name)
-        plain = ("step", "epoch", "class_names", "superclasses", "summary", "excluded", "seconds", "engine")
-        meta = {name: getattr(self, name) for name in (*plain, "settings", "versions", "notes")}
-        meta["critical_length"] = {
-            block: {measure: vars(length) for measure, length in lengths.items()}
-            for block, lengths in self.critical_length.items()
-        }
-        return arrays, {"format": FORMAT, **meta}
+                for name, array in vars(curve).items():
+                    if array is not None:
+                        arrays[f"curve/{block}/{measure}/{name}"] = array
+        meta = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in _NOT_PLAIN}
+        meta["critical_length"] = _each(self.critical_length, vars)
+        meta["class_critical_length"] = _each(self.class_critical_length, lambda listed: [vars(x) for x in listed])
+        return arrays, meta
 
     @classmethod
     def _from_arrays(cls, arrays: dict[str, Array], meta: dict[str, Any]) -> "StiffnessResult":
@@ -211,12 +226,31 @@ class StiffnessResult:
             for parent in parents:
                 place = place.setdefault(parent, {})
             place[last] = array
-        curves = {
-            block: {measure: Curve(**fields) for measure, fields in measures.items()}
-            for block, measures in nested.pop("curve", {}).items()
-        }
-        lengths = {
-            block: {measure: Length(**fields) for measure, fields in measures.items()}
-            for block, measures in meta.pop("critical_length").items()
-        }
-        return cls(**meta, **nested, curve=curves, critical_length=lengths)
+        nested["curve"] = _each(nested.pop("curve", {}), lambda values: _of(Curve, values))
+        values = {**meta, **nested}
+        values["critical_length"] = _each(meta["critical_length"], lambda values: _of(Length, values))
+        per_class = meta.get("class_critical_length", {})
+        values["class_critical_length"] = _each(
+            per_class, lambda listed: [_of(Length, values) for values in listed]
+        )
+        intervals = meta.get("interval", {})
+        values["interval"] = _each(intervals, lambda named: {name: tuple(ends) for name, ends in named.items()})
+        return _of(cls, values)
+
+
+_NOT_PLAIN = {
+    *("probe_indices", "probe_labels", "class_matrix", "pair_counts", "superclass_matrix", "curve"),
+    *("critical_length", "class_critical_length"),
+}
+"""Fields that hold arrays or dataclasses; the others are kept as JSON."""
+
+
+def _each(table: dict[str, dict[str, Any]], change: Callable[[Any], Any]) -> dict[str, dict[str, Any]]:
+    """Every entry of block → measure → entry, changed."""
+    return {block: {name: change(entry) for name, entry in entries.items()} for block, entries in table.items()}
+
+
+def _of(kind: type[T], values: dict[str, Any]) -> T:
+    """A dataclass from its fields; what a later version added is left aside."""
+    known = {one.name for one in fields(kind)}  # type: ignore[arg-type]
+    return kind(**{name: value for name, value in values.items() if name in known})

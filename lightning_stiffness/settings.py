@@ -8,6 +8,7 @@ from torch import Tensor
 
 from lightning_stiffness.functional import cosine_stiffness, sign_stiffness
 from lightning_stiffness.functional.distance import Distance, find_distance
+from lightning_stiffness.functional.superclasses import superclass_levels
 from lightning_stiffness.gram import ParameterFilter, check_budget, check_engine
 
 MEASURES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
@@ -33,11 +34,14 @@ class Settings:
     distance: Distance = "cosine"
     distance_layer: str | None = None
     bins: int = 20
-    superclasses: Sequence[int] | None = None
+    superclasses: Sequence[int] | Sequence[Sequence[int]] | None = None
     class_names: Sequence[str] | None = None
     parameters: ParameterFilter = None
     engine: str = "auto"
     memory_budget: int | None = None
+    superclass_names: Sequence[str] | Sequence[Sequence[str]] | None = None
+    resamples: int = 200
+    diagnostics: bool = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "measures", one_of("measures", self.measures, MEASURES))
@@ -46,12 +50,32 @@ class Settings:
         if self.bins < 1:
             raise ValueError(f"expected at least one bin, got bins={self.bins}")
         check_budget(self.memory_budget)
-        if self.superclasses is not None and self.class_names is not None:
-            classes, groups = len(self.class_names), len(self.superclasses)
+        if self.resamples < 0 or self.resamples == 1:
+            raise ValueError(f"expected resamples of at least 2, or 0 for no intervals, got {self.resamples}")
+        if self.levels and self.class_names is not None:
+            classes, groups = len(self.class_names), len(self.levels[0])
             if classes != groups:
                 raise ValueError(
                     f"expected superclasses to give one group for each of the {classes} class_names, got {groups}"
                 )
+        _check_names(self.level_names, self.levels)
+
+    @property
+    def levels(self) -> list[list[int]]:
+        """Group of each class, level by level; empty where there are no groups."""
+        given = self.superclasses
+        return [] if given is None else [groups.tolist() for groups in superclass_levels(given, None)]
+
+    @property
+    def level_names(self) -> list[list[str]]:
+        """Names of the groups, level by level; empty where none were given."""
+        names = self.superclass_names
+        if names is None or not len(names):
+            return []
+        if isinstance(names, str):
+            raise ValueError(f"expected superclass_names to be a list of names, got {names!r}")
+        single = isinstance(names[0], str)
+        return [list(map(str, level)) for level in ([names] if single else names)]
 
     def plain(self) -> dict[str, Any]:
         """The settings as plain values, to keep beside a result."""
@@ -65,6 +89,7 @@ class Settings:
             "parameters": None if wanted is None else _name(wanted) if callable(wanted) else list(wanted),
             "engine": self.engine,
             "memory_budget": self.memory_budget,
+            "resamples": self.resamples,
         }
 
 
@@ -84,6 +109,19 @@ def one_of(argument: str, names: Sequence[str] | str, allowed: dict[str, Any] | 
         got = ", ".join(map(repr, listed)) or "none"
         raise ValueError(f"expected {argument} to be one or more of {list(allowed)}, each once, got {got}")
     return listed
+
+
+def _check_names(names: list[list[str]], levels: list[list[int]]) -> None:
+    if len(names) > len(levels):
+        raise ValueError(
+            f"expected superclass_names for the {len(levels)} levels of superclasses, got {len(names)}"
+        )
+    for number, (named, groups) in enumerate(zip(names, levels, strict=False), start=1):
+        if len(named) <= max(groups, default=-1):
+            raise ValueError(
+                f"expected superclass_names to name the groups 0 to {max(groups)} of level {number}, got "
+                f"{len(named)} names"
+            )
 
 
 def _name(function: Callable[..., Any]) -> str:

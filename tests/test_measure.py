@@ -175,6 +175,8 @@ def test_results_come_back_from_disk_as_they_were(net, batches, tmp_path):
 def _plain(value):
     if isinstance(value, dict):
         return {key: _plain(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_plain(entry) for entry in value]
     return vars(value) if dataclasses.is_dataclass(value) else value
 
 

@@ -1,0 +1,134 @@
+"""Everything that one block of pairs shows: class matrix, means, curve, critical length, their intervals."""
+
+import torch
+from torch import Tensor
+
+from lightning_stiffness.functional import (
+    BlockIntervals,
+    CriticalLength,
+    DistanceCurve,
+    class_critical_lengths,
+    class_summary,
+    critical_length,
+    curve_crossing,
+    distance_curve,
+    grouping_test,
+    joint_intervals,
+    overall_stiffness,
+    superclass_stiffness_matrix,
+    superclass_summary,
+)
+from lightning_stiffness.functional.classes import class_sums
+from lightning_stiffness.gram import GradientGram
+from lightning_stiffness.labelling import Classes
+from lightning_stiffness.result import Curve, Length, StiffnessResult
+from lightning_stiffness.settings import MEASURES, Settings
+
+
+def measure_block(
+    result: StiffnessResult,
+    gram: GradientGram,
+    splits: tuple[str, str],
+    *,
+    same_example: Tensor | None,
+    classes: Classes | None,
+    distance: Tensor | None,
+    settings: Settings,
+) -> None:
+    """Everything that one block shows, added to the result.
+
+    Args:
+        result: where it goes.
+        gram: inner products between the examples of the two splits.
+        splits: whose examples are the rows and the columns.
+        same_example: mask ``[n, m]`` of the pairs of an example with itself, where the splits differ.
+        classes: the classes of the probe.
+        distance: distance of every pair ``[n, m]``.
+        settings: what to compute.
+    """
+    name, symmetric = "-".join(splits), splits[0] == splits[1]
+    labels = None if classes is None else [classes.labels[split] for split in splits]
+    stiffness = {m: MEASURES[m](gram.values, gram.norms, gram.other_norms) for m in settings.measures}
+    pairs = _curve_pairs(gram.values.shape, symmetric, same_example, labels)
+    curves: dict[str, DistanceCurve] = {}
+    if distance is not None:
+        curves = {m: distance_curve(S, distance, pairs, bins=settings.bins) for m, S in stiffness.items()}
+    intervals: dict[str, BlockIntervals] = {}
+    if settings.resamples:
+        found = joint_intervals(
+            list(stiffness.values()),
+            None if labels is None else labels[0],
+            None if labels is None or symmetric else labels[1],
+            symmetric=symmetric,
+            same_example=same_example,
+            superclasses=classes.levels if classes is not None and classes.levels else None,
+            distance=distance,
+            pairs=None if distance is None else pairs,
+            edges=next(iter(curves.values())).edges if curves else None,
+            resamples=settings.resamples,
+        )
+        intervals = dict(zip(stiffness, found, strict=True))
+        result.interval[name] = {
+            m: {key: (ends.low, ends.high) for key, ends in one.summary.items()} for m, one in intervals.items()
+        }
+    for measure, S in stiffness.items():
+        summary = {"overall": overall_stiffness(S, symmetric=symmetric, same_example=same_example)}
+        if classes is not None and labels is not None:
+            other_labels = None if symmetric else labels[1]
+            summary |= _class_means(result, name, measure, S, (labels[0], other_labels), classes, same_example)
+        result.summary.setdefault(name, {})[measure] = summary
+        if distance is None:
+            continue
+        curve, around = curves[measure], intervals.get(measure)
+        ends = None if around is None or around.curve is None else around.curve.numpy()
+        low, high = (None, None) if ends is None else (ends[:, 0], ends[:, 1])
+        arrays = (curve.edges.numpy(), curve.mean.numpy(), curve.count.numpy(), curve.stderr.numpy())
+        result.curve.setdefault(name, {})[measure] = Curve(*arrays, low, high)
+        length = _length(critical_length(S, distance, pairs), curve, around)
+        result.critical_length.setdefault(name, {})[measure] = length
+        if classes is not None and labels is not None:
+            each = class_critical_lengths(S, distance, pairs, labels[0], num_classes=len(classes.names))
+            result.class_critical_length.setdefault(name, {})[measure] = [Length(**vars(one)) for one in each]
+
+
+def _class_means(
+    result: StiffnessResult,
+    name: str,
+    measure: str,
+    stiffness: Tensor,
+    labels: tuple[Tensor, Tensor | None],
+    classes: Classes,
+    same_example: Tensor | None,
+) -> dict[str, float]:
+    """Class matrices, added to the result, and their means."""
+    sums, counts = class_sums(stiffness, *labels, num_classes=len(classes.names), same_example=same_example)
+    matrix = sums / counts  # NaN where there is no pair
+    result.class_matrix.setdefault(name, {})[measure] = matrix.numpy()
+    result.pair_counts[name] = counts.numpy()
+    if not classes.levels:
+        return class_summary(matrix)
+    coarse = superclass_stiffness_matrix(matrix, classes.levels[0])
+    result.superclass_matrix.setdefault(name, {})[measure] = coarse.numpy()
+    values = [grouping_test(matrix, groups).p_value for groups in classes.levels]
+    result.superclass_p_value.setdefault(name, {})[measure] = values
+    return class_summary(matrix) | superclass_summary(matrix, classes.levels)
+
+
+def _length(length: CriticalLength, curve: DistanceCurve, intervals: BlockIntervals | None) -> Length:
+    around = None if intervals is None else intervals.critical_length
+    low, high = (float("nan"), float("nan")) if around is None else around
+    return Length(**vars(length), low=low, high=high, binned=curve_crossing(curve.centers, curve.mean))
+
+
+def _curve_pairs(
+    shape: torch.Size, symmetric: bool, same_example: Tensor | None, labels: list[Tensor] | None
+) -> Tensor:
+    """Pairs behind the distance curve: of the same class where there are classes, each pair once."""
+    pairs = torch.ones(shape, dtype=torch.bool)
+    if symmetric:
+        pairs = pairs.triu(1)
+    if same_example is not None:
+        pairs = pairs & ~same_example
+    if labels is not None:
+        pairs = pairs & (labels[0][:, None] == labels[1][None, :])
+    return pairs
