@@ -6,8 +6,9 @@ a *use*: its inputs and the gradient edge of its output are kept. Where the outp
 more tensor computed from parameters alone.
 """
 
+import itertools
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -206,30 +207,14 @@ class Watcher(TorchFunctionMode):
             return
         if not roots:
             return
-        slot = iter(range(10_000))
-        hint: list[Layout] = []
+        slots, hint = itertools.count(), list[Layout]()
         valueless = self.valueless(twin)
-
-        def operand(one: Any, many: Any) -> Any:
-            if isinstance(many, tuple | list):
-                return type(many)(operand(a, b) for a, b in zip(one, many, strict=True))
-            if not isinstance(many, Tensor):
-                return one
-            layout = self._layout((place, next(slot)), one, many, [])
-            if layout is not None:
-                hint.append(layout)
-            return Operand(
-                None if valueless else many,
-                tuple(one.shape),
-                layout,
-                self.pure.get(id(many)),
-                self.n,
-                many._version,
-            )
-
         try:
-            operands = operand(call.args, args)
-            keywords = {key: operand(call.kwargs[key], value) for key, value in kwargs.items()}
+            operands = self._operands(call.args, args, place, slots, hint, valueless)
+            keywords = {
+                key: self._operands(call.kwargs[key], value, place, slots, hint, valueless)
+                for key, value in kwargs.items()
+            }
         except (ValueError, KeyError) as error:
             raise UndecidedAxis("it takes other arguments for a batch") from error
         out_layouts = [self._layout((place, -1 - i), s, t, hint) for (i, t), s in zip(outs, singles, strict=True)]
@@ -246,6 +231,25 @@ class Watcher(TorchFunctionMode):
                 [i for i, _ in outs],
             )
         )
+
+    def _operands(
+        self, one: Any, many: Any, place: int, slots: Iterator[int], hint: list[Layout], valueless: bool
+    ) -> Any:
+        """The arguments for one example, with :class:`Operand` for tensors; ``hint`` takes their layouts.
+
+        A method and no function within a function: one that calls itself would keep itself, and with it the
+        whole pass, alive until Python looks for cycles.
+        """
+        if isinstance(many, tuple | list):
+            pairs = zip(one, many, strict=True)
+            return type(many)(self._operands(a, b, place, slots, hint, valueless) for a, b in pairs)
+        if not isinstance(many, Tensor):
+            return one
+        layout = self._layout((place, next(slots)), one, many, [])
+        if layout is not None:
+            hint.append(layout)
+        value = None if valueless else many
+        return Operand(value, tuple(one.shape), layout, self.pure.get(id(many)), self.n, many._version)
 
     def _layout(self, key: tuple[int, int], one: Any, many: Tensor, hint: list[Layout]) -> Layout | None:
         if not isinstance(one, Tensor):
