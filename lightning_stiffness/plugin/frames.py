@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -21,17 +21,17 @@ class View:
 
     summary: dict[str, float]
     """Name → value; NaN where there is none."""
-    intervals: dict[str, tuple[float, float]]
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
     """Name → 95% interval, where one was taken."""
-    matrix: Array | None
+    matrix: Array | None = None
     """Class matrix ``[c, c]``, float32; NaN where there is no pair."""
-    counts: Array | None
+    counts: Array | None = None
     """Pairs behind each cell ``[c, c]``, int32."""
-    cell_intervals: Array | None
+    cell_intervals: Array | None = None
     """Ends of the 95% interval of each cell ``[2, c, c]``, float32, where they were taken."""
-    curve: dict[str, Any] | None
+    curve: dict[str, Any] | None = None
     """Lists ``edges`` ``[b + 1]``, ``mean``, ``low``, ``high``, ``count`` ``[b]``, and what the interval is."""
-    length: dict[str, Any] | None
+    length: dict[str, Any] | None = None
     """The critical length and its line."""
 
 
@@ -41,17 +41,21 @@ class Frame:
 
     step: int
     epoch: int
-    class_names: list[str] | None
-    groups: list[int] | None
     views: dict[tuple[str, str], View]
     """(block, measure) → what was measured."""
-    distance: str
+    class_names: list[str] | None = None
+    groups: list[int] | None = None
+    """Group of each class."""
+    group_names: list[str] | None = None
+    distance: str = "distance"
     """Between what the distance is, in words."""
-    excluded: int
+    excluded: int = 0
     """Examples without a stiffness."""
-    seconds: float
-    engine: str
-    notes: list[str]
+    diagnostics: dict[str, dict[str, float]] = field(default_factory=dict)
+    """Split → name → value."""
+    seconds: float = math.nan
+    engine: str = ""
+    notes: list[str] = field(default_factory=list)
 
     @property
     def nbytes(self) -> int:
@@ -87,6 +91,7 @@ def frame_of(result: StiffnessResult) -> Frame:
         epoch=int(result.epoch),
         class_names=names,
         groups=groups if names is not None else None,
+        group_names=_group_names(result, groups),
         views={
             (str(block), str(measure)): _view(result, block, measure, None if names is None else len(names))
             for block, measures in result.summary.items()
@@ -94,6 +99,10 @@ def frame_of(result: StiffnessResult) -> Frame:
         },
         distance=_distance(result.settings),
         excluded=sum(int(number) for number in result.excluded.values()),
+        diagnostics={
+            str(split): {str(name): float(value) for name, value in numbers.items()}
+            for split, numbers in getattr(result, "diagnostics", {}).items()
+        },
         seconds=float(result.seconds),
         engine=str(result.engine),
         notes=[str(note) for note in result.notes],
@@ -105,16 +114,37 @@ def _view(result: StiffnessResult, block: str, measure: str, classes: int | None
     counts = result.pair_counts.get(block)
     curve = result.curve.get(block, {}).get(measure)
     length = result.critical_length.get(block, {}).get(measure)
+    ends = _held(result, "class_interval", block, measure, None)
     shown = matrix is not None and classes is not None
     return View(
         summary={str(name): float(value) for name, value in result.summary[block][measure].items()},
-        intervals={},
+        intervals={
+            str(name): (float(low), float(high))
+            for name, (low, high) in _held(result, "interval", block, measure, {}).items()
+        },
         matrix=_table(matrix, np.float32, classes) if shown else None,
         counts=_table(counts, np.int32, classes) if shown and counts is not None else None,
-        cell_intervals=None,
+        cell_intervals=None
+        if ends is None or not shown
+        else np.stack([_table(e, np.float32, classes) for e in ends]),
         curve=None if curve is None else _curve(curve),
         length=None if length is None else _length(length),
     )
+
+
+def _held(result: StiffnessResult, name: str, block: str, measure: str, default: Any) -> Any:
+    """An entry of a table that a result may lack: without intervals, or from an earlier version."""
+    return getattr(result, name, {}).get(block, {}).get(measure, default)
+
+
+def _group_names(result: StiffnessResult, groups: list[int] | None) -> list[str] | None:
+    levels = getattr(result, "superclass_names", None)
+    if groups is None or not levels:
+        return None
+    names = [str(name) for name in levels[0]]
+    if len(names) <= max(groups):
+        raise ValueError(f"expected names of {max(groups) + 1} groups, got {len(names)}")
+    return names
 
 
 def _table(values: Any, dtype: Any, classes: int | None) -> Array:
@@ -126,18 +156,17 @@ def _table(values: Any, dtype: Any, classes: int | None) -> Array:
 
 def _curve(curve: Curve) -> dict[str, Any]:
     mean, count = _floats(curve.mean), _floats(curve.count)
-    spread = [Z95 * error for error in _floats(curve.stderr)]
-    edges = _floats(curve.edges)
-    if not len(edges) - 1 == len(mean) == len(count) == len(spread):
+    edges, stderr = _floats(curve.edges), _floats(curve.stderr)
+    low, high = getattr(curve, "low", None), getattr(curve, "high", None)
+    over_examples = low is not None and high is not None
+    if not over_examples:
+        low = [value - Z95 * error for value, error in zip(mean, stderr, strict=True)]
+        high = [value + Z95 * error for value, error in zip(mean, stderr, strict=True)]
+    ends = [_floats(low), _floats(high)]
+    if not len(edges) - 1 == len(mean) == len(count) == len(ends[0]) == len(ends[1]):
         raise ValueError(f"expected a curve of {len(mean)} bins, got {len(edges)} borders and {len(count)} counts")
-    return {
-        "edges": edges,
-        "mean": mean,
-        "low": [value - half for value, half in zip(mean, spread, strict=True)],
-        "high": [value + half for value, half in zip(mean, spread, strict=True)],
-        "count": count,
-        "interval": "pairs as if independent",
-    }
+    interval = "bootstrapped over examples" if over_examples else "pairs taken as independent"
+    return {"edges": edges, "mean": mean, "low": ends[0], "high": ends[1], "count": count, "interval": interval}
 
 
 def _length(length: Length) -> dict[str, Any]:
@@ -148,6 +177,9 @@ def _length(length: Length) -> dict[str, Any]:
         "pairs": int(length.pairs),
         "extrapolated": bool(length.extrapolated),
         "reason": str(length.reason),
+        "low": float(getattr(length, "low", math.nan)),
+        "high": float(getattr(length, "high", math.nan)),
+        "open": math.isinf(float(getattr(length, "high", math.nan))),
     }
 
 

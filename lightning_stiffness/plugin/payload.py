@@ -33,8 +33,7 @@ def run_payload(history: History) -> dict[str, Any]:
 
     Example:
         >>> from lightning_stiffness.plugin.frames import Frame
-        >>> view = View({"within_class": 0.6}, {}, None, None, None, None, None)
-        >>> frame = Frame(9, 1, None, None, {("train-val", "cos"): view}, "", 0, 1.0, "loop", [])
+        >>> frame = Frame(step=9, epoch=1, views={("train-val", "cos"): View({"within_class": 0.6})})
         >>> run_payload(History("a", "0", [frame], []))["series"]["train-val"]["cos"]["within_class"]
         [0.6]
     """
@@ -63,10 +62,13 @@ def run_payload(history: History) -> dict[str, Any]:
         "epochs": [frame.epoch for frame in frames],
         "class_names": last.class_names if last else None,
         "groups": last.groups if last else None,
+        "group_names": last.group_names if last else None,
         "distance": last.distance if last else "",
         "series": series,
         "intervals": intervals,
         "lengths": lengths,
+        "diagnostics": [frame.diagnostics for frame in frames],
+        "engines": [frame.engine for frame in frames],
         "excluded": [frame.excluded for frame in frames],
         "seconds": [frame.seconds for frame in frames],
         "verdicts": [asdict(verdict) for verdict in verdicts(frames)],

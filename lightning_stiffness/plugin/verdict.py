@@ -36,8 +36,8 @@ def verdicts(frames: Sequence[Frame]) -> list[Verdict]:
         One verdict per frame.
 
     Example:
-        >>> view = View({"within_class": 0.6, "between_class": 0.05}, {}, None, None, None, None, None)
-        >>> frame = Frame(9, 1, ["cat", "dog"], None, {("train-val", "cos"): view}, "", 0, 1.0, "loop", [])
+        >>> view = View({"within_class": 0.6, "between_class": 0.05})
+        >>> frame = Frame(step=9, epoch=1, views={("train-val", "cos"): view})
         >>> verdicts([frame])[0].headline
         'Yes: a step on one training example strongly helps unseen examples of its class (0.60).'
     """

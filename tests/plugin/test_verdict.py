@@ -17,14 +17,14 @@ def frame(
     def view(value, intervals):
         name = "within_class" if classes else "overall"
         summary = {name: value, "between_class": other} if classes else {name: value}
-        return View(summary, intervals, None, None, None, None, None)
+        return View(summary, intervals)
 
     views = {}
     if unseen is not None:
         views["train-val", measure] = view(unseen, {} if interval is None else {"within_class": interval})
     if training is not None:
         views["train-train", measure] = view(training, {})
-    return Frame(step, 1, ["a", "b"], None, views, "", excluded, 1.0, "loop", [])
+    return Frame(step=step, epoch=1, views=views, excluded=excluded)
 
 
 def last(*frames):

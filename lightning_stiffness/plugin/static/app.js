@@ -6,6 +6,7 @@ import { h, setText } from "./dom.js";
 import { History } from "./history.js";
 import { drawLegend } from "./legend.js";
 import { Model } from "./model.js";
+import { drawNumbers } from "./numbers.js";
 import { Panel } from "./panel.js";
 import { Player } from "./player.js";
 import { watchReload, watchTheme } from "./theme.js";
@@ -26,10 +27,13 @@ export class App {
     this.legend = h("div", { class: "legend", role: "img", "aria-label": "Colour scale: orange hurts, blue helps, grey is missing" });
     this.grid = h("div", { class: "panels" });
     this.status = h("p", { class: "status", role: "status" });
+    this.table = h("div", { class: "scroll" });
+    this.numbers = h("details", { class: "about numbers", ontoggle: () => this.updateNumbers() },
+      h("summary", {}, "All numbers of this step"), this.table);
     this.notes = h("details", { class: "notes", hidden: true });
     this.spoken = h("p", { class: "spoken", "aria-live": "polite" });
     this.content = h("div", { class: "content" }, this.verdict, h("div", { class: "bar" }, this.player.element, this.legend),
-      this.grid, this.history.element, about());
+      this.grid, this.history.element, this.numbers, about());
     this.empty = h("div", { class: "nothing", hidden: true }, h("h2", {}, "No results yet"),
       h("p", {}, "Results appear here while a network trains with ", h("code", {}, "callbacks=[StiffnessCallback()]"),
         " and a logger. They are read from ", h("code", {}, "<run>/stiffness/step_….npz"), " under TensorBoard's log directory."));
@@ -77,6 +81,13 @@ export class App {
     this.once("ranges", key, () => (this.ranges = this.findRanges(runs)));
     this.updatePanels(runs);
     this.history.update();
+    this.updateNumbers();
+  }
+
+  updateNumbers() {
+    const { model } = this;
+    const what = [model.step, model.block, model.measure, model.shown.map((run) => [run.name, run.version])];
+    if (this.numbers.open) this.once("numbers", what, () => this.table.replaceChildren(drawNumbers(model)));
   }
 
   findRanges(runs) {

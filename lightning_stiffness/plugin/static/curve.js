@@ -2,7 +2,7 @@
 
 import { svg } from "./dom.js";
 import { gridX, gridY, linear, path, ticks } from "./scale.js";
-import { isNumber, length, number } from "./words.js";
+import { isNumber, length, lengthRange, number } from "./words.js";
 
 const LEFT = 58;
 const TOP = 8;
@@ -12,11 +12,13 @@ export function curveWords(curve, xi) {
   if (!curve) return "No distances were measured.";
   if (!xi) return "";
   if (!isNumber(xi.value)) return xi.reason ? `No ξ: ${xi.reason}.` : "No ξ: the fitted line gives none.";
-  if (!xi.extrapolated) return `ξ = ${length(xi.value)}: examples nearer to each other than ξ improve together.`;
+  const range = lengthRange(xi);
+  const spread = range ? ` (95%: ${range})` : "";
+  if (!xi.extrapolated) return `ξ = ${length(xi.value)}${spread}: examples nearer to each other than ξ improve together.`;
   const middle = (curve.edges[0] + curve.edges[curve.edges.length - 1]) / 2;
   return xi.value > middle
-    ? `ξ ≈ ${length(xi.value)}, beyond every pair measured: all improve together.`
-    : `ξ ≈ ${length(xi.value)}, below every distance measured: none improve together.`;
+    ? `ξ ≈ ${length(xi.value)}${spread}, beyond every pair measured: all improve together.`
+    : `ξ ≈ ${length(xi.value)}${spread}, below every distance measured: none improve together.`;
 }
 
 // `range`: the stiffness that the vertical axis spans, the same at every step so that the picture does not jump.

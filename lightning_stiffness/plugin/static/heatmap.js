@@ -19,11 +19,11 @@ export class Heatmap {
       role: "application",
       "aria-roledescription": "heatmap",
       onpointermove: (event) => this.point(event),
-      onpointerleave: () => events.hover(null),
+      onpointerleave: () => this.hover(null),
       onclick: (event) => events.pick(this.cellAt(event)),
       onkeydown: (event) => this.key(event),
       onfocus: () => this.reached(),
-      onblur: () => events.hover(null),
+      onblur: () => this.hover(null),
     });
     this.hoverBox = h("div", { class: "box hover", hidden: true });
     this.pinBox = h("div", { class: "box pinned", hidden: true });
@@ -49,7 +49,13 @@ export class Heatmap {
   reached() {
     if (!this.shown || !this.canvas.matches(":focus-visible")) return;
     const cell = this.shown.pinned ?? this.cell(0, 0);
-    this.events.hover(cell, ...this.middleOf(cell));
+    this.hover(cell, ...this.middleOf(cell));
+  }
+
+  // What is pointed at is known at once, not only when it is drawn: keys may follow each other faster than that.
+  hover(cell, x, y) {
+    this.here = cell;
+    this.events.hover(cell, x, y);
   }
 
   cell(i, j) {
@@ -173,13 +179,15 @@ export class Heatmap {
     }
   }
 
-  // Every name where there is room, else every 2nd, 5th, 10th, …
+  // Every name where there is room, else those of the groups, or every 2nd, 5th, 10th, …
   names(context, names) {
     const { left, pitch, side, type, level } = this.box;
     const every = [1, 2, 5, 10, 20, 50, 100, 200, 500].find((n) => n * pitch >= type + 1) ?? 1000;
     context.font = `${type}px ${FONT}`;
-    names.forEach((name, i) => {
-      if (i % every) return;
+    const groups = every > 1 && this.shown.groupNames ? this.groupLabels(type + 1) : null;
+    names.forEach((own, i) => {
+      const name = groups ? groups.get(i) : own;
+      if (name === undefined || (!groups && i % every)) return;
       const middle = TOP + (i + 0.5) * pitch;
       const short = this.fit(context, name);
       context.textAlign = "right";
@@ -196,6 +204,21 @@ export class Heatmap {
         context.restore();
       }
     });
+  }
+
+  // The middle class of each group → the group's name, as far as they do not overlap.
+  groupLabels(apart) {
+    const { groups, groupNames, order } = this.shown;
+    const labels = new Map();
+    let last = -Infinity;
+    for (let start = 0, end = 0; start < order.length; start = end) {
+      while (end < order.length && groups[order[end]] === groups[order[start]]) end++;
+      const middle = Math.floor((start + end - 1) / 2);
+      if ((middle - last) * this.box.pitch < apart) continue;
+      labels.set(middle, groupNames[groups[order[start]]]);
+      last = middle;
+    }
+    return labels;
   }
 
   fit(context, name) {
@@ -235,13 +258,13 @@ export class Heatmap {
   }
 
   point(event) {
-    this.events.hover(this.cellAt(event), event.clientX, event.clientY);
+    this.hover(this.cellAt(event), event.clientX, event.clientY);
   }
 
   key(event) {
     const moves = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
     const last = this.shown.order.length - 1;
-    const now = this.shown.hover ?? this.shown.pinned ?? this.cell(0, 0);
+    const now = this.here ?? this.shown.pinned ?? this.cell(0, 0);
     let [i, j] = [this.shown.order.indexOf(now.row), this.shown.order.indexOf(now.column)];
     if (event.key in moves) {
       i = Math.min(last, Math.max(0, i + moves[event.key][0]));
@@ -252,6 +275,6 @@ export class Heatmap {
     else if (event.key === "Escape") this.events.pick(null);
     else return;
     event.preventDefault();
-    this.events.hover(this.cell(i, j), ...this.middleOf(this.cell(i, j)));
+    this.hover(this.cell(i, j), ...this.middleOf(this.cell(i, j)));
   }
 }

@@ -14,6 +14,7 @@ export class Model {
     this.selected = [];
     this.block = "train-val";
     this.measure = "cos";
+    this.wanted = { block: this.block, measure: this.measure }; // shown wherever the runs have it
     this.order = "given";
     this.step = null;
     this.hover = null;
@@ -63,9 +64,9 @@ export class Model {
       if (!versions.has(name)) this.runs.delete(name);
     }
     const offered = this.offered();
-    if (offered.length && !offered.some(([block]) => block === this.block)) this.block = offered[0][0];
-    const measures = offered.find(([block]) => block === this.block)?.[1] ?? [];
-    if (measures.length && !measures.includes(this.measure)) this.measure = measures[0];
+    const [block, measures] = offered.find(([name]) => name === this.wanted.block) ?? offered[0] ?? [this.block, []];
+    this.block = block;
+    this.measure = measures.includes(this.wanted.measure) ? this.wanted.measure : measures[0] ?? this.measure;
     await Promise.all(this.selected.map((name) => this.loadView(name)));
     const { steps } = this;
     if (follow) this.step = steps[steps.length - 1] ?? null;
@@ -85,8 +86,9 @@ export class Model {
   }
 
   // Choose other runs, another block or measure; load what that needs.
-  async choose(changes) {
-    Object.assign(this, changes);
+  async choose({ selected = this.selected, ...wanted }) {
+    this.selected = selected;
+    Object.assign(this.wanted, wanted);
     this.changed();
     try {
       await this.load();

@@ -18,6 +18,7 @@ export class Panel {
     this.noMatrix = h("p", { class: "empty", hidden: true });
     this.words = h("p", { class: "says" });
     this.curve = h("div");
+    this.key = h("p", { class: "says" });
     this.redraw = () => {};
     new ResizeObserver(() => this.redraw()).observe(this.curve);
     this.element = h("article", { class: "panel" },
@@ -27,8 +28,7 @@ export class Panel {
           h("p", { class: "says" }, "A step on one example of the row's class: what it does to examples of the column's class."),
           this.heatmap.element, this.noMatrix, this.readout),
         h("section", {}, h("h4", {}, "How far does a step reach?"), this.words, this.curve,
-          h("p", { class: "says" }, "Points: mean of the pairs at that distance, with its 95% interval. Line: fitted to all pairs; " +
-            "it crosses 0 at ξ. Bars: how many pairs."))));
+          this.key)));
   }
 
   update(run, place, ranges) {
@@ -57,6 +57,7 @@ export class Panel {
       names: run.class_names,
       order: model.orderOf(run),
       groups: grouped ? run.groups : null,
+      groupNames: grouped ? run.group_names : null,
       theme: model.theme,
       hover: model.hover,
       pinned: model.pinned,
@@ -72,7 +73,7 @@ export class Panel {
   told(run, cell, index = this.model.indexOf(run)) {
     const known = cell && this.model.cell(run, cell, index);
     if (!known) return "Point at a cell, or walk with the arrow keys; a click shows it over time.";
-    const pair = `${run.class_names[cell.row]} → ${run.class_names[cell.column]}`;
+    const pair = `${named(run, cell.row)} → ${named(run, cell.column)}`;
     if (!isNumber(known.value)) return `${pair}: no pair of examples to measure`;
     const parts = [
       `${pair}: ${number(known.value, 3)} (${effect(known.value)})`,
@@ -89,10 +90,17 @@ export class Panel {
     const curve = model.viewOf(run)?.curves[index] ?? null;
     const xi = run.lengths[model.block]?.[model.measure]?.[index] ?? null;
     setText(this.words, curveWords(curve, xi));
+    setText(this.key, curve ? `Points: mean of the pairs at that distance, with its 95% interval (${curve.interval}). ` +
+      "Line: fitted to all pairs; it crosses 0 at ξ. Bars: how many pairs." : "");
     const measure = MEASURES[model.measure]?.[2] ?? model.measure;
     const width = Math.min(560, this.curve.clientWidth || 400);
     this.curve.replaceChildren(drawCurve(curve, xi, { range, reach, distance: run.distance, measure, width }));
   }
+}
+
+// A class, with its group where groups have names.
+function named(run, index) {
+  return run.class_names[index] + (run.groups && run.group_names ? ` (${run.group_names[run.groups[index]]})` : "");
 }
 
 function contiguous(groups, order) {

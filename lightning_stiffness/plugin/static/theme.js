@@ -31,9 +31,10 @@ export function watchReload(reload) {
   if (parent === window) return;
   const channel = new MessageChannel();
   channel.port1.onmessage = ({ data }) => {
-    if (data?.isReply) return;
-    channel.port1.postMessage({ type: data.type, id: data.id, payload: null, error: null, isReply: true });
-    if (data.type === "experimental.DataReloaded") reload();
+    const { type, id, isReply } = JSON.parse(data);
+    if (isReply) return;
+    channel.port1.postMessage(JSON.stringify({ type, id, payload: null, error: null, isReply: true }));
+    if (type === "experimental.DataReloaded") reload();
   };
   parent.postMessage("experimental.bootstrap", window.origin, [channel.port2]);
 }

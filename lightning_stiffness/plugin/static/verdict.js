@@ -2,7 +2,7 @@
 
 import { RUNS } from "./colours.js";
 import { h } from "./dom.js";
-import { isNumber, length, moment, number } from "./words.js";
+import { isNumber, length, lengthRange, moment, number } from "./words.js";
 
 const SIGNS = { good: "✓", fading: "!", bad: "✗", start: "…", unknown: "?" };
 
@@ -16,7 +16,7 @@ export function facts(run, index) {
     title,
     raw: from(block)[series]?.[index],
     value: number(from(block)[series]?.[index]),
-    range: (ranges(block)[series]?.[index] ?? []).map((end) => number(end)),
+    range: between(ranges(block)[series]?.[index]),
   });
   const same = name === "within_class" ? ", same class" : "";
   const xi = lengths[index];
@@ -27,9 +27,13 @@ export function facts(run, index) {
     {
       title: "reach ξ (a distance)",
       value: xi && isNumber(xi.value) ? `${xi.extrapolated ? "≈ " : ""}${length(xi.value)}` : "none",
-      range: isNumber(xi?.low) && isNumber(xi?.high) ? [length(xi.low), length(xi.high)] : [],
+      range: lengthRange(xi),
     },
   ];
+}
+
+function between(ends) {
+  return isNumber(ends?.[0]) && isNumber(ends?.[1]) ? `${number(ends[0])} to ${number(ends[1])}` : "";
 }
 
 export function drawVerdict(model) {
@@ -46,7 +50,7 @@ function one({ run, index }) {
     h("p", { class: `headline ${kind}` }, h("span", { class: "sign", "aria-hidden": "true" }, SIGNS[kind]), headline),
     h("p", { class: "detail" }, detail),
     h("dl", { class: "facts" }, facts(run, index).map(({ title, value, range }) =>
-      h("div", {}, h("dt", {}, title), h("dd", {}, value, range.length === 2 && h("small", {}, `95% ${range[0]} to ${range[1]}`))))),
+      h("div", {}, h("dt", {}, title), h("dd", {}, value, range && h("small", {}, `95%: ${range}`))))),
   ];
 }
 
@@ -64,7 +68,7 @@ function table(runs, model) {
       return h("tr", {}, name, h("td", {}, moment(run, index)),
         h("td", { title: `${headline} ${detail}` }, h("span", { class: `sign ${kind}`, "aria-hidden": "true" }, SIGNS[kind]), short),
         facts(run, index).map(({ value, range }) =>
-          h("td", { class: "value" }, value, range.length === 2 && h("small", {}, `${range[0]} to ${range[1]}`))));
+          h("td", { class: "value" }, value, range && h("small", {}, range))));
     })))), h("p", { class: "detail" }, best(runs))];
 }
 

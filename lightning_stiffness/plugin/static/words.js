@@ -58,6 +58,12 @@ export function interval(low, high, digits = 2) {
   return isNumber(low) && isNumber(high) ? `95% interval ${number(low, digits)} to ${number(high, digits)}` : "";
 }
 
+// The critical length with its interval, which may have no upper end.
+export function lengthRange(xi) {
+  if (!isNumber(xi?.low)) return "";
+  return isNumber(xi.high) ? `${length(xi.low)} to ${length(xi.high)}` : xi.open ? `${length(xi.low)} or more` : "";
+}
+
 export function moment(run, index) {
   return `step ${count(run.steps[index])}, epoch ${count(run.epochs[index])}`;
 }
