@@ -41,7 +41,10 @@ class Witness:
         if all(low <= p < high for p in self.positions):
             return self
         inside = [i for i, p in enumerate(self.positions) if low <= p < high]
-        return Witness([self.positions[i] for i in inside], [self.gradients[i] for i in inside])
+        few = Witness([self.positions[i] for i in inside], [self.gradients[i] for i in inside])
+        if inside:
+            few._table = self.expected(list(self._row))[:, inside][:, :, inside]
+        return few
 
     def expected(self, names: list[str]) -> Tensor:
         """Inner products ``[p, k, k]`` of some parameters' gradients, float64."""
@@ -50,6 +53,13 @@ class Witness:
         if len(names) == len(self._row):
             return self._table
         return self._table[[self._row[name] for name in names]]
+
+    def accept(self, name: str, positions: list[int], values: Tensor) -> None:
+        """Take other inner products ``[k, k]`` of one parameter's gradients for right, at some of the positions."""
+        table = self.expected(list(self._row)).clone()
+        places = torch.tensor([self.positions.index(position) for position in positions], device=table.device)
+        table[self._row[name], places[:, None], places[None, :]] = values
+        self._table = table
 
     def tolerances(self, names: list[str]) -> Tensor:
         """Allowed relative errors ``[p]``, by precision."""
@@ -90,6 +100,8 @@ class Verdict:
     """Size of each witness's gradient over that of the example alone, ``[k]``; NaN where it is zero."""
     wrong: dict[str, str]
     """Parameter → by how much it is off."""
+    values: Tensor
+    """The inner products compared, without those factors."""
 
 
 def compare(witness: Witness, names: list[str], values: Tensor, scalar: bool) -> Verdict:
@@ -133,7 +145,7 @@ def compare(witness: Witness, names: list[str], values: Tensor, scalar: bool) ->
             for i, name in enumerate(names)
             if bool(off[i].any())
         }
-    return Verdict(factors, wrong)
+    return Verdict(factors, wrong, values)
 
 
 def check_against_loop(

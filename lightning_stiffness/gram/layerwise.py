@@ -17,8 +17,9 @@ from lightning_stiffness.gram.check import CoupledExamples, Witness, check_again
 from lightning_stiffness.gram.collect import Collected, Collector, Reference, refer
 from lightning_stiffness.gram.loop import example_gradient, loop_gram
 from lightning_stiffness.gram.multiply import multiply
-from lightning_stiffness.gram.partition import BudgetError, Group, partition
+from lightning_stiffness.gram.partition import PASSES, BudgetError, Group, partition
 from lightning_stiffness.gram.plan import Plan, Step
+from lightning_stiffness.gram.precise import agree_in_double
 from lightning_stiffness.gram.problem import EngineRefusal, Examples, LossError, Problem
 from lightning_stiffness.gram.product import Products
 from lightning_stiffness.gram.total import Total
@@ -27,6 +28,11 @@ from lightning_stiffness.gram.vmap import vmap_gram
 WEIGHTED = (
     "The loss of a batch is no plain mean or sum of the examples' losses: each example's gradient keeps a positive "
     "factor of its own, which cosines and signs do not see"
+)
+
+ROUNDED = (
+    "In float32 a choice between equals, as of a ReLU at zero, falls otherwise in a batch than for an example "
+    "alone; in float64 both agree: {}"
 )
 
 
@@ -69,6 +75,7 @@ class _Measurement:
         self.problem, self.rows, self.columns, self.every, self.budget = problem, rows, columns, every, budget
         self.plan = Plan()
         self.fallback: dict[str, str] = {}
+        self.rounded: set[str] = set()
         device = next(iter(problem.parameters.values())).device
         self.total = Total(len(rows), None if columns is None else len(columns), device)
         self.device = device
@@ -87,7 +94,7 @@ class _Measurement:
 
     def run(self) -> tuple[Products, Plan]:
         """The whole measurement."""
-        reference = refer(self.problem, self.every, _first_place(self.every))
+        reference = self.reference = refer(self.problem, self.every, _first_place(self.every))
         witness = self._witness(reference)
         collector = Collector(self.problem, reference)
         for group in partition(self.problem, self.every, reference, collector, self.budget):
@@ -98,6 +105,8 @@ class _Measurement:
         products = self.total.products()
         if self.weighted:
             self.plan.notes.append(WEIGHTED)
+        if self.rounded:
+            self.plan.notes.append(ROUNDED.format(", ".join(sorted(self.rounded))))
         if self.factors is not None:
             products = _scaled(products, self.factors, len(self.rows), self.columns is not None)
         self._check_total(products, witness)
@@ -121,7 +130,7 @@ class _Measurement:
     def _group(self, group: Group, collector: Collector, witness: Witness) -> None:
         """Add the Gram of some parameters, whose parts are held for all examples."""
         collected = collector.collect(group.names, self.every, 0, group.most)
-        good = self._checked(group.names, collected, 0, collector, witness)
+        good = self._checked(group, collected, 0, collector, witness)
         self.plan.steps += multiply(self.problem, collected, good, self.total, group.slab)
 
     def _blockwise(self, group: Group, block: int, collector: Collector, witness: Witness) -> None:
@@ -136,7 +145,9 @@ class _Measurement:
 
         def held(span: tuple[int, int]) -> Collected | None:
             collected = collector.collect(names, self.every.part(*span), span[0], group.most)
-            good = self._checked(names, collected, span[0], collector, witness)
+            good = self._checked(
+                Group(names, group.most, block, group.slab), collected, span[0], collector, witness
+            )
             return collected if len(good) == len(names) else None
 
         for k, rows in enumerate(first):
@@ -156,9 +167,10 @@ class _Measurement:
         self.plan.steps += steps
 
     def _checked(
-        self, names: list[str], collected: Collected, offset: int, collector: Collector, witness: Witness
+        self, group: Group, collected: Collected, offset: int, collector: Collector, witness: Witness
     ) -> list[str]:
         """The parameters whose gradients agree with those of single examples; the others fall back."""
+        names = group.names
         for name in names:
             if name in collector.failures:
                 self.fallback.setdefault(name, collector.failures[name])
@@ -170,10 +182,25 @@ class _Measurement:
             return names
         values = collected.products(names, [p - offset for p in near.positions], self.device)
         verdict = compare(near, names, values, collected.scalar)
-        self.fallback.update(verdict.wrong)
+        wrong = verdict.wrong
+        if wrong:
+            for name in self._rounding(group.most, near, list(wrong)):
+                witness.accept(name, near.positions, verdict.values[names.index(name)])
+                del wrong[name]
+        self.fallback.update(wrong)
         if collected.scalar:
             self._settle_factors(verdict.factors, near)
         return [name for name in names if name not in self.fallback]
+
+    def _rounding(self, most: int, near: Witness, wrong: list[str]) -> set[str]:
+        """Those of the wrong parameters that are wrong by rounding alone: in float64 they are right."""
+        doubtful = [name for name in wrong if self.problem.parameters[name].dtype == torch.float32]
+        # twice the bytes of a pass, beside what is held already
+        if not doubtful or (self.budget and 4 * most * PASSES * self.reference.activation_bytes() > self.budget):
+            return set()
+        rounded = agree_in_double(self.problem, self.every, near, most, doubtful)
+        self.rounded |= rounded
+        return rounded
 
     def _enter_sizes(self, collected: Collected, offset: int) -> None:
         """Keep how many examples each one's loss was averaged with, if it was."""

@@ -1,0 +1,86 @@
+"""The comparison with single examples once more in float64, where rounding in float32 may have decided it.
+
+A ReLU or a maximum whose inputs lie within rounding of a tie may take one side in a batch and the other for the
+example alone. Both gradients are right, and no engine is to blame: in float64 the two agree.
+"""
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lightning_stiffness.gram.batch import map_leaves
+from lightning_stiffness.gram.check import Witness, compare
+from lightning_stiffness.gram.collect import Collector, refer
+from lightning_stiffness.gram.loop import example_gradient
+from lightning_stiffness.gram.problem import Examples, Problem
+
+LEAST = 0.01
+"""Least size of a gradient in float64, over that in float32, for the copy to count as the same module."""
+
+
+def agree_in_double(problem: Problem, every: Examples, witness: Witness, most: int, names: list[str]) -> set[str]:
+    """Parameters whose gradients in a batch agree with those of single examples in float64.
+
+    Everything is done as in the measurement, with the same examples in the same batches, on a copy of the module.
+
+    Args:
+        problem: what was measured, in float32.
+        every: all examples.
+        witness: the single examples.
+        most: examples in a pass.
+        names: parameters whose gradients differ in float32.
+
+    Returns:
+        Those of the names that agree; none where the module cannot be copied, or does not run in float64.
+    """
+    try:
+        double = _in_double(problem, names)
+        held = [piece for piece in every.pieces(most) if _inside(piece, witness.positions)]
+        batches = tuple(_converted(batch) for _, _, batch in held)
+        singles = [_converted(every.one(start + i)) for start, size, _ in held for i in range(size)]
+        examples = Examples(batches, tuple(size for _, size, _ in held), singles if every.singles else None)
+        places = [_place(held, position) for position in witness.positions]
+        alone = Witness(places, [example_gradient(double, examples.one(place)) for place in places])
+        collector = Collector(double, refer(double, examples, places[0]))
+        collected = collector.collect(names, examples, 0, most)
+        found = collected.products(names, places, next(iter(double.parameters.values())).device)
+        wrong = compare(alone, names, found, collected.scalar).wrong.keys() | collector.failures.keys()
+    except Exception:  # whatever stands in the way of a second look, the first one counts
+        return set()
+    return {name for name in names if name not in wrong and _same_size(alone, witness, name)}
+
+
+def _in_double(problem: Problem, names: list[str]) -> Problem:
+    module: nn.Module = copy.deepcopy(problem.module).double()
+    parameters = dict(module.named_parameters())
+    return Problem(module, problem.loss_fn, {name: parameters[name] for name in names})
+
+
+def _converted(batch: Any) -> Any:
+    def double(leaf: Any) -> Any:
+        return leaf.double() if isinstance(leaf, Tensor) and leaf.dtype == torch.float32 else leaf
+
+    return map_leaves(double, batch)
+
+
+def _inside(piece: tuple[int, int, Any], positions: list[int]) -> bool:
+    start, size, _ = piece
+    return any(start <= position < start + size for position in positions)
+
+
+def _place(held: list[tuple[int, int, Any]], position: int) -> int:
+    """Where an example is among those of some pieces."""
+    before = 0
+    for start, size, _ in held:
+        if start <= position < start + size:
+            return before + position - start
+        before += size
+    raise IndexError(position)
+
+
+def _same_size(double: Witness, single: Witness, name: str) -> bool:
+    # A loss that does not look at the module it is given leaves the copy without a gradient.
+    exact, rounded = (witness.expected([name])[0].diagonal() for witness in (double, single))
+    return bool((exact >= LEAST**2 * rounded).all())

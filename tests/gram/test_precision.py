@@ -1,0 +1,100 @@
+"""Rounding in float32 must not send a network to the slow engines, and must not excuse what is wrong."""
+
+import warnings
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lightning_stiffness.gram import GradientGram, gradient_gram, layerwise
+
+
+class AtZero(nn.Module):
+    """Inputs of ReLUs within rounding of zero; a batch is rounded otherwise than an example alone."""
+
+    def __init__(self, x: Tensor):
+        super().__init__()
+        self.enter, self.leave = nn.Linear(6, 8), nn.Linear(8, 3)
+        with torch.no_grad():
+            self.enter.bias[:4] = -(self.enter.weight @ x)[:4] * (1 + 8 * torch.finfo(x.dtype).eps)
+
+    def forward(self, x: Tensor) -> Tensor:
+        # What another order of summation does: it moves the last bits.
+        return self.leave(F.relu(self.enter(x * (1 + 16 * torch.finfo(x.dtype).eps * (len(x) > 1)))))
+
+
+def at_zero() -> tuple[nn.Module, tuple[Tensor, Tensor]]:
+    torch.manual_seed(0)
+    x = torch.randn(6)
+    return AtZero(x), (x.expand(9, 6) * torch.tensor([-1.0, 1.0]).repeat(5)[:9, None], torch.arange(9) % 3)
+
+
+def loss(module: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+    return F.cross_entropy(module(batch[0]), batch[1], reduction="none")
+
+
+def told(module: nn.Module, batch: Any, **options: Any) -> tuple[GradientGram, list[str]]:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        gram = gradient_gram(module, batch, loss_fn=loss, **options)
+    return gram, [str(w.message) for w in caught if "stiffness of" in str(w.message)]
+
+
+@pytest.mark.parametrize("memory_budget", [None, 20_000])
+def test_a_relu_at_zero_is_no_reason_to_fall_back(memory_budget: int | None) -> None:
+    module, batch = at_zero()
+    gram, messages = told(module, batch, memory_budget=memory_budget)
+    assert not messages
+    assert gram.plan.fallbacks == {}
+    assert any("enter.weight" in note and "float64" in note for note in gram.plan.notes)
+    # the case is one: a batch and its examples alone do differ here
+    alone = gradient_gram(module, batch, loss_fn=loss, engine="loop").values
+    assert (gram.values - alone).abs().max() > 1e-3 * alone.abs().max()
+
+
+def test_without_the_second_look_it_would_fall_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layerwise, "agree_in_double", lambda *_: set())
+    gram, messages = told(*at_zero())
+    assert "enter.weight" in gram.plan.fallbacks
+    assert len(messages) == 1
+
+
+class Centred(nn.Module):
+    """Examples of a batch change each other, by as little as the check must see."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.enter, self.leave = nn.Linear(6, 8), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = torch.tanh(self.enter(x))
+        return self.leave(hidden - 0.01 * hidden.mean(0))
+
+
+class Deaf(nn.Module):
+    """Its copies compute with the weights of the first one, at a ReLU within rounding of zero."""
+
+    def __init__(self, first: AtZero):
+        super().__init__()
+        self.enter, self.leave = first.enter, first.leave
+        self.first = [first]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.first[0](x.float())
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Deaf":
+        twin = Deaf(AtZero(torch.zeros(6)))
+        twin.first = self.first
+        return twin
+
+
+@pytest.mark.parametrize("build", [Centred, lambda: Deaf(at_zero()[0])], ids=["coupled", "deaf copy"])
+def test_what_is_wrong_in_float64_too_falls_back(build: Any) -> None:
+    torch.manual_seed(0)
+    module, batch = build(), at_zero()[1]
+    gram, messages = told(module, batch)
+    assert len(messages) == 1
+    alone = gradient_gram(module, batch, loss_fn=loss, engine="loop").values
+    torch.testing.assert_close(gram.values, alone, rtol=1e-4, atol=1e-6 * float(alone.abs().max()))
