@@ -35,11 +35,6 @@ class StiffnessPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
     def __init__(self, context: Any) -> None:
         flags = context.flags
         self.store = Store(log_folders(context.logdir, getattr(flags, "logdir_spec", None)))
-        self._static = {
-            entry.name: entry
-            for entry in resources.files("lightning_stiffness.plugin").joinpath("static").iterdir()
-            if any(entry.name.endswith(ending) for ending in TYPES)
-        }
 
     def get_plugin_apps(self) -> dict[str, Callable[..., Any]]:
         """Routes below ``/data/plugin/stiffness``."""
@@ -72,9 +67,11 @@ class StiffnessPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
     def _file(self, request: Request) -> Response:
         # Looked up among the files there are, never made into a path.
         name = request.path.rpartition("/static/")[2]
-        if name not in self._static:
-            raise _NotFoundError("there is no such file")
-        return _respond(request, self._static[name].read_bytes(), TYPES["." + name.rpartition(".")[2]])
+        for file in resources.files("lightning_stiffness.plugin").joinpath("static").iterdir():
+            kind = TYPES.get("." + file.name.rpartition(".")[2])
+            if file.name == name and kind is not None:
+                return _respond(request, file.read_bytes(), kind)
+        raise _NotFoundError("there is no such file")
 
     def _history(self, request: Request) -> History:
         name = request.args.get("run", "")

@@ -77,7 +77,7 @@ def _verdict(frame: Frame, peak: float, peak_step: int) -> Verdict:
     if math.isnan(value):
         return Verdict("unknown", "No verdict: no pair of examples could be measured.", _excluded(frame))
     kin = " of its class" if _name(view) == "within_class" else ""
-    number = _with_interval(view)
+    number = _number(value)
     detail = _details(frame, view, train)
     if frame.step == 0:
         return Verdict(
@@ -87,9 +87,11 @@ def _verdict(frame: Frame, peak: float, peak_step: int) -> Verdict:
             "high while the network is trained.",
         )
     claim = f"a step on one training example {effect(value)} unseen examples{kin} ({number})"
-    low = view.intervals.get(_name(view), (math.nan, math.nan))[0]
+    low, high = view.intervals.get(_name(view), (math.nan, math.nan))
     if value < NOTHING or low <= 0:
-        doubt = ", which cannot be told from 0" if value >= NOTHING else ""
+        doubt = (
+            f", which cannot be told from 0 (95%: {_number(low)} to {_number(high)})" if value >= NOTHING else ""
+        )
         return Verdict(
             "bad",
             f"No: {claim}{doubt}.",
@@ -142,12 +144,6 @@ def _name(view: View) -> str:
 
 def _value(view: View | None) -> float:
     return math.nan if view is None else view.summary.get(_name(view), math.nan)
-
-
-def _with_interval(view: View) -> str:
-    number = _number(_value(view))
-    low, high = view.intervals.get(_name(view), (math.nan, math.nan))
-    return number if math.isnan(low) or math.isnan(high) else f"{number}, 95% {_number(low)} to {_number(high)}"
 
 
 def _number(value: float) -> str:

@@ -83,7 +83,7 @@ def test_barely():
 def test_an_interval_that_holds_0_is_no_help():
     found = last(frame(9, 0.2, 0.2, interval=(-0.1, 0.5)))
     assert found.kind == "bad"
-    assert "(0.20, 95% −0.10 to 0.50), which cannot be told from 0." in found.headline
+    assert "(0.20), which cannot be told from 0 (95%: −0.10 to 0.50)." in found.headline
     assert last(frame(9, 0.2, 0.2, interval=(0.1, 0.3))).kind == "good"
 
 

@@ -75,7 +75,7 @@ export class App {
     const epoch = runs.length === 1 && index[0] >= 0 ? runs[0].epochs[index[0]] : null;
     this.player.update(model.steps, model.step, epoch);
     this.once("verdict", [model.step, model.theme, runs.map((run) => [run.name, run.version])], () =>
-      this.verdict.replaceChildren(...drawVerdict(model).flat()));
+      this.verdict.replaceChildren(...drawVerdict(model)));
     this.once("legend", [model.theme], () => this.legend.replaceChildren(...drawLegend(model.theme)));
     const key = [model.block, model.measure, runs.map((run) => [run.name, model.viewOf(run)?.version])];
     this.once("ranges", key, () => (this.ranges = this.findRanges(runs)));

@@ -1,13 +1,7 @@
-// A class matrix on a canvas, with cells that can be pointed at, walked through by arrow keys and chosen.
+// A class matrix whose cells can be pointed at, walked through by arrow keys and chosen.
 
-import { colourTable, ink, place } from "./colours.js";
 import { h } from "./dom.js";
-import { number } from "./words.js";
-
-const NAME = 96; // pixels that a name may take
-const TITLE = 18;
-const TOP = 5; // so that the first name is not cut off
-const FONT = "system-ui, sans-serif";
+import { TOP, drawMatrix, layout } from "./matrix.js";
 
 export class Heatmap {
   // `events`: hover(cell or null, clientX, clientY), pick(cell or null). A cell is { row, column }, both classes.
@@ -28,11 +22,11 @@ export class Heatmap {
     this.hoverBox = h("div", { class: "box hover", hidden: true });
     this.pinBox = h("div", { class: "box pinned", hidden: true });
     this.element = h("div", { class: "heatmap" }, this.canvas, this.hoverBox, this.pinBox);
-    this.small = document.createElement("canvas"); // one pixel a cell
     new ResizeObserver(() => this.draw()).observe(this.element);
   }
 
-  // `shown`: matrix [c·c] or null, names, order, groups or null, theme, hover, pinned, titles [rows, columns], label.
+  // `shown`: matrix [c·c] or null, names, order, groups and groupNames or null, theme, hover, pinned,
+  // titles [rows, columns], label.
   update(shown) {
     const before = this.shown;
     this.shown = shown;
@@ -62,169 +56,20 @@ export class Heatmap {
     return { row: this.shown.order[i], column: this.shown.order[j] };
   }
 
-  layout() {
-    const { names } = this.shown;
-    const width = this.element.clientWidth;
-    const context = this.canvas.getContext("2d");
-    context.font = `13px ${FONT}`;
-    const widest = Math.min(NAME, Math.max(8, ...names.map((name) => context.measureText(name).width)));
-    const left = TITLE + widest + 8;
-    // All of a matrix should be in view at once, but a name under a column must not push it out of the page.
-    const room = Math.max(80, Math.min(width - left - 2, 500));
-    const ratio = devicePixelRatio || 1;
-    const exact = (room * ratio) / names.length;
-    const pitch = (exact >= 3 ? Math.floor(exact) : exact) / ratio; // whole pixels: no blurred borders
-    const type = Math.min(13, Math.max(9, pitch * 0.8));
-    context.font = `${type}px ${FONT}`;
-    const level = Math.max(0, ...names.map((name) => context.measureText(name).width)) <= pitch * 0.92;
-    const bottom = TITLE + 8 + (level ? type + 2 : widest);
-    return { left, pitch, ratio, type, level, side: pitch * names.length, bottom, width: left + pitch * names.length + 2 };
-  }
-
   draw() {
     if (!this.shown || !this.element.clientWidth) return;
-    const { names, order, matrix, theme, titles } = this.shown;
-    const box = (this.box = this.layout());
     const { canvas } = this;
-    const height = TOP + box.side + box.bottom + 2;
-    canvas.width = Math.ceil(box.width * box.ratio);
-    canvas.height = Math.ceil(height * box.ratio);
-    canvas.style.width = `${box.width}px`;
-    canvas.style.height = `${height}px`;
     const context = canvas.getContext("2d");
+    const box = (this.box = layout(context, this.shown, this.element.clientWidth));
+    canvas.width = Math.ceil(box.width * box.ratio);
+    canvas.height = Math.ceil(box.height * box.ratio);
+    canvas.style.width = `${box.width}px`;
+    canvas.style.height = `${box.height}px`;
     context.scale(box.ratio, box.ratio);
     const style = getComputedStyle(document.documentElement);
-    const text = style.getPropertyValue("--text").trim();
-    const muted = style.getPropertyValue("--muted").trim();
-    if (matrix) this.paint(context, matrix, order, colourTable(theme), muted);
-    context.strokeStyle = muted;
-    context.lineWidth = 1;
-    context.strokeRect(box.left - 0.5, TOP - 0.5, box.side + 1, box.side + 1);
-    this.outline(context, text);
-    context.fillStyle = text;
-    this.names(context, order.map((i) => names[i]));
-    context.font = `12px ${FONT}`;
-    context.textAlign = "center";
-    context.fillStyle = muted;
-    context.fillText(`effect on ${titles[1]} of …`, box.left + box.side / 2, height - 5, box.side);
-    context.save();
-    context.translate(12, TOP + box.side / 2);
-    context.rotate(-Math.PI / 2);
-    context.fillText(`step taken on ${titles[0]} of …`, 0, 0, box.side);
-    context.restore();
+    const colour = (name) => style.getPropertyValue(`--${name}`).trim();
+    drawMatrix(context, this.shown, box, { text: colour("text"), muted: colour("muted") });
     this.mark();
-  }
-
-  paint(context, matrix, order, table, muted) {
-    const size = order.length;
-    const { left, pitch, side } = this.box;
-    this.small.width = this.small.height = size;
-    const small = this.small.getContext("2d");
-    const image = small.createImageData(size, size);
-    const missing = [];
-    for (let i = 0; i < size; i++) {
-      for (let j = 0; j < size; j++) {
-        const value = matrix[order[i] * size + order[j]];
-        const from = place(value);
-        const to = 4 * (i * size + j);
-        image.data.set(table.subarray(from, from + 3), to);
-        image.data[to + 3] = 255;
-        if (Number.isNaN(value)) missing.push([i, j]);
-      }
-    }
-    small.putImageData(image, 0, 0);
-    context.imageSmoothingEnabled = false;
-    context.drawImage(this.small, left, TOP, side, side);
-    if (pitch >= 8) this.hatch(context, missing, muted);
-    if (pitch < 30) return;
-    context.font = `${Math.min(13, pitch / 3.1)}px ${FONT}`;
-    context.textAlign = "center";
-    for (let i = 0; i < size; i++) {
-      for (let j = 0; j < size; j++) {
-        const value = matrix[order[i] * size + order[j]];
-        if (Number.isNaN(value)) continue;
-        context.fillStyle = ink(table, value);
-        context.fillText(number(value), left + (j + 0.5) * pitch, TOP + (i + 0.5) * pitch + 4);
-      }
-    }
-  }
-
-  hatch(context, cells, colour) {
-    const { left, pitch } = this.box;
-    context.strokeStyle = colour;
-    context.lineWidth = 1;
-    context.beginPath();
-    for (const [i, j] of cells) {
-      const [x, y] = [left + j * pitch, TOP + i * pitch];
-      for (const part of [1 / 3, 2 / 3, 1]) {
-        context.moveTo(x, y + part * pitch);
-        context.lineTo(x + part * pitch, y);
-      }
-    }
-    context.stroke();
-  }
-
-  outline(context, colour) {
-    const { groups, order } = this.shown;
-    if (!groups) return;
-    const { left, pitch } = this.box;
-    context.strokeStyle = colour;
-    context.lineWidth = pitch > 12 ? 2 : 1.25;
-    let start = 0;
-    for (let i = 1; i <= order.length; i++) {
-      if (i < order.length && groups[order[i]] === groups[order[start]]) continue;
-      const side = (i - start) * pitch;
-      context.strokeRect(left + start * pitch, TOP + start * pitch, side, side);
-      start = i;
-    }
-  }
-
-  // Every name where there is room, else those of the groups, or every 2nd, 5th, 10th, …
-  names(context, names) {
-    const { left, pitch, side, type, level } = this.box;
-    const every = [1, 2, 5, 10, 20, 50, 100, 200, 500].find((n) => n * pitch >= type + 1) ?? 1000;
-    context.font = `${type}px ${FONT}`;
-    const groups = every > 1 && this.shown.groupNames ? this.groupLabels(type + 1) : null;
-    names.forEach((own, i) => {
-      const name = groups ? groups.get(i) : own;
-      if (name === undefined || (!groups && i % every)) return;
-      const middle = TOP + (i + 0.5) * pitch;
-      const short = this.fit(context, name);
-      context.textAlign = "right";
-      context.fillText(short, left - 6, middle + type * 0.36);
-      if (level) {
-        context.textAlign = "center";
-        context.fillText(short, left + (i + 0.5) * pitch, TOP + side + type + 4);
-      } else {
-        context.save();
-        context.translate(left + (i + 0.5) * pitch + type * 0.36, TOP + side + 6);
-        context.rotate(-Math.PI / 2);
-        context.textAlign = "right";
-        context.fillText(short, 0, 0);
-        context.restore();
-      }
-    });
-  }
-
-  // The middle class of each group → the group's name, as far as they do not overlap.
-  groupLabels(apart) {
-    const { groups, groupNames, order } = this.shown;
-    const labels = new Map();
-    let last = -Infinity;
-    for (let start = 0, end = 0; start < order.length; start = end) {
-      while (end < order.length && groups[order[end]] === groups[order[start]]) end++;
-      const middle = Math.floor((start + end - 1) / 2);
-      if ((middle - last) * this.box.pitch < apart) continue;
-      labels.set(middle, groupNames[groups[order[start]]]);
-      last = middle;
-    }
-    return labels;
-  }
-
-  fit(context, name) {
-    let short = name;
-    while (short.length > 1 && context.measureText(short).width > NAME) short = `${short.slice(0, -2).trimEnd()}…`;
-    return short;
   }
 
   mark() {
