@@ -1,5 +1,7 @@
 """Everything that one block of pairs shows: class matrix, means, curve, critical length, their intervals."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -116,7 +118,7 @@ def _class_means(
 
 def _length(length: CriticalLength, curve: DistanceCurve, intervals: BlockIntervals | None) -> Length:
     around = None if intervals is None else intervals.critical_length
-    low, high = (float("nan"), float("nan")) if around is None else around
+    low, high = (math.nan, math.nan) if around is None or math.isnan(length.value) else around
     return Length(**vars(length), low=low, high=high, binned=curve_crossing(curve.centers, curve.mean))
 
 

@@ -9,7 +9,7 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 import torch
-from matplotlib.collections import LineCollection
+from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.patches import PathPatch
 from numpy.testing import assert_allclose, assert_array_equal
 
@@ -405,3 +405,101 @@ class TestMatplotlib:
         )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         assert done.stdout.strip() == "False"
+
+
+class TestIntervals:
+    def result(self, **changes):
+        low, high = MEAN - 0.1, MEAN + 0.05
+        curve = Curve(EDGES, MEAN, COUNT, STDERR, low, high)
+        length = Length(0.6, -0.75, 0.45, 70, False, "", low=0.5, high=0.8)
+        interval = {"within_class": (0.55, 0.66), "between_class": (-0.05, 0.01)}
+        interval |= {"within_superclass": (0.1, 0.3), "between_superclass": (-0.14, -0.11)}
+        values = {
+            "curve": {"train-val": {"cos": curve}},
+            "critical_length": {"train-val": {"cos": length}},
+            "interval": {"train-val": {"cos": interval}},
+            "superclass_p_value": {"train-val": {"cos": [0.0125]}},
+            "superclass_names": [["animal", "thing"]],
+        }
+        return make_result(**(values | changes))
+
+    def test_the_band_and_the_bars_end_where_the_intervals_end(self):
+        axes = distance_curve_figure(self.result(), "train-val", "cos").axes[0]
+        bars = next(c for c in axes.collections if isinstance(c, LineCollection))
+        ends = [segment[:, 1].tolist() for segment in bars.get_segments()]
+        assert_allclose(ends, [[m - 0.1, m + 0.05] for m in MEAN if not math.isnan(m)])
+        band = next(c for c in axes.collections if isinstance(c, PolyCollection))
+        corners = np.concatenate([path.vertices for path in band.get_paths()])
+        for center, mean in zip((0.125, 0.375), MEAN[:2], strict=True):
+            at = corners[np.isclose(corners[:, 0], center), 1]
+            assert_allclose([at.min(), at.max()], [mean - 0.1, mean + 0.05])
+        assert not np.isclose(corners[:, 0], 0.625).any()  # the empty bin
+
+    def test_the_interval_of_the_length_in_words_and_on_the_axis(self):
+        figure = distance_curve_figure(self.result(), "train-val", "cos")
+        assert "ξ = 0.6 (95% interval: 0.5 to 0.8): examples nearer to each other than ξ" in " ".join(texts(figure))
+        line = next(x for x in figure.axes[0].lines if x.get_label() == "95% interval of ξ")
+        assert list(line.get_xdata()) == [0.5, 0.8]
+        caps = next(x for x in figure.axes[0].lines if x.get_marker() == "|")
+        assert list(caps.get_xdata()) == [0.5, 0.8]
+
+    @pytest.mark.parametrize(
+        ("low", "high", "words", "caps"),
+        [
+            (0.5, math.inf, "0.5 or more", [0.5]),
+            (-math.inf, 0.8, "0.8 or less", [0.8]),
+            (-math.inf, math.inf, "any length", []),
+            (-3.0, 7.0, "−3 to 7", []),
+        ],
+    )
+    def test_open_ends(self, low, high, words, caps):
+        length = Length(0.6, -0.75, 0.45, 70, False, "", low=low, high=high)
+        figure = distance_curve_figure(
+            self.result(critical_length={"train-val": {"cos": length}}), "train-val", "cos"
+        )
+        assert f"(95% interval: {words})" in " ".join(texts(figure))
+        marks = next(x for x in figure.axes[0].lines if x.get_marker() == "|")
+        assert list(marks.get_xdata()) == caps
+        assert np.isfinite(figure_to_rgb(figure)).all()
+
+    def test_without_an_interval_nothing_is_said_of_one(self):
+        figure = distance_curve_figure(make_result(), "train-val", "cos")
+        assert "95% interval:" not in " ".join(texts(figure))
+        assert not [x for x in figure.axes[0].lines if x.get_label() == "95% interval of ξ"]
+        assert "In brackets" not in " ".join(texts(class_matrix_figure(make_result(), "train-val", "cos")))
+
+    def test_the_caption_of_the_matrix(self):
+        caption = " ".join(texts(class_matrix_figure(self.result(), "train-val", "cos")))
+        assert "(mean 0.60 [0.55, 0.66])" in caption
+        assert "other classes (mean −0.02 [−0.05, 0.01])" in caption
+        assert "(outlined) 0.20 [0.10, 0.30]" in caption
+        assert "(chance alone: p = 0.013)" in caption
+        assert "In brackets: 95% intervals, over the choice of examples." in caption
+
+
+class TestOrder:
+    def test_by_name_or_as_given(self):
+        C = np.eye(4)
+        C[0, 2] = C[2, 0] = C[1, 3] = C[3, 1] = 0.5
+        names, groups = list("abcd"), [1, 0, 0, 1]
+        shown = lambda **options: tick_names(heatmap(C, class_names=names, **options).axes[0].yaxis)  # noqa: E731
+        assert shown() == names
+        assert shown(groups=groups) == list("bcad") == shown(groups=groups, order="group")
+        assert shown(groups=groups, order="given") == names
+        assert sorted((shown(order="cluster")[:2], shown(order="cluster")[2:]), key=min) in (
+            [[*x], [*y]] for x in ("ac", "ca") for y in ("bd", "db")
+        )
+        with pytest.raises(ValueError, match="order='group' needs superclasses="):
+            heatmap(C, order="group")
+
+    def test_two_levels_keep_the_coarse_groups_together(self):
+        result = StiffnessResult(
+            step=1,
+            epoch=0,
+            class_names=list("abcd"),
+            superclasses=[0, 1, 2, 3],
+            further_superclasses=[[0, 1, 0, 1]],
+            class_matrix={"val-val": {"cos": np.eye(4)}},
+        )
+        assert tick_names(class_matrix_figure(result, "val-val").axes[0].yaxis) == list("acbd")
+        assert tick_names(class_matrix_figure(result, "val-val", order="given").axes[0].yaxis) == list("abcd")

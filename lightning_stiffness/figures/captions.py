@@ -1,7 +1,7 @@
-"""What a class matrix shows, in words."""
+"""What a class matrix or a critical length shows, in words."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 
@@ -9,13 +9,21 @@ from lightning_stiffness.figures.style import Array, effect, number
 from lightning_stiffness.functional import class_summary, superclass_summary
 
 
-def captions(cells: Array, groups: Sequence[int] | None, counts: Array | None) -> list[str]:
+def captions(
+    cells: Array,
+    groups: Sequence[int] | None,
+    counts: Array | None,
+    intervals: Mapping[str, tuple[float, float]] | None = None,
+    p_value: float = math.nan,
+) -> list[str]:
     """What a class matrix shows, in words.
 
     Args:
         cells: class matrix ``[c, c]``; NaN where there is no pair.
         groups: group of each class.
         counts: number of pairs behind each cell ``[c, c]``.
+        intervals: ends of the 95% intervals of ``within_class``, ``between_class`` and the like.
+        p_value: of the permutation test of the grouping; NaN where there is none.
 
     Returns:
         One sentence on within-class and between-class stiffness; one on groups and one on pairs, if given.
@@ -30,8 +38,9 @@ def captions(cells: Array, groups: Sequence[int] | None, counts: Array | None) -
     """
     summary = class_summary(torch.from_numpy(cells))
     within, between = summary["within_class"], summary["between_class"]
-    own = f"its own class (mean\u00a0{number(within)})"  # no line breaks there
-    other = f"other classes (mean\u00a0{number(between)})"
+    around = {name: _interval(*ends) for name, ends in (intervals or {}).items()}
+    own = f"its own class (mean\u00a0{number(within)}{around.get('within_class', '')})"  # no line breaks there
+    other = f"other classes (mean\u00a0{number(between)}{around.get('between_class', '')})"
     if len(cells) == 1 and not math.isnan(within):
         lines = [f"A step on one example {effect(within)} {own}; there is no other class."]
     elif math.isnan(within) and math.isnan(between):
@@ -47,13 +56,73 @@ def captions(cells: Array, groups: Sequence[int] | None, counts: Array | None) -
         numbers = superclass_summary(torch.from_numpy(cells), list(groups))
         same, different = numbers["within_superclass"], numbers["between_superclass"]
         known = [
-            f"{words} {number(value)}"
-            for words, value in (("in the same group (outlined)", same), ("in different groups", different))
+            f"{words} {number(value)}{around.get(name, '')}"
+            for name, words, value in (
+                ("within_superclass", "in the same group (outlined)", same),
+                ("between_superclass", "in different groups", different),
+            )
             if not math.isnan(value)
         ]
         if known:
-            lines.append(f"Mean over different classes: {', '.join(known)}.")
+            chance = "" if math.isnan(p_value) else f" (chance alone: p\u00a0=\u00a0{p_value:.2g})"
+            lines.append(f"Mean over different classes: {', '.join(known)}{chance}.")
+    if any(around.values()):
+        lines.append("In brackets: 95% intervals, over the choice of examples.")
     if counts is not None and (counts > 0).any():
         low, high = int(counts[counts > 0].min()), int(counts.max())
         lines.append(f"Each cell is a mean over {low if low == high else f'{low} to {high}'} pairs of examples.")
     return lines
+
+
+def length_verdict(
+    xi: float, interval: tuple[float, float] | None, reason: str, extrapolated: bool, borders: Array
+) -> str:
+    """ξ and what it means, or why there is none.
+
+    Args:
+        xi: the critical length; NaN where there is none.
+        interval: ends of its 95% interval, which may be infinite.
+        reason: why there is none.
+        extrapolated: it lies outside the distances observed.
+        borders: bin borders of the curve.
+
+    Example:
+        >>> length_verdict(0.58, (0.5, math.inf), "", False, [0, 1])
+        'ξ = 0.58 (95% interval: 0.5 or more): examples nearer to each other than ξ improve together.'
+    """
+    if not math.isfinite(xi):
+        return f"No ξ: {reason}." if reason else "No ξ: the fitted line gives none."
+    told = ["extrapolated"] if extrapolated else []
+    if interval is not None:
+        told.append(f"95% interval{':' if not told else ''} {_range(*interval)}")
+    head = f"ξ = {short_length(xi)}" + (f" ({', '.join(told)})" if told else "")
+    if not extrapolated:
+        return f"{head}: examples nearer to each other than ξ improve together."
+    if xi > (borders[0] + borders[-1]) / 2:
+        return f"{head}: beyond every pair measured; all improve together."
+    return f"{head}: below every distance measured; none improve together."
+
+
+def short_length(length: float) -> str:
+    """A length to three digits, whatever its unit.
+
+    Example:
+        >>> short_length(0.58), short_length(-12.345), short_length(12345.6)
+        ('0.58', '−12.3', '12,346')
+    """
+    return f"{length:.3g}".replace("-", "−") if abs(length) < 1000 else f"{length:,.0f}".replace("-", "−")
+
+
+def _range(low: float, high: float) -> str:
+    if math.isinf(low) and math.isinf(high):
+        return "any length"
+    if math.isinf(high):
+        return f"{short_length(low)} or more"
+    if math.isinf(low):
+        return f"{short_length(high)} or less"
+    return f"{short_length(low)} to {short_length(high)}"
+
+
+def _interval(low: float, high: float) -> str:
+    """`` [0.12, 0.15]`` without line breaks; nothing where there is no interval."""
+    return "" if math.isnan(low) or math.isnan(high) else f"\u00a0[{number(low)},\u00a0{number(high)}]"

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from lightning_stiffness.figures.captions import length_verdict, short_length
 from lightning_stiffness.figures.style import (
     MEASURES,
     Array,
@@ -35,6 +36,7 @@ def distance_curve(
     *,
     line: tuple[float, float] | None = None,
     critical_length: float | None = None,
+    critical_interval: tuple[float, float] | None = None,
     reason: str = "",
     extrapolated: bool = False,
     measure: str = "cos",
@@ -45,9 +47,10 @@ def distance_curve(
 ) -> Figure:
     r"""Stiffness against distance as a picture: how far does a step on one example reach?
 
-    Each point is the mean stiffness of the pairs in one bin of distance, with its 95% interval; the strip
-    below counts the pairs. The line :math:`\alpha + \beta d` crosses zero at the critical length :math:`\xi`
-    (Fort et al., arXiv:1901.09491v3, sections 2.4 and 2.5). Empty bins are left out.
+    Each point is the mean stiffness of the pairs in one bin of distance, with its 95% interval, joined to a band
+    where the interval's ends are given; the strip below counts the pairs. The line :math:`\alpha + \beta d`
+    crosses zero at the critical length :math:`\xi` (Fort et al., arXiv:1901.09491v3, sections 2.4 and 2.5). Empty
+    bins are left out.
 
     Args:
         edges: bin borders ``[b + 1]``, or bin centres ``[b]``, in units of distance.
@@ -57,6 +60,7 @@ def distance_curve(
         count: number of pairs in each bin ``[b]``.
         line: ``(slope, intercept)`` of the fitted line.
         critical_length: ξ in units of distance; NaN or None where there is none.
+        critical_interval: ends of its 95% interval; an end may be infinite.
         reason: why there is none.
         extrapolated: ξ lies outside the distances observed.
         measure: ``"cos"`` or ``"sign"``.
@@ -82,9 +86,10 @@ def distance_curve(
     borders, means, low, high, counts = _checked(edges, mean, error, count)
     centers = (borders[:-1] + borders[1:]) / 2
     xi = math.nan if critical_length is None else float(critical_length)
+    around = None if critical_interval is None or any(map(math.isnan, critical_interval)) else critical_interval
     with plain_style():
         figure = new_figure(WIDTH, HEIGHT, colours)
-        words = wrap(_verdict(xi, reason, extrapolated, borders), WIDTH - 0.3, 11)
+        words = wrap(length_verdict(xi, around, reason, extrapolated, borders), WIDTH - 0.3, 11)
         tall = 3.1 - 0.18 * words.count("\n")
         axes = figure.add_axes((1.15 / WIDTH, 2.15 / HEIGHT, 5.65 / WIDTH, tall / HEIGHT))
         strip = figure.add_axes((1.15 / WIDTH, 1.1 / HEIGHT, 5.65 / WIDTH, 0.8 / HEIGHT))
@@ -101,7 +106,9 @@ def distance_curve(
         _points(axes, centers, means, low, high, error, colours)
         if math.isfinite(xi) and left <= xi <= right:
             axes.axvspan(left, xi, color=colours.shade, zorder=0, linewidth=0)
-            axes.axvline(xi, color=colours.helps, linewidth=1.6, linestyle="--", label=f"ξ = {_short(xi)}")
+            axes.axvline(xi, color=colours.helps, linewidth=1.6, linestyle="--", label=f"ξ = {short_length(xi)}")
+            if around is not None:
+                _whisker(axes, around, left, right, colours)
             axes.plot([xi], [0], marker="D", color=colours.helps, markersize=8, markeredgecolor=colours.background)
         _counts(strip, borders, counts, colours)
         _dress(axes, strip, measure, pairs, distance, colours)
@@ -136,22 +143,6 @@ def _checked(edges: Any, mean: Any, error: Any, count: Any) -> tuple[Array, Arra
     else:
         low, high = np.full(bins, np.nan), np.full(bins, np.nan)
     return borders, means, low, high, None if count is None else as_array(count, "count", (bins,))
-
-
-def _verdict(xi: float, reason: str, extrapolated: bool, borders: Array) -> str:
-    """ξ and what it means, or why there is none."""
-    if not math.isfinite(xi):
-        return f"No ξ: {reason}." if reason else "No ξ: the fitted line gives none."
-    if not extrapolated:
-        return f"ξ = {_short(xi)}: examples nearer to each other than ξ improve together."
-    if xi > (borders[0] + borders[-1]) / 2:
-        return f"ξ = {_short(xi)} (extrapolated): beyond every pair measured; all improve together."
-    return f"ξ = {_short(xi)} (extrapolated): below every distance measured; none improve together."
-
-
-def _short(length: float) -> str:
-    """A length to three digits, whatever its unit."""
-    return f"{length:.3g}".replace("-", "−") if abs(length) < 1000 else f"{length:,.0f}".replace("-", "−")
 
 
 def _reach(borders: Array, xi: float) -> tuple[float, float]:
@@ -190,10 +181,24 @@ def _points(axes: Axes, centers: Array, means: Array, low: Array, high: Array, e
     style: dict[str, Any] = {"color": theme.text, "marker": "o", "linestyle": "none", "markersize": 5.5}
     if known.any():
         note = "mean of a bin, 95% interval" + ("" if isinstance(error, tuple) else " (pairs as if independent)")
+        if isinstance(error, tuple):  # a band over bins next to each other; NaN leaves a gap
+            ends = [np.where(known, end, np.nan) for end in (low, high)]
+            axes.fill_between(centers, *ends, color=theme.muted, alpha=0.22, linewidth=0)
         axes.vlines(centers[known], low[known], high[known], color=theme.muted, linewidth=1.8)
         axes.plot(centers[known], means[known], label=note, **style)
     if alone.any():
         axes.plot(centers[alone], means[alone], label="mean of a bin, no interval", markerfacecolor="none", **style)
+
+
+def _whisker(axes: Axes, ends: tuple[float, float], left: float, right: float, theme: Theme) -> None:
+    """The interval of ξ on the zero line; an end outside the picture has no cap."""
+    low, high = max(ends[0], left), min(ends[1], right)
+    if low > high:
+        return
+    style: dict[str, Any] = {"color": theme.helps, "zorder": 2.4}
+    axes.plot([low, high], [0, 0], linewidth=3.2, alpha=0.8, label="95% interval of ξ", **style)
+    inside = [end for end in ends if left <= end <= right]
+    axes.plot(inside, [0] * len(inside), linestyle="none", marker="|", markersize=11, markeredgewidth=2, **style)
 
 
 def _counts(strip: Axes, borders: Array, counts: Array | None, theme: Theme) -> None:
@@ -239,7 +244,7 @@ def _dress(axes: Axes, strip: Axes, measure: str, pairs: str, distance: str, the
             labels,
             loc="lower left",
             bbox_to_anchor=(0.06, 0.0),
-            ncols=2,
+            ncols=2 if len(handles) <= 4 else 3,
             fontsize=9.5,
             labelcolor=theme.text,
             frameon=False,

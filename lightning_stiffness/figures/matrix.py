@@ -1,11 +1,12 @@
 """Class matrix → heatmap."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
@@ -26,6 +27,7 @@ from lightning_stiffness.figures.style import (
     plain_style,
     wrap,
 )
+from lightning_stiffness.functional import class_order
 
 VALUES_UP_TO = 12
 """Classes up to which every cell prints its value."""
@@ -37,8 +39,10 @@ def heatmap(
     class_names: Sequence[str] | None = None,
     groups: Sequence[int] | None = None,
     group_names: Sequence[str] | None = None,
-    order: Sequence[int] | None = None,
+    order: Sequence[int] | str | None = None,
     counts: Any = None,
+    intervals: Mapping[str, tuple[float, float]] | None = None,
+    p_value: float = math.nan,
     measure: str = "cos",
     title: str | None = None,
     row_label: str = "step taken on",
@@ -57,8 +61,13 @@ def heatmap(
         groups: group (super-class) of each class, integers from 0: the classes are put in the order of
             their groups, and each group is outlined.
         group_names: name of each group; by default a group is called by its first classes.
-        order: classes in the order to show, a permutation of ``0 … c - 1``; wins over ``groups``.
+        order: ``"given"``, ``"group"`` (by default where there are groups) or ``"cluster"``, see
+            :func:`lightning_stiffness.functional.class_order`; or the classes in the order to show, a
+            permutation of ``0 … c - 1``.
         counts: number of pairs behind each cell ``[c, c]``, for the caption.
+        intervals: ends of the 95% intervals of ``within_class``, ``between_class``, ``within_superclass`` and
+            ``between_superclass``, for the caption.
+        p_value: of the permutation test of the grouping, for the caption.
         measure: ``"cos"`` or ``"sign"``.
         title: what is shown, such as block, epoch and step; the measure by default.
         row_label: title of the vertical axis.
@@ -85,8 +94,10 @@ def heatmap(
     names = [str(index) for index in range(size)] if class_names is None else [str(name) for name in class_names]
     if len(names) != size:
         raise ValueError(f"expected class_names to name the {size} classes of the matrix, got {len(names)} names")
-    said = captions(cells, groups, None if counts is None else as_array(counts, "counts", (size, size)))
-    rows = _order(size, order, groups)
+    said = captions(
+        cells, groups, None if counts is None else as_array(counts, "counts", (size, size)), intervals, p_value
+    )
+    rows = _order(cells, order, groups)
     shown = cells[np.ix_(rows, rows)]
     names = [names[row] for row in rows]
     kinds = None if groups is None else [int(groups[row]) for row in rows]
@@ -138,7 +149,10 @@ def _checked(matrix: Any) -> Array:
     return cells
 
 
-def _order(size: int, order: Sequence[int] | None, groups: Sequence[int] | None) -> list[int]:
+def _order(cells: Array, order: Sequence[int] | str | None, groups: Sequence[int] | None) -> list[int]:
+    size = len(cells)
+    if isinstance(order, str):
+        return class_order(torch.from_numpy(cells), order, None if groups is None else list(groups))
     if order is not None:
         rows = [int(row) for row in order]
         if sorted(rows) != list(range(size)):

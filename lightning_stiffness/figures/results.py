@@ -1,5 +1,7 @@
 """The figures of one measurement."""
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -11,7 +13,12 @@ from lightning_stiffness.result import StiffnessResult
 
 
 def class_matrix_figure(
-    result: StiffnessResult, block: str, measure: str = "cos", *, theme: str = "light"
+    result: StiffnessResult,
+    block: str,
+    measure: str = "cos",
+    *,
+    order: str | Sequence[int] | None = None,
+    theme: str = "light",
 ) -> Figure:
     """Heatmap of one class matrix of a result; see :func:`heatmap`.
 
@@ -19,6 +26,8 @@ def class_matrix_figure(
         result: a measurement.
         block: ``"train-train"``, ``"train-val"`` or ``"val-val"``.
         measure: ``"cos"`` or ``"sign"``.
+        order: ``"given"``, ``"group"``, ``"cluster"`` or the classes in the order to show; by default by group
+            where there are groups, those of the coarsest level together.
         theme: ``"light"`` or ``"dark"``.
 
     Returns:
@@ -36,11 +45,19 @@ def class_matrix_figure(
     """
     matrix = _entry(result.class_matrix, "class matrix", block, measure)
     rows, columns = block.split("-")
+    levels = result.superclass_levels
+    if levels and order in (None, "group"):
+        order = sorted(range(len(matrix)), key=lambda a: [groups[a] for groups in reversed(levels)])
+    p_values = result.superclass_p_value.get(block, {}).get(measure, [])
     return heatmap(
         matrix,
         class_names=result.class_names,
         groups=result.superclasses,
+        group_names=result.superclass_names[0] if result.superclass_names else None,
+        order=order,
         counts=result.pair_counts.get(block),
+        intervals=result.interval.get(block, {}).get(measure),
+        p_value=p_values[0] if p_values else math.nan,
         measure=measure,
         title=_title(result, block, measure),
         row_label=f"step taken on ({rows} examples)",
@@ -79,10 +96,11 @@ def distance_curve_figure(
     return distance_curve(
         curve.edges,
         curve.mean,
-        curve.stderr,
+        curve.stderr if curve.low is None or curve.high is None else (curve.low, curve.high),
         curve.count,
         line=None if length is None else (length.slope, length.intercept),
         critical_length=None if length is None else length.value,
+        critical_interval=None if length is None else (length.low, length.high),
         reason="" if length is None else length.reason,
         extrapolated=length is not None and length.extrapolated,
         measure=measure,

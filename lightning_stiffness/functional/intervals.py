@@ -156,7 +156,8 @@ def _critical_interval(pairs: PairList, sums: _PairSums, block: Block, level: fl
     at = moments(sums.total)[:, 0]
     _, mean_y, xx, xy = at
     slope = xy / xx
-    if not slope < 0:  # no ξ, as in critical_length; also where all pairs lie at one distance
+    # No ξ, as in critical_length; also where all pairs lie at one distance.
+    if not slope * (x.max() - x.min()) < -1e-12 * y.abs().max():
         return Interval(math.nan, math.nan)
     # ξ = m_x - m_y / slope, slope = (m_xy - m_x m_y) / (m_xx - m_x²); its derivatives at m_x = 0.
     by_slope = mean_y / slope**2

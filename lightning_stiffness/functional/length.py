@@ -125,7 +125,8 @@ def _fit(x: Tensor, y: Tensor, min_pairs: int) -> CriticalLength:
         return CriticalLength(math.nan, math.nan, math.nan, n, False, "all pairs lie at one distance")
     slope = float(((x - x_mean) * (y - y_mean)).sum()) / spread
     intercept = y_mean - slope * x_mean
-    if slope >= 0:
+    # A stiffness that is the same for all pairs, rounded, would have a length beyond all measure.
+    if slope * float(x.max() - x.min()) >= -1e-12 * float(y.abs().max()):
         reason = f"stiffness does not fall with distance (slope {slope:+.3g})"
         return CriticalLength(math.nan, slope, intercept, n, False, reason)
     value = -intercept / slope

@@ -6,7 +6,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightning_stiffness.functional import critical_length, distance_curve, pairwise_distance, standardise
+from lightning_stiffness.functional import (
+    block_intervals,
+    critical_length,
+    distance_curve,
+    pairwise_distance,
+    standardise,
+)
 from lightning_stiffness.functional.distance import find_distance
 
 seeds = st.integers(0, 2**31 - 1)
@@ -199,6 +205,18 @@ def test_critical_length_scales_with_the_unit_of_distance():
     S = 0.5 - d + 0.1 * numbers(1, 4, 5)
     one, thousand = critical_length(S, d, all_pairs(d)), critical_length(S, d * 1000, all_pairs(d))
     assert thousand.value == pytest.approx(1000 * one.value)
+
+
+@pytest.mark.parametrize("value", [1.0, 0.1, -1 / 3])
+def test_a_stiffness_that_never_varies_has_no_length_although_its_mean_is_rounded(value):
+    d = numbers(0, 30, 30).abs()
+    S = torch.full_like(d, value)
+    length = critical_length(S, d, all_pairs(d))
+    assert math.isnan(length.value)
+    assert length.reason.startswith("stiffness does not fall with distance (slope")
+    edges = torch.tensor([0.0, 4.0], dtype=torch.float64)
+    around = block_intervals(S, symmetric=False, distance=d, pairs=all_pairs(d), edges=edges, resamples=2)
+    assert all(map(math.isnan, around.critical_length))
 
 
 def test_reasons_for_no_critical_length():
