@@ -9,9 +9,11 @@ import argparse
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +43,8 @@ class Runner:
             "repeat": arguments.repeat,
             "seconds": arguments.seconds,
             "memory": int(arguments.memory * 1e9),
+            "limit": arguments.limit,
         }
-        self.limit = arguments.limit
         self.loads: list[float] = []
 
     def __call__(self, what: str, **more: Any) -> dict[str, Any]:
@@ -57,11 +59,16 @@ class Runner:
         with open(read, "rb") as answer:
             try:
                 done = subprocess.run(
-                    command, pass_fds=[write], timeout=self.limit, capture_output=True, text=True, env=environment
+                    command,
+                    pass_fds=[write],
+                    timeout=5 * self.fixed["limit"],  # on a machine that has other things to do
+                    capture_output=True,
+                    text=True,
+                    env=environment,
                 )
-                died = "" if done.returncode == 0 else _death(done)
+                died = "" if done.returncode == 0 else self._death(done)
             except subprocess.TimeoutExpired:
-                died = f"takes longer than {self.limit:.0f} s"
+                died = f"takes longer than {5 * self.fixed['limit']} s"
             os.close(write)
             for line in answer:
                 found.update(json.loads(line))
@@ -70,30 +77,34 @@ class Runner:
             found.setdefault("cannot", died)
         return found
 
+    def _death(self, done: subprocess.CompletedProcess[str]) -> str:
+        if done.returncode == -signal.SIGXCPU:
+            return f"takes longer than {self.fixed['limit']} s of processor time"
+        if done.returncode == -signal.SIGKILL:
+            return "was killed, as happens where memory runs out"
+        if "bad_alloc" in done.stderr or "allocate memory" in done.stderr:
+            return "needs more memory than the limit"
+        lines = done.stderr.strip().splitlines()
+        return lines[-1] if lines else f"ended with code {done.returncode}"
 
-def _death(done: subprocess.CompletedProcess[str]) -> str:
-    if done.returncode == -9:
-        return "was killed, as happens where memory runs out"
-    lines = done.stderr.strip().splitlines()
-    if "bad_alloc" in done.stderr or "allocate memory" in done.stderr:
-        return "needs more memory than the limit"
-    return lines[-1] if lines else f"ended with code {done.returncode}"
 
-
-def measure(key: str, n: int, contenders: list[str], run: Runner, budgets: list[int | None]) -> dict[str, Any]:
-    """All figures of one network."""
+def measure(
+    key: str, n: int, contenders: list[str], run: Runner, budgets: list[int | None]
+) -> Iterator[dict[str, Any]]:
+    """The figures of one network: all so far, after each contender."""
     base = run("baseline", network=key, n=n)
     floor = base.pop("floor", {})
     rows = {"plain": base, "floor": floor}
+    result = {"key": key, "title": NETWORKS[key].title, "n": n, "parameters": build(key, 2).size, "rows": rows}
     for name in contenders:
         print(f" {name}", end="", flush=True, file=sys.stderr)
         rows[name] = run("contender", network=key, n=n, contender=name)
-    result = {"key": key, "title": NETWORKS[key].title, "n": n, "parameters": build(key, 2).size, "rows": rows}
+        yield result
     if "layerwise" in contenders:
         result["check"] = run("check", network=key, n=n)
         result["budgets"] = [{"budget": b, **run("budget", network=key, n=n, budget=b)} for b in budgets]
     print(file=sys.stderr)
-    return result
+    yield result
 
 
 def machine(loads: list[float]) -> dict[str, Any]:
@@ -135,7 +146,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--no-traps", action="store_true", help="leave out the table of small modules")
     parser.add_argument("--no-budgets", action="store_true", help="leave out the table of memory budgets")
     parser.add_argument("--seconds", type=float, default=60, help="after which no timing is begun (default 60)")
-    parser.add_argument("--limit", type=float, default=400, help="seconds after which a contender is stopped")
+    parser.add_argument("--limit", type=int, default=400, help="seconds of processor time for a contender")
     parser.add_argument("--memory", type=float, default=10, help="GB that a contender may take (default 10)")
     parser.add_argument("--out", type=Path, default=Path("bench-results"), help="folder for JSON, one a network")
     parser.add_argument("--show", type=Path, nargs="+", metavar="JSON", help="print these files; measure nothing")
@@ -150,23 +161,19 @@ def main() -> None:
         return
     if arguments.quick:
         arguments.repeat, arguments.seconds = min(arguments.repeat, 3), min(arguments.seconds, 10)
-    wanted = arguments.contender or list(CONTENDERS)
+    wanted = arguments.contender or [name for name in CONTENDERS if name != "vmap"]
     contenders = [name for name in wanted if CONTENDERS[name].version]
     absent = [name for name in wanted if name not in contenders]
     if absent:
         print(f"Not installed, so left out: {', '.join(absent)}. To install: {PEERS}", file=sys.stderr)
-    results = []
+    results: dict[str, dict[str, Any]] = {}
 
     def keep(name: str, run: Runner, result: dict[str, Any]) -> None:
         """Write what was found at once, so that a run broken off leaves it."""
-        head = {
-            "machine": machine(run.loads),
-            "versions": versions(),
-            "settings": {**run.fixed, "limit": run.limit},
-        }
-        results.append({**head, **result, "absent": absent})
+        head = {"machine": machine(run.loads), "versions": versions(), "settings": run.fixed}
+        results[name] = {**head, **result, "absent": absent}
         arguments.out.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(results[-1], indent=1, ensure_ascii=False)
+        text = json.dumps(results[name], indent=1, ensure_ascii=False)
         (arguments.out / f"{name}.json").write_text(text + "\n", encoding="utf-8")
 
     for key in arguments.network or (QUICK if arguments.quick else NETWORKS):
@@ -174,11 +181,12 @@ def main() -> None:
         print(f"{NETWORKS[key].title}, n={n}:", end="", flush=True, file=sys.stderr)
         run = Runner(arguments)
         budgets = [] if arguments.no_budgets or arguments.quick else BUDGETS.get(key, [])
-        keep(key, run, measure(key, n, contenders, run, budgets))
+        for result in measure(key, n, contenders, run, budgets):
+            keep(key, run, result)
     if not arguments.no_traps:
         run = Runner(arguments)
         keep("traps", run, {"traps": {name: run("traps", contender=name) for name in contenders}})
-    report(results, arguments.markdown)
+    report(list(results.values()), arguments.markdown)
 
 
 if __name__ == "__main__":

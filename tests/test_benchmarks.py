@@ -34,7 +34,7 @@ def _no_longer_than_needed(monkeypatch):
 def answer(what: str, **more) -> dict:
     """What a job finds, in this process."""
     found = {}
-    run({"what": what, "n": 4, "repeat": 1, "seconds": 0.1, "memory": PLENTY, **more}, found.update)
+    run({"what": what, "n": 4, "repeat": 1, "seconds": 0.1, "memory": PLENTY, "threads": 1, **more}, found.update)
     return found
 
 
