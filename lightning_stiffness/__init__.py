@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from lightning_stiffness.callback import StiffnessCallback as StiffnessCallback
     from lightning_stiffness.gram import GradientGram as GradientGram
     from lightning_stiffness.gram import gradient_gram as gradient_gram
+    from lightning_stiffness.history import StiffnessHistory as StiffnessHistory
     from lightning_stiffness.measure import measure_stiffness as measure_stiffness
     from lightning_stiffness.result import StiffnessResult as StiffnessResult
 
@@ -18,6 +19,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "GradientGram": "gram",
     "StiffnessCallback": "callback",
+    "StiffnessHistory": "history",
     "StiffnessResult": "result",
     "gradient_gram": "gram",
     "measure_stiffness": "measure",
