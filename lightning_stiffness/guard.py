@@ -54,7 +54,8 @@ def guarded(loss_fn: LossFn, module: nn.Module, shadow: nn.Module, precision: An
 
     def watched(given: nn.Module, batch: Batch) -> Tensor:
         nonlocal looked
-        parameters.restore()
+        with _unwatched():
+            parameters.restore()
         loss = loss_fn(given, batch)
         if (
             looked < _LOOKS
@@ -62,7 +63,8 @@ def guarded(loss_fn: LossFn, module: nn.Module, shadow: nn.Module, precision: An
             and not torch._C._functorch.is_functorch_wrapped_tensor(loss)
         ):
             looked += 1
-            _check_leaves(loss, live, own, type(module).__name__)
+            with _unwatched():
+                _check_leaves(loss, live, own, type(module).__name__)
         return loss
 
     versions = {name: p._version for name, p in module.named_parameters() if not p.is_inference()}
@@ -72,16 +74,29 @@ def guarded(loss_fn: LossFn, module: nn.Module, shadow: nn.Module, precision: An
         stack.enter_context(_no_autocast())
         if str(precision) == "64-true":
             stack.enter_context(_default_dtype(torch.float64))
-        yield watched
+        try:
+            yield watched
+        except Exception:
+            _check_answered(loss_fn)  # if there was no loss at all, that is the cause to name
+            raise
     changed = [n for n, p in module.named_parameters() if n in versions and p._version != versions[n]]
     if changed:
         raise ReachesTraining(
             f"the loss of {type(module).__name__}, computed on a copy, changed parameters of the module in "
             f"training: {', '.join(changed[:4])}. {_SNIPPET}"
         )
+    _check_answered(loss_fn)
+
+
+def _check_answered(loss_fn: LossFn) -> None:
     check: Callable[[], None] | None = getattr(loss_fn, "check_answered", None)
     if check is not None:
         check()
+
+
+def _unwatched() -> Any:
+    """Engines see every torch call that takes a parameter; those made here are none of the loss's."""
+    return torch._C.DisableTorchFunction()  # modes as well as subclasses
 
 
 class _Restored:

@@ -148,7 +148,11 @@ def _of_examples(
 
 def _collated(loader: Any, source: Table | Stream, samples: list[Any], keys: Sequence[Key]) -> Probe:
     batch = loader.collate_fn(samples)
-    singles = None if _examples_in(batch) == len(samples) else [loader.collate_fn([sample]) for sample in samples]
+    # A list with one entry per example, such as images of several sizes, has no axis of examples: with fewer
+    # examples it has fewer leaves.
+    entries = len(list(leaves(batch))) - len(list(leaves(loader.collate_fn(samples[:1]))))
+    cut = _examples_in(batch) == len(samples) and entries == 0
+    singles = None if cut else [loader.collate_fn([sample]) for sample in samples]
     return Probe((batch,), (len(samples),), singles, *_places(source, keys))
 
 

@@ -6,6 +6,8 @@ read, differentiate and change the module that it was made for.
 
 import copy
 import functools
+import io
+import threading
 import types
 import weakref
 from collections import deque
@@ -17,7 +19,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lightning_stiffness.trainer_view import Silent
+
 _LRU = type(functools.lru_cache(lambda: None))
+_LOCKS = {type(make()): make for make in (threading.Lock, threading.RLock)}
 _ATOMIC = (Tensor, np.ndarray, str, bytes, int, float, complex, type(None), type, types.ModuleType, torch.dtype)
 
 
@@ -30,9 +35,11 @@ class Rebinding:
         leave: classes whose instances are shared with the copy, not looked into.
 
     Example:
-        >>> net = nn.Linear(2, 1)
-        >>> net.penalty = lambda: net.weight.norm()
-        >>> memo = {}
+        >>> def penalised():
+        ...     net = nn.Linear(2, 1)
+        ...     net.penalty = lambda: net.weight.norm()
+        ...     return net
+        >>> net, memo = penalised(), {}
         >>> rebinding = Rebinding(net, memo)
         >>> twin = copy.deepcopy(net, memo)
         >>> rebinding.finish()
@@ -61,6 +68,7 @@ class Rebinding:
         if id(value) in self._memo:
             return
         original = None
+        stand_in: Any
         if isinstance(value, types.FunctionType):
             original = getattr(value, "_torchdynamo_orig_callable", None)
         elif isinstance(value, _LRU):
@@ -77,6 +85,12 @@ class Rebinding:
         elif isinstance(value, weakref.ref):
             referent = value()
             stand_in = self._forwarder(value, lambda: lambda: self._memo.get(id(referent), referent))
+        elif type(value) in _LOCKS:
+            stand_in = _LOCKS[type(value)]()
+        elif (isinstance(value, io.IOBase) and not value.closed and value.writable()) or hasattr(
+            value, "add_scalar"
+        ):
+            stand_in = Silent()  # a file or a summary writer: nothing of a measurement belongs there
         else:
             return
         self._memo[id(value)] = stand_in

@@ -68,6 +68,8 @@ def _copy(module: nn.Module, trainer: Any, view: TrainerView) -> tuple[nn.Module
             f"({type(error).__name__}: {error}). Give the attribute's class a __deepcopy__ method, or keep the "
             "attribute outside the module"
         ) from error
+    for parameter, twin in zip(module.parameters(), shadow.parameters(), strict=True):
+        twin.requires_grad_(parameter.requires_grad)  # which a scripted module's copy forgets
     return shadow, [part for part in memo.values() if isinstance(part, nn.Module)]
 
 

@@ -75,10 +75,9 @@ class StepLoss:
 
     def __init__(self, name: str, arguments: int) -> None:
         self.name, self.arguments = name, arguments
-        self._asked = self._answered = False
+        self._silent = self._answered = False
 
     def __call__(self, shadow: nn.Module, batch: Batch) -> Tensor:  # noqa: D102
-        self._asked = True
         output = None
         # A step that leaves out every other batch, by its index, is asked for one that it does not leave out.
         for index in (0, 1) if self.arguments > 1 else (0,):
@@ -89,14 +88,15 @@ class StepLoss:
         if isinstance(loss, Tensor):
             self._answered = True
             return loss
+        self._silent |= output is None
         if output is None and _is_single(batch):
             parameter = next(shadow.parameters())
             return torch.zeros((), dtype=parameter.dtype, device=parameter.device)
         raise self._unusable(output)
 
     def check_answered(self) -> None:
-        """Raise ``UnusableStep`` if there was no loss for any example at all."""
-        if self._asked and not self._answered:
+        """Raise ``UnusableStep`` if the step returned None and nothing else."""
+        if self._silent and not self._answered:
             raise self._unusable(None)
 
     def _unusable(self, output: Any) -> UnusableStep:

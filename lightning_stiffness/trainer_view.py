@@ -44,8 +44,8 @@ class Silent:
     def __iter__(self) -> Any:
         return iter(())
 
-    def __bool__(self) -> bool:
-        return False
+    def __len__(self) -> int:
+        return 0
 
     def __enter__(self) -> "Silent":
         return self

@@ -43,6 +43,8 @@ class Run:
     """Whether the module itself makes the loaders."""
     parameters: Callable[[str], bool] = lambda name: True
     """Which parameters are measured, by name."""
+    slow: bool = False
+    """Whether some of it is beyond one batched pass, which the callback says."""
     compile: bool = False
     """Whether the whole module goes through ``torch.compile``."""
     package: Any = pl

@@ -122,7 +122,7 @@ def opaque():
         return batch.pixels, batch.targets
 
     module, loss = reading(read)
-    return Run(module, loss, label=lambda b: int(b.targets), loader={"collate_fn": Opaque})
+    return Run(module, loss, label=lambda b: int(b.targets), loader={"collate_fn": Opaque}, slow=True)
 
 
 class Graphs:
@@ -187,7 +187,7 @@ def graphs():
 
     return Run(
         Message(), lambda m, b: functional.cross_entropy(m.logits(b), b.y), label=lambda b: int(b.y),
-        train=Molecules(24, 0), val=Molecules(16, 1), loader={"collate_fn": Graphs},
+        train=Molecules(24, 0), val=Molecules(16, 1), loader={"collate_fn": Graphs}, slow=True,
     )  # fmt: skip
 
 
@@ -258,3 +258,68 @@ def per_example():
             return {"loss": losses.mean(), "losses": losses.detach()}
 
     return Run(PerExample(small()), cross_entropy)
+
+
+@setup("lists of images of several sizes")
+def lists():
+    class Sizes(Dataset):
+        """As long as the probe is large: the first axis of an image is not that of the examples."""
+
+        def __init__(self, n, seed):
+            self.items = digits(n, seed, noise=3)
+
+        def __len__(self):
+            return len(self.items)
+
+        def __getitem__(self, i):
+            x, y = self.items[i]
+            return x[0, :, : 6 + i % 4], {"kind": y, "box": x[0, :, 0]}
+
+    def logits(module, images):
+        return torch.stack([module.net[3](image.mean(1)) for image in images])
+
+    class Lists(Plain):
+        def __init__(self):
+            super().__init__()
+            self.net[3] = nn.Linear(12, 4)
+
+        def training_step(self, batch, batch_idx):
+            images, targets = batch
+            return functional.cross_entropy(logits(self, images), torch.stack([t["kind"] for t in targets]))
+
+        def validation_step(self, batch, batch_idx):
+            self.log("val_loss", self.training_step(batch, batch_idx), batch_size=len(batch[0]))
+
+    def collate(samples):
+        return [x for x, _ in samples], [target for _, target in samples]
+
+    return Run(
+        Lists(), lambda m, b: functional.cross_entropy(logits(m, b[0]), b[1][0]["kind"][None]),
+        label=lambda b: int(b[1][0]["kind"]), train=Sizes(24, 0), val=Sizes(16, 1), loader={"collate_fn": collate},
+        stiffness={"label_fn": lambda batch: torch.stack([target["kind"] for target in batch[1]])}, slow=True,
+    )  # fmt: skip
+
+
+@setup("packed sequences")
+def packed():
+    def collate(samples):
+        lengths = torch.tensor([3 + int(y) for _, y in samples])
+        x = torch.stack([x[0] for x, _ in samples])
+        sequences = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+        return sequences, torch.stack([y for _, y in samples])
+
+    class Packed(Plain):
+        def __init__(self):
+            super().__init__(nn.Linear(5, 4))
+            self.rnn = nn.LSTM(12, 5)
+
+        def training_step(self, batch, batch_idx):
+            return functional.cross_entropy(self.net(self.rnn(batch[0])[1][0][0]), batch[1])
+
+        def validation_step(self, batch, batch_idx):
+            self.log("val_loss", self.training_step(batch, batch_idx), batch_size=len(batch[1]))
+
+    def loss(module, batch):
+        return functional.cross_entropy(module.net(module.rnn(batch[0].double())[1][0][0]), batch[1])
+
+    return Run(Packed(), loss, loader={"collate_fn": collate}, slow=True)

@@ -2,6 +2,9 @@
 
 import copy
 import functools
+import io
+import logging
+import threading
 import types
 import weakref
 
@@ -30,7 +33,7 @@ def lambda_of_self():
             super().__init__()
             self.penalty = lambda: self.net[1].weight.square().sum()
 
-    return Run(Lambda(), penalised)
+    return Run(Lambda(), penalised, slow=True)
 
 
 @setup("a closure over a parameter")
@@ -44,15 +47,14 @@ def closure():
         return scale * sum(p.square().sum() for p in parameters)
 
     module.penalty = penalty
-    return Run(module, penalised)
+    return Run(module, penalised, slow=True)
 
 
 @setup("functools.partial over a parameter")
 def partial():
     module = Penalised()
-    module.penalty = functools.partial(torch.sum, functools.partial(torch.square, module.net[1].weight)())
     module.penalty = functools.partial(lambda weight: weight.square().sum(), module.net[1].weight)
-    return Run(module, penalised)
+    return Run(module, penalised, slow=True)
 
 
 @setup("a bound method kept as an attribute")
@@ -69,7 +71,7 @@ def bound_method():
         def training_step(self, batch, batch_idx):
             return cross_entropy(self, batch) + 0.05 * self.penalty() + 0.05 * self.again()
 
-    return Run(Bound(), penalised)
+    return Run(Bound(), penalised, slow=True)
 
 
 @setup("a list of parameters as a plain attribute")
@@ -83,7 +85,7 @@ def parameter_list():
         def penalty(self):
             return sum(p.square().sum() for p in self.groups["first"])
 
-    return Run(Listed(), penalised)
+    return Run(Listed(), penalised, slow=True)
 
 
 @setup("a hook whose closure refers to the module")
@@ -171,7 +173,7 @@ def cached():
             self.width = width
             self.penalty = lambda: self.width(1.0) * self.net[1].weight.square().sum()
 
-    return Run(Cached(), penalised)
+    return Run(Cached(), penalised, slow=True)
 
 
 @setup("a submodule that refers back to its owner weakly")
@@ -192,7 +194,7 @@ def weak():
         def training_step(self, batch, batch_idx):
             return cross_entropy(self, batch) + self.head(batch)
 
-    return Run(Owner(), penalised)
+    return Run(Owner(), penalised, slow=True)
 
 
 @setup("a helper object with functions of its own")
@@ -209,7 +211,7 @@ def helper():
         def penalty(self):
             return self.helper.functions["norm"]()
 
-    return Run(Helped(), penalised)
+    return Run(Helped(), penalised, slow=True)
 
 
 LIVE = {}
@@ -274,6 +276,33 @@ def shared():
             return self.shared.net[1].weight.square().sum()
 
     return Run(Sharing())
+
+
+@setup("locks, open files and writers as attributes")
+def handles():
+    class Writer:
+        def __init__(self):
+            self.lock, self.scalars = threading.Lock(), []
+
+        def add_scalar(self, name, value, step):
+            with self.lock:
+                self.scalars.append((name, value, step))
+
+    class Handles(Plain):
+        def __init__(self):
+            super().__init__()
+            self.lock, self.file, self.writer = threading.RLock(), io.StringIO(), Writer()
+            self.notes = logging.getLogger("tests.setups")
+
+        def training_step(self, batch, batch_idx):
+            loss = cross_entropy(self, batch)
+            with self.lock:
+                self.file.write(f"{self.global_step} ")
+            self.writer.add_scalar("loss", loss.detach(), self.global_step)
+            self.log_dict({"written": float(len(self.file.getvalue())), "kept": float(len(self.writer.scalars))})
+            return loss
+
+    return Run(Handles(), cross_entropy)
 
 
 @setup("a teacher kept out of the parameters in a list")

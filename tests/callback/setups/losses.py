@@ -1,5 +1,6 @@
 """Losses that are more than a mean of cross entropies."""
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
@@ -71,7 +72,7 @@ def auxiliary():
         )
         return heads + 1e-2 * sum(p.square().sum() for p in module.parameters())
 
-    return Run(Auxiliary(), loss)
+    return Run(Auxiliary(), loss, slow=True)
 
 
 @setup("stiffness_loss on the module")
@@ -137,3 +138,43 @@ def multilabel():
         return -(batch[1] * logits.sigmoid().log() + (1 - batch[1]) * (-logits).sigmoid().log()).mean()
 
     return Run(Multilabel(small()), loss, label=None, train=data(24, 0), val=data(16, 1))
+
+
+@setup("a loss that compares the examples of a batch", refused="compares the examples of a batch with each other")
+def contrastive():
+    class Contrastive(Plain):
+        def training_step(self, batch, batch_idx):
+            z = functional.normalize(self.net(batch[0]), dim=1)
+            same = functional.normalize(self.net(batch[0] + 0.1), dim=1)
+            return functional.cross_entropy(z @ same.T, torch.arange(len(z)))
+
+    return Run(Contrastive())
+
+
+@setup("mixup in training_step")
+def mixup():
+    class Mixup(Plain):
+        def training_step(self, batch, batch_idx):
+            x, y = batch
+            share, order = float(np.random.beta(0.4, 0.4)), torch.randperm(len(x))  # noqa: NPY002
+            logits = self.net(share * x + (1 - share) * x[order])
+            losses = [functional.cross_entropy(logits, target) for target in (y, y[order])]
+            return share * losses[0] + (1 - share) * losses[1]
+
+    return Run(Mixup(), cross_entropy, slow=True)  # an example alone is mixed with itself
+
+
+@setup("a penalty on the gradient by the input")
+def gradient_penalty():
+    class Smooth(Plain):
+        def penalised(self, batch):
+            x, y = batch
+            x = x.requires_grad_()
+            logits = self.net(x)
+            (slope,) = torch.autograd.grad(logits.logsumexp(1).sum(), x, create_graph=True)
+            return functional.cross_entropy(logits, y) + slope.square().flatten(1).sum(1).mean()
+
+        def training_step(self, batch, batch_idx):
+            return self.penalised(batch)
+
+    return Run(Smooth(), lambda module, batch: module.penalised(batch), slow=True)

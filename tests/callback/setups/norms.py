@@ -5,7 +5,7 @@ import torch
 from pytorch_lightning.callbacks import BaseFinetuning
 from torch import nn
 from torch.nn import functional
-from torch.nn.utils import parametrizations, parametrize
+from torch.nn.utils import parametrizations, parametrize, prune
 
 from tests.callback.runs import cnn
 from tests.callback.setups.base import Plain, Run, cross_entropy, setup, small
@@ -13,7 +13,7 @@ from tests.callback.setups.base import Plain, Run, cross_entropy, setup, small
 
 @setup("batch norm and dropout")
 def batch_norm():
-    return Run(Plain(cnn()), cross_entropy)
+    return Run(Plain(cnn()), cross_entropy, stiffness={"at_start": True})
 
 
 @setup("frozen batch norm, by train() overridden")
@@ -34,7 +34,7 @@ def frozen_batch_norm():
 def with_linear(change):
     net = small()
     net[1] = change(net[1])
-    return Run(Plain(net), cross_entropy)
+    return Run(Plain(net), cross_entropy, stiffness={"at_start": True})
 
 
 @setup("weight norm, older")
@@ -173,3 +173,46 @@ def lazily():
         configure_optimizers = Plain.configure_optimizers
 
     return Run(Lazy(), cross_entropy)
+
+
+@setup("pruned weights")
+def pruned():
+    def change(linear):
+        prune.random_unstructured(linear, "weight", 0.4)
+        return linear
+
+    return with_linear(change)
+
+
+@setup("a scripted submodule")
+def scripted():
+    return Run(Plain(torch.jit.script(small())), cross_entropy, slow=True)
+
+
+@setup("a LightningModule within another, with hyperparameters")
+def within():
+    class Inner(Plain):
+        def __init__(self, width, smoothing=0.1):
+            super().__init__(small(width))
+            self.save_hyperparameters()
+
+        def loss(self, batch):
+            loss = functional.cross_entropy(self.net(batch[0]), batch[1], label_smoothing=self.hparams.smoothing)
+            return loss * (1 + self.trainer.current_epoch)
+
+    class Outer(Plain):
+        def __init__(self):
+            super().__init__()
+            self.net = Inner(7)
+            self.save_hyperparameters({"outer": 1})
+
+        def training_step(self, batch, batch_idx):
+            return self.net.loss(batch)
+
+        def validation_step(self, batch, batch_idx):
+            self.log("val_loss", self.net.loss(batch))
+
+    def loss(module, batch):
+        return functional.cross_entropy(module.net.net(batch[0]), batch[1], label_smoothing=0.1)
+
+    return Run(Outer(), loss)

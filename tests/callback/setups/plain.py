@@ -9,7 +9,7 @@ from tests.callback.setups.base import Plain, Run, cross_entropy, setup
 
 @setup("training_step returns a tensor")
 def tensor():
-    return Run(Plain(), cross_entropy)
+    return Run(Plain(), cross_entropy, stiffness={"at_start": True})
 
 
 @setup("self.log and self.log_dict in training_step")
@@ -54,7 +54,7 @@ def metrics():
             self.log_dict(self.scores(logits, batch[1]))
             return loss
 
-    return Run(Metrics(), cross_entropy)
+    return Run(Metrics(), cross_entropy, stiffness={"at_start": True})
 
 
 @setup("a metric computed and reset at the epoch's end")
@@ -73,7 +73,7 @@ def metric_by_hand():
             self.log("accuracy", self.accuracy.compute())
             self.accuracy.reset()
 
-    return Run(Metrics(), cross_entropy)
+    return Run(Metrics(), cross_entropy, stiffness={"at_start": True})
 
 
 @setup("outputs gathered in a list for the epoch's end")
@@ -116,7 +116,7 @@ def none_by_content():
                 return None
             return functional.cross_entropy(self.net(batch[0][counts]), batch[1][counts])
 
-    return Run(Skips(), lambda module, batch: cross_entropy(module, batch) * float(int(batch[1]) != 2))
+    return Run(Skips(), lambda module, batch: cross_entropy(module, batch) * float(int(batch[1]) != 2), slow=True)
 
 
 @setup("training_step that always returns None", refused="training_step to return a loss tensor")

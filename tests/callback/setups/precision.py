@@ -141,7 +141,7 @@ def reentrant():
         def logits(self, x):
             return super().logits(x.requires_grad_())
 
-    return Run(Reentrant(), uncheckpointed)
+    return Run(Reentrant(), uncheckpointed, slow=True)
 
 
 @setup("autocast within the module, under 32-true")

@@ -58,7 +58,7 @@ def teacher():
         })  # fmt: skip
         return functional.cross_entropy(module.net(batch[0]), module.teacher(batch[0]).softmax(1).detach())
 
-    return Run(Taught(), with_start(loss))
+    return Run(Taught(), with_start(loss), slow=True)
 
 
 def with_start(loss):

@@ -93,7 +93,7 @@ def recurrent(kind):
         def logits(self, batch):
             return self.net(self.rnn(self.embedding(batch["input_ids"]))[0][:, -1])
 
-    return sentences(Recurrent(), of_logits)
+    return sentences(Recurrent(), of_logits, slow=True)
 
 
 @setup("LSTM")
