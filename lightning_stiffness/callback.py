@@ -240,6 +240,7 @@ class StiffnessCallback(_Base):  # type: ignore[misc]
 
     def on_train_batch_end(self, trainer: Any, pl_module: nn.Module, *_: Any) -> None:
         """Measure within an epoch, where that was asked for."""
+        self._hand_over(trainer)
         every, step = self.every_n_train_steps, batches_stepped(trainer) + about_to_count(trainer)
         if every is None or step == 0 or step == self._measured_at:
             return
@@ -261,7 +262,8 @@ class StiffnessCallback(_Base):  # type: ignore[misc]
             self._measure(trainer, pl_module, step=step, epoch=trainer.current_epoch + 1, at_epoch_end=True)
 
     def on_train_end(self, trainer: Any, pl_module: nn.Module) -> None:
-        """Say what measuring cost."""
+        """Wait for the last pictures, and say what measuring cost."""
+        self._hand_over(trainer, wait=True)
         made, failed = len(self.history), self.failures
         if not made + failed:
             return
@@ -273,13 +275,15 @@ class StiffnessCallback(_Base):  # type: ignore[misc]
             text += "; a smaller probe_size or a larger every_n_epochs makes it less"
         inform(trainer, text)
 
-    def on_exception(self, *_: Any) -> None:
-        """Release the probe."""
-        self._probes = {}
+    def on_exception(self, trainer: Any, *_: Any) -> None:
+        """Hand over the pictures that are drawn, and release everything."""
+        self._hand_over(trainer)
+        self.teardown()
 
     def teardown(self, *_: Any, **__: Any) -> None:
-        """Release the probe."""
+        """Release the probe and the process that draws."""
         self._probes = {}
+        self._log.close()
 
     def _epoch_is_due(self, trainer: Any) -> bool:
         return self.every_n_epochs > 0 and (trainer.current_epoch + 1) % self.every_n_epochs == 0
@@ -318,14 +322,23 @@ class StiffnessCallback(_Base):  # type: ignore[misc]
         else:
             self._log.directly(trainer, scalars, step=step)
         if result is not None:
-            try:
-                # Lightning puts what it logs at the end of an epoch on the epoch's last batch
-                self._log.show(trainer, result, step=max(step - 1, 0) if at_epoch_end else step)
-            except Exception as error:
-                if self.on_error == "raise":
-                    raise
-                self._log.failed("shown or saved", error)
+            # Lightning puts what it logs at the end of an epoch on the epoch's last batch
+            shown_at = max(step - 1, 0) if at_epoch_end else step
+            self._or_say("shown or saved", lambda: self._log.show(trainer, result, step=shown_at))
         self.seconds += time.perf_counter() - started
+
+    def _hand_over(self, trainer: Any, *, wait: bool = False) -> None:
+        started = time.perf_counter()
+        self._or_say("shown or saved", lambda: self._log.hand_over(trainer, wait=wait))
+        self.seconds += time.perf_counter() - started
+
+    def _or_say(self, what: str, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except Exception as error:
+            if self.on_error == "raise":
+                raise
+            self._log.failed(what, error)
 
     def _measured(self, trainer: Any, module: nn.Module, step: int, epoch: int) -> StiffnessResult:
         processes = Processes(trainer)

@@ -9,21 +9,23 @@ from numpy.typing import NDArray
 Picture = NDArray[np.uint8]
 
 
-def log_pictures(loggers: Iterable[Any], tags: Iterable[str], draw: Callable[[str], Picture], *, step: int) -> None:
-    """Give pictures to every logger that can show them; each picture is drawn once, and only if one can.
+def takes_pictures(loggers: Iterable[Any]) -> bool:
+    """Whether any of the loggers can show a picture."""
+    return any(_taker(logger) is not None for logger in loggers)
+
+
+def log_picture(loggers: Iterable[Any], tag: str, picture: Picture, *, step: int) -> None:
+    """Give a picture to every logger that can show it.
 
     Args:
         loggers: the trainer's loggers.
-        tags: names of the pictures.
-        draw: function from a tag to its picture, uint8 ``[height, width, 3]``.
+        tag: its name.
+        picture: uint8 ``[height, width, 3]``.
         step: position on the step axis.
     """
-    takers = [take for take in map(_taker, loggers) if take is not None]
-    if not takers:
-        return
-    for tag in tags:
-        picture = draw(tag)
-        for take in takers:
+    for logger in loggers:
+        take = _taker(logger)
+        if take is not None:
             take(tag, picture, step)
 
 

@@ -26,6 +26,7 @@ ORDER = [
     "blocks",
     "measure",
     "figures",
+    "metrics",
     "plugin",
     "compat",
     "refusal",

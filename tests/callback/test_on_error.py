@@ -95,7 +95,7 @@ def test_a_picture_that_fails_costs_neither_the_run_nor_the_numbers(monkeypatch)
     def no_space(*_, **__):
         raise OSError("no space left on device")
 
-    monkeypatch.setattr("lightning_stiffness.runlog.log_pictures", no_space)
+    monkeypatch.setattr("lightning_stiffness.runlog.takes_pictures", no_space)
     callback = StiffnessCallback(probe_size=8)
     with pytest.warns(UserWarning, match=r"could not be shown or saved: OSError: no space left on device"):
         _, trainer, _ = trained(Classifier, [callback])
