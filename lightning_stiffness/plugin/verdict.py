@@ -8,8 +8,13 @@ from lightning_stiffness.plugin.frames import Frame, View
 
 NOTHING, CLEAR, STRONG = 0.02, 0.1, 0.5
 """Mean stiffness from which a step slightly affects, affects, strongly affects another example."""
-FADED = 0.5
-"""Share of its peak, or of what training examples gain, below which the help to unseen examples has faded."""
+NOTED = 0.9
+"""Share of its peak below which the peak is told."""
+FADED = 2 / 3
+"""Share of its peak, or of what training examples gain, below which the help to unseen examples has faded.
+
+On 5,000 digits of MNIST with Adam at a learning rate of 0.001, the validation loss was lowest after 4 epochs and a
+fifth higher after 20; the mean passed two thirds of its peak between the 11th and the 15th."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,8 @@ def _verdict(frame: Frame, peak: float, peak_step: int) -> Verdict:
     kin = " of its class" if _name(view) == "within_class" else ""
     number = _number(value)
     detail = _details(frame, view, train)
+    if NOTED * peak > value:
+        detail = f"It was {_number(peak)} at step {peak_step:,}. {detail}"
     if frame.step == 0:
         return Verdict(
             "start",
@@ -101,8 +108,8 @@ def _verdict(frame: Frame, peak: float, peak_step: int) -> Verdict:
     if value < FADED * peak:
         return Verdict(
             "fading",
-            f"Less and less: {claim}, down from {_number(peak)} at step {peak_step:,}.",
-            "When the training loss still falls, this is overfitting setting in. " + detail,
+            f"Less and less: {claim}.",
+            f"{detail} When the training loss still falls, this is overfitting setting in.",
         )
     if value < FADED * train:
         return Verdict(

@@ -52,8 +52,16 @@ def test_faded_from_its_peak():
     found = last(frame(0, 0.6, 0.6), frame(100, 0.72, 0.7), frame(1200, 0.3, 0.4))
     assert found.kind == "fading"
     assert found.headline.startswith("Less and less: a step on one training example helps unseen examples")
-    assert found.headline.endswith("(0.30), down from 0.72 at step 100.")
+    assert found.headline.endswith("(0.30).")
+    assert found.detail.startswith("It was 0.72 at step 100. ")
     assert "overfitting" in found.detail
+
+
+def test_a_small_fall_is_told_and_no_more():
+    found = last(frame(100, 0.7, 0.7), frame(1200, 0.55, 0.6))
+    assert found.kind == "good"
+    assert found.detail.startswith("It was 0.70 at step 100. ")
+    assert "It was" not in last(frame(100, 0.7, 0.7), frame(1200, 0.65, 0.7)).detail
 
 
 def test_each_step_knows_only_what_came_before():

@@ -22,7 +22,8 @@ export class Heatmap {
     this.hoverBox = h("div", { class: "box hover", hidden: true });
     this.pinBox = h("div", { class: "box pinned", hidden: true });
     this.element = h("div", { class: "heatmap" }, this.canvas, this.hoverBox, this.pinBox);
-    new ResizeObserver(() => this.draw()).observe(this.element);
+    // Asking for a width makes the browser lay out the page, so that is done only when it has changed.
+    new ResizeObserver(() => this.resize()).observe(this.element);
   }
 
   // `shown`: matrix [c·c] or null, names, order, groups and groupNames or null, theme, hover, pinned,
@@ -31,8 +32,9 @@ export class Heatmap {
     const before = this.shown;
     this.shown = shown;
     this.canvas.setAttribute("aria-label", shown.label);
-    const drawn = ["matrix", "order", "names", "groups", "theme"];
-    if (!before || drawn.some((name) => before[name] !== shown[name]) || before.titles[0] !== shown.titles[0]) {
+    const differs = (names) => !before || names.some((name) => before[name] !== shown[name]);
+    if (differs(["order", "names", "groupNames"])) this.box = null;
+    if (differs(["matrix", "order", "names", "groups", "theme"]) || before.titles.join() !== shown.titles.join()) {
       this.draw();
     } else {
       this.mark();
@@ -56,19 +58,27 @@ export class Heatmap {
     return { row: this.shown.order[i], column: this.shown.order[j] };
   }
 
+  resize() {
+    this.width = this.element.clientWidth;
+    this.box = null;
+    this.draw();
+  }
+
   draw() {
-    if (!this.shown || !this.element.clientWidth) return;
+    if (!this.shown || !this.width) return;
     const { canvas } = this;
     const context = canvas.getContext("2d");
-    const box = (this.box = layout(context, this.shown, this.element.clientWidth));
-    canvas.width = Math.ceil(box.width * box.ratio);
-    canvas.height = Math.ceil(box.height * box.ratio);
-    canvas.style.width = `${box.width}px`;
-    canvas.style.height = `${box.height}px`;
-    context.scale(box.ratio, box.ratio);
-    const style = getComputedStyle(document.documentElement);
-    const colour = (name) => style.getPropertyValue(`--${name}`).trim();
-    drawMatrix(context, this.shown, box, { text: colour("text"), muted: colour("muted") });
+    if (!this.box) {
+      const box = (this.box = layout(context, this.shown, this.width));
+      canvas.width = Math.ceil(box.width * box.ratio);
+      canvas.height = Math.ceil(box.height * box.ratio);
+      canvas.style.width = `${box.width}px`;
+      canvas.style.height = `${box.height}px`;
+    }
+    const { ratio, width, height } = this.box;
+    context.setTransform(ratio, 0, 0, ratio, 0, 0);
+    context.clearRect(0, 0, width, height);
+    drawMatrix(context, this.shown, this.box);
     this.mark();
   }
 

@@ -35,19 +35,29 @@ export class History {
   update() {
     const { model } = this;
     const runs = model.shown;
+    const { block, measure, theme } = model;
+    const versions = runs.map((run) => [run.name, run.version, model.viewOf(run)?.version]);
+    const key = JSON.stringify([versions, block, measure, theme, model.pinned]);
+    if (key !== this.key) this.draw(runs);
+    this.key = key;
+    for (const chart of this.charts) chart.moveTo(model.step);
+  }
+
+  draw(runs) {
+    const { model } = this;
     const several = runs.length > 1;
     setText(this.legend, `Good: ${several ? "solid lines (same class) stay" : "the solid line (same class) stays"} high` +
       " and the dashed rises to 0 or above. Bad: the solid falls to 0, which is overfitting.");
-    this.charts[0].update(this.means(runs, several), model.step, "Mean stiffness within and between classes over training",
+    this.charts[0].update(this.means(runs, several), "Mean stiffness within and between classes over training",
       { empty: "No means were measured." });
-    this.charts[1].update(this.lengths(runs, several), model.step, "Critical length ξ over training",
+    this.charts[1].update(this.lengths(runs, several), "Critical length ξ over training",
       { empty: "No ξ was found at any step: stiffness does not fall with distance, or no distances were measured." });
     const pinned = model.pinned;
     const first = runs.find((run) => pinned && run.class_names && pinned.row < run.class_names.length && pinned.column < run.class_names.length);
     const names = first && [first.class_names[pinned.row], first.class_names[pinned.column]];
     setText(this.pairTitle, first ? `${names[0]} → ${names[1]} over training` : "One pair of classes over training");
     this.unpin.hidden = !first;
-    this.charts[2].update(first ? this.pair(runs, several, pinned) : [], model.step, `Stiffness of one pair of classes over training`,
+    this.charts[2].update(first ? this.pair(runs, several, pinned) : [], `Stiffness of one pair of classes over training`,
       { empty: "Click a cell of a class matrix to see it over training." });
   }
 

@@ -1,6 +1,6 @@
 // A class matrix drawn on a canvas: cells, names, groups. `shown` is described where it is given, in heatmap.js.
 
-import { colourTable, ink, place } from "./colours.js";
+import { INK, colourTable, ink, place } from "./colours.js";
 import { number } from "./words.js";
 
 export const TOP = 5; // pixels above the first row, so that its name is not cut off
@@ -55,8 +55,9 @@ function groupLabels({ groups, groupNames, order }, apart) {
   return labels;
 }
 
-export function drawMatrix(context, shown, box, { text, muted }) {
+export function drawMatrix(context, shown, box) {
   const { left, side, height } = box;
+  const { text, muted } = INK[shown.theme];
   if (shown.matrix) paint(context, shown, box, muted);
   context.strokeStyle = muted;
   context.lineWidth = 1;
@@ -82,14 +83,14 @@ function paint(context, { matrix, order, theme }, box, muted) {
   small.width = small.height = size;
   const pixels = small.getContext("2d");
   const image = pixels.createImageData(size, size);
+  // A pixel is written as a whole.
+  const to = new Uint32Array(image.data.buffer);
+  const from = new Uint32Array(table.buffer);
   const missing = [];
   for (let i = 0; i < size; i++) {
     for (let j = 0; j < size; j++) {
       const value = matrix[order[i] * size + order[j]];
-      const from = place(value);
-      const to = 4 * (i * size + j);
-      image.data.set(table.subarray(from, from + 3), to);
-      image.data[to + 3] = 255;
+      to[i * size + j] = from[place(value) / 4];
       if (Number.isNaN(value)) missing.push([i, j]);
     }
   }

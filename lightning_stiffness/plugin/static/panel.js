@@ -19,8 +19,12 @@ export class Panel {
     this.words = h("p", { class: "says" });
     this.curve = h("div");
     this.key = h("p", { class: "says" });
+    this.width = 0;
     this.redraw = () => {};
-    new ResizeObserver(() => this.redraw()).observe(this.curve);
+    new ResizeObserver(() => {
+      this.width = this.curve.clientWidth;
+      this.redraw();
+    }).observe(this.curve);
     this.element = h("article", { class: "panel" },
       h("h3", {}, this.badge, this.name, this.moment),
       h("div", { class: "pictures" },
@@ -85,15 +89,15 @@ export class Panel {
 
   updateCurve(run, index, [range, reach]) {
     const { model } = this;
-    this.redraw = () => this.curve.clientWidth !== this.drawnAt && this.updateCurve(run, index, [range, reach]);
-    this.drawnAt = this.curve.clientWidth;
     const curve = model.viewOf(run)?.curves[index] ?? null;
     const xi = run.lengths[model.block]?.[model.measure]?.[index] ?? null;
     setText(this.words, curveWords(curve, xi));
     setText(this.key, curve ? `Points: mean of the pairs at that distance, with its 95% interval (${curve.interval}). ` +
       "Line: fitted to all pairs; it crosses 0 at ξ. Bars: how many pairs." : "");
+    this.redraw = () => this.updateCurve(run, index, [range, reach]);
+    if (!this.width) return; // not on the page yet
     const measure = MEASURES[model.measure]?.[2] ?? model.measure;
-    const width = Math.min(560, this.curve.clientWidth || 400);
+    const width = Math.min(560, this.width);
     this.curve.replaceChildren(drawCurve(curve, xi, { range, reach, distance: run.distance, measure, width }));
   }
 }

@@ -17,24 +17,24 @@ export class Timeline {
     this.tooltip = tooltip;
     this.element = h("div", { class: "timeline" });
     this.redraw = () => {};
-    new ResizeObserver(() => this.redraw()).observe(this.element);
+    new ResizeObserver(() => {
+      if (this.element.clientWidth !== this.width) this.redraw();
+    }).observe(this.element);
   }
 
   // Lines: { label, colour, dash, thin, steps, values, low, high, hollow }, arrays alike in length; `zero`: show 0.
-  update(lines, step, label, { zero = true, empty = "Nothing to show.", digits = 3 } = {}) {
-    const key = JSON.stringify([lines, label, zero, empty]);
-    this.redraw = () => {
-      if (this.element.clientWidth === this.width) return;
-      this.key = null;
-      this.update(lines, step, label, { zero, empty, digits });
-    };
-    if (key !== this.key) this.draw(lines, label, zero, empty, digits);
-    this.key = key;
-    if (this.cursor && isNumber(step)) {
-      const x = this.x(Math.min(this.domain[1], Math.max(this.domain[0], step)));
-      this.cursor.setAttribute("x1", x);
-      this.cursor.setAttribute("x2", x);
-    }
+  update(lines, label, { zero = true, empty = "Nothing to show.", digits = 3 } = {}) {
+    this.redraw = () => this.draw(lines, label, zero, empty, digits);
+    this.redraw();
+  }
+
+  // Mark the step that is shown elsewhere on the page.
+  moveTo(step) {
+    this.step = step;
+    if (!this.cursor || !isNumber(step)) return;
+    const x = this.x(Math.min(this.domain[1], Math.max(this.domain[0], step)));
+    this.cursor.setAttribute("x1", x);
+    this.cursor.setAttribute("x2", x);
   }
 
   draw(lines, label, zero, empty, digits) {
@@ -70,6 +70,7 @@ export class Timeline {
     picture.addEventListener("pointerleave", () => this.tooltip.hide());
     picture.addEventListener("click", (event) => this.go(this.nearest(event, picture, seen)));
     this.element.replaceChildren(picture);
+    this.moveTo(this.step);
   }
 
   line({ colour, dash, thin, steps, values, low, high, hollow }) {

@@ -40,7 +40,8 @@ export function drawVerdict(model) {
   const runs = model.shown.map((run, i) => ({ run, i, index: model.indexOf(run) }));
   if (!runs.length) return [];
   const question = h("h2", {}, "Is the network learning what generalises?");
-  const unit = h("p", { class: "unit" }, "Mean stiffness: 1 helps as much as can be, 0 has no effect, −1 hurts.");
+  const unit = h("p", { class: "unit" }, "Mean stiffness: 1 helps as much as can be, 0 has no effect, −1 hurts. " +
+    "This is about what steps do now, not about how good the network already is: for that, see its validation loss.");
   return [question, runs.length === 1 ? one(runs[0]) : table(runs, model), unit].flat();
 }
 
