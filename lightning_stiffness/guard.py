@@ -50,12 +50,12 @@ def guarded(loss_fn: LossFn, module: nn.Module, shadow: nn.Module, precision: An
     live = {id(p): name for name, p in module.named_parameters()}
     own = {id(p) for p in shadow.parameters()}
     looked = 0
-    parameters = _Restored(module, shadow)
+    parameters = _Parameters(module, shadow)
 
     def watched(given: nn.Module, batch: Batch) -> Tensor:
         nonlocal looked
         with _unwatched():
-            parameters.restore()
+            parameters.put_back()
         loss = loss_fn(given, batch)
         if (
             looked < _LOOKS
@@ -67,7 +67,6 @@ def guarded(loss_fn: LossFn, module: nn.Module, shadow: nn.Module, precision: An
                 _check_leaves(loss, live, own, type(module).__name__)
         return loss
 
-    versions = {name: p._version for name, p in module.named_parameters() if not p.is_inference()}
     with ExitStack() as stack:
         stack.enter_context(kept_state(module))
         stack.enter_context(_kept_namespaces(module))
@@ -77,14 +76,10 @@ def guarded(loss_fn: LossFn, module: nn.Module, shadow: nn.Module, precision: An
         try:
             yield watched
         except Exception:
+            parameters.put_back()
             _check_answered(loss_fn)  # if there was no loss at all, that is the cause to name
             raise
-    changed = [n for n, p in module.named_parameters() if n in versions and p._version != versions[n]]
-    if changed:
-        raise ReachesTraining(
-            f"the loss of {type(module).__name__}, computed on a copy, changed parameters of the module in "
-            f"training: {', '.join(changed[:4])}. {_SNIPPET}"
-        )
+        parameters.put_back()
     _check_answered(loss_fn)
 
 
@@ -99,29 +94,41 @@ def _unwatched() -> Any:
     return torch._C.DisableTorchFunction()  # modes as well as subclasses
 
 
-class _Restored:
-    """Parameters that a training step changes, such as a teacher's that follows the student: each loss is computed
-    with those of the module in training."""
+class _Parameters:
+    """The parameters of the module in training and of its copy: both stay what they are.
+
+    A training step may change some, such as a teacher's that follows the student. Each loss is computed with those
+    of the module in training; should it change these, they are put back from the copy.
+    """
 
     def __init__(self, module: nn.Module, shadow: nn.Module) -> None:
-        self.pairs = [
-            pair for pair in zip(shadow.parameters(), module.parameters(), strict=True) if not is_lazy(pair[0])
-        ]
-        self.versions = [p._version for p, _ in self.pairs]
+        twins = zip(module.named_parameters(), shadow.parameters(), strict=True)
+        self.found = [(n, p, twin) for (n, p), twin in twins if not is_lazy(p) and not p.is_inference()]
+        self.versions = [(p._version, twin._version) for _, p, twin in self.found]
+        self.owner = type(module).__name__
         self.looks = _LOOKS
 
-    def restore(self) -> None:
-        for i, (parameter, original) in enumerate(self.pairs):
-            # Changes through .data are seen in the values alone, which would take long to compare each time.
-            changed = parameter._version != self.versions[i]
-            if changed or self.looks > 0:
-                with torch.no_grad():
-                    before = original.detach().to(parameter.dtype)
-                    if not torch.equal(parameter, before):
-                        parameter.copy_(before)
-                        self.looks = _LOOKS + 1  # this step does: look again before every loss
-                self.versions[i] = parameter._version
+    @torch.no_grad()
+    def put_back(self) -> None:
+        changed = []
+        for i, (name, parameter, twin) in enumerate(self.found):
+            version, own = self.versions[i]
+            if parameter._version != version:
+                parameter.copy_(twin)
+                changed.append(name)
+            elif twin._version != own or self.looks > 0:
+                # Changes through .data are seen in the values alone, which would take long to compare each time.
+                before = parameter.to(twin.dtype)
+                if not torch.equal(twin, before):
+                    twin.copy_(before)
+                    self.looks = _LOOKS + 1  # this step does: look again before every loss
+            self.versions[i] = parameter._version, twin._version
         self.looks -= 1
+        if changed:
+            raise ReachesTraining(
+                f"the loss of {self.owner}, computed on a copy, changed parameters of the module in training: "
+                f"{', '.join(changed[:4])}; they have been put back. {_SNIPPET}"
+            )
 
 
 def _check_leaves(loss: Tensor, live: dict[int, str], own: set[int], owner: str) -> None:

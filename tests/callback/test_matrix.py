@@ -13,6 +13,7 @@ from torch.utils.data import default_collate
 from lightning_stiffness import StiffnessCallback, StiffnessResult
 from tests.callback.runs import class_matrix_by_hand, stiffness_by_hand
 from tests.callback.setups import SETUPS, Run, Setup
+from tests.callback.setups.page import PAGE, written
 from tests.callback.setups.trace import Outcome, Trace
 
 SIZE = 12  # of the probe of each split
@@ -65,12 +66,21 @@ def test_a_run_is_the_same_and_its_stiffness_right(setup, tmp_path):
     check_numbers(setup, result, measured.trace)
 
 
+def test_the_page_lists_every_set_up():
+    page = PAGE.read_text("utf-8")
+    assert page == written(page), "python -m tests.callback.setups.page writes the list anew"
+
+
 @pytest.mark.parametrize("setup", [s for s in SETUPS.values() if s.refused is not None], ids=lambda s: s.name)
 def test_what_cannot_be_measured_is_refused_in_words(setup, tmp_path):
     run = start(setup)
+    before = {name: value.clone() for name, value in run.module.state_dict().items()}
     with pytest.raises(Exception) as caught:  # noqa: PT011 - the words are what counts
-        Outcome(run, tmp_path, callback_for(run))
+        Outcome(run, tmp_path, callback_for(run, on_error="warn"))
     assert setup.refused in str(caught.value)
+    after = run.module.state_dict()
+    assert after.keys() == before.keys()
+    assert all(torch.equal(value, before[name]) for name, value in after.items()), "trained before it was refused"
 
 
 def check_numbers(setup: Setup, result: StiffnessResult, trace: Trace) -> None:

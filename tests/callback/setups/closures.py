@@ -227,6 +227,23 @@ def global_module():
     return Run(LIVE["module"])
 
 
+@setup("a step that writes into a global module", refused="changed parameters of the module in training: teacher.")
+def writes_globally():
+    class Writes(Plain):
+        def __init__(self):
+            super().__init__()
+            self.teacher = copy.deepcopy(self.net).requires_grad_(False)
+
+        def training_step(self, batch, batch_idx):
+            with torch.no_grad():
+                for mine, its in zip(self.net.parameters(), LIVE["writes"].teacher.parameters(), strict=True):
+                    its.lerp_(mine, 0.2)
+            return functional.mse_loss(self.net(batch[0]), self.teacher(batch[0]))
+
+    LIVE["writes"] = Writes()
+    return Run(LIVE["writes"])
+
+
 @setup("loss_fn= that uses the module in training", refused="of the module in training by a way that a copy")
 def loss_of_live_module():
     module = Plain()
