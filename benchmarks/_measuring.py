@@ -85,24 +85,25 @@ def contender(job: dict[str, Any], tell: Tell) -> None:
     if needs > room:
         tell({"cannot": f"needs {needs / 1e9:.1f} GB", "needs": needs})
         return
+    treated = network
     few = network.first(min(network.n, LOOPED))
-    scale = 1.0
     if job["contender"] == "loop":
         compute = entry.prepare(few, room)
         compute()
         if timed(compute).processor * network.n / few.n > job["seconds"] / 4:
-            network, scale = few, network.n / few.n
+            treated = few
             tell({"extrapolated": few.n})
     else:
-        entry.prepare(network.first(min(network.n, 4)), room)()
+        some = network.first(min(network.n, 4))
+        tell({"error": error_of(entry.prepare(some, room)(), some)})  # should all of them take too long
     gc.collect()
-    compute = entry.prepare(network, room)
+    compute, scale = entry.prepare(treated, room), network.n / treated.n
     taken: list[Any] = []
     first = timed(lambda: taken.extend(peak_memory(compute)))
     peak, gram = taken
-    if scale == 1.0:
+    if treated is network:
         tell({"peak": peak})
-    tell({"error": error_of(gram, network)})
+    tell({"error": error_of(gram, treated)})
     taken.clear()
     del gram
     plain(network)

@@ -29,10 +29,11 @@ def network(result: dict[str, Any], markdown: bool) -> None:
     head = ["", "× fwd+bwd", "least", "processor", "seconds", "extra memory", "inner products"]
     cells = [[TITLES[name], *shown(row)] for name, row in result["rows"].items()]
     table(title, head, cells, markdown)
-    machine = result["machine"]
+    loads = [load for row in result["rows"].values() for load in row.get("load", [])]
     print(
-        f"\n{result['settings']['threads']} threads of {machine['cpu']}, torch {result['versions']['torch']}, "
-        f"load while measuring {machine['load']['least']}–{machine['load']['most']}."
+        f"\nThreads: {result['settings']['threads']}, on {result['machine']['cores']} cores of "
+        f"{result['machine']['cpu']}; torch {result['versions']['torch']}; "
+        f"load of the machine meanwhile: {min(loads)} to {max(loads)}."
     )
     if "check" in result.get("check", {}):
         check = result["check"]

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from _contenders import CONTENDERS
 from _networks import NETWORKS, build
-from _report import report
+from _report import TITLES, report
 
 HERE = Path(__file__).parent
 QUICK = {"fc": 100, "cnn": 100, "resnet20": 50}
@@ -35,7 +35,7 @@ PEERS = "pip install -e '.[bench]' && pip install --no-deps -r benchmarks/peers.
 
 
 class Runner:
-    """Runs jobs in processes of their own, and keeps what the machine was busy with."""
+    """Runs jobs in processes of their own; each answer tells how busy the machine was."""
 
     def __init__(self, arguments: argparse.Namespace):
         self.fixed = {
@@ -45,7 +45,6 @@ class Runner:
             "memory": int(arguments.memory * 1e9),
             "limit": arguments.limit,
         }
-        self.loads: list[float] = []
 
     def __call__(self, what: str, **more: Any) -> dict[str, Any]:
         """The answer to one job: what was found, with ``cannot`` where it did not come to its end."""
@@ -54,7 +53,7 @@ class Runner:
         threads = str(self.fixed["threads"])
         environment = {**os.environ, "TQDM_DISABLE": "1", "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
         command = [sys.executable, str(HERE / "_measuring.py"), json.dumps(job)]
-        self.loads.append(os.getloadavg()[0])
+        load = os.getloadavg()[0]
         found: dict[str, Any] = {}
         with open(read, "rb") as answer:
             try:
@@ -72,7 +71,7 @@ class Runner:
             os.close(write)
             for line in answer:
                 found.update(json.loads(line))
-        self.loads.append(os.getloadavg()[0])
+        found["load"] = [round(load, 2), round(os.getloadavg()[0], 2)]
         if died and "times" not in found:
             found.setdefault("cannot", died)
         return found
@@ -107,8 +106,8 @@ def measure(
     yield result
 
 
-def machine(loads: list[float]) -> dict[str, Any]:
-    """What it ran on, and how busy that was."""
+def machine() -> dict[str, Any]:
+    """What it ran on."""
     cpu = platform.processor() or platform.machine()
     memory = None
     if os.path.exists("/proc/cpuinfo"):
@@ -121,7 +120,6 @@ def machine(loads: list[float]) -> dict[str, Any]:
         "memory": memory,
         "system": f"{platform.system()} {platform.machine()}",
         "instructions": torch.backends.cpu.get_cpu_capability(),
-        "load": {"least": round(min(loads), 2), "most": round(max(loads), 2)},
         "date": time.strftime("%Y-%m-%d"),
     }
 
@@ -133,6 +131,23 @@ def versions() -> dict[str, str]:
         if contender.version and contender.package != "torch":
             found[contender.package or "lightning-stiffness"] = contender.version
     return found
+
+
+def added(earlier: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
+    """The result with what an earlier run found of other contenders, where it ran alike."""
+
+    def way(of: dict[str, Any]) -> list[Any]:
+        return [of.get("n"), of["settings"]["threads"], of["versions"]["torch"], of["machine"]["cpu"]]
+
+    if way(earlier) != way(result):
+        raise SystemExit(
+            f"--add: the earlier run was another: {way(earlier)}, not {way(result)}. Name another --out."
+        )
+    parts = {k: {**earlier[k], **result[k]} for k in ("rows", "traps") if k in result}
+    if "rows" in parts:  # in the order of the table
+        parts["rows"] = {name: parts["rows"][name] for name in TITLES if name in parts["rows"]}
+    kept = {key: value for key, value in earlier.items() if not result.get(key)}
+    return {**result, **kept, **parts}
 
 
 def parsed() -> argparse.Namespace:
@@ -149,6 +164,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--limit", type=int, default=400, help="seconds of processor time for a contender")
     parser.add_argument("--memory", type=float, default=10, help="GB that a contender may take (default 10)")
     parser.add_argument("--out", type=Path, default=Path("bench-results"), help="folder for JSON, one a network")
+    parser.add_argument("--add", action="store_true", help="keep what the files there hold of other contenders")
     parser.add_argument("--show", type=Path, nargs="+", metavar="JSON", help="print these files; measure nothing")
     parser.add_argument("--markdown", action="store_true", help="print tables in Markdown")
     return parser.parse_args()
@@ -167,14 +183,18 @@ def main() -> None:
     if absent:
         print(f"Not installed, so left out: {', '.join(absent)}. To install: {PEERS}", file=sys.stderr)
     results: dict[str, dict[str, Any]] = {}
+    earlier = {file: json.loads(file.read_text(encoding="utf-8")) for file in arguments.out.glob("*.json")}
 
     def keep(name: str, run: Runner, result: dict[str, Any]) -> None:
         """Write what was found at once, so that a run broken off leaves it."""
-        head = {"machine": machine(run.loads), "versions": versions(), "settings": run.fixed}
+        head = {"machine": machine(), "versions": versions(), "settings": run.fixed}
         results[name] = {**head, **result, "absent": absent}
-        arguments.out.mkdir(parents=True, exist_ok=True)
+        file = arguments.out / f"{name}.json"
+        if arguments.add and file in earlier:
+            results[name] = added(earlier[file], results[name])
+        file.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps(results[name], indent=1, ensure_ascii=False)
-        (arguments.out / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+        file.write_text(text + "\n", encoding="utf-8")
 
     for key in arguments.network or (QUICK if arguments.quick else NETWORKS):
         n = arguments.n or (QUICK.get(key, 16) if arguments.quick else NETWORKS[key].n)

@@ -34,7 +34,8 @@ def _no_longer_than_needed(monkeypatch):
 def answer(what: str, **more) -> dict:
     """What a job finds, in this process."""
     found = {}
-    run({"what": what, "n": 4, "repeat": 1, "seconds": 0.1, "memory": PLENTY, "threads": 1, **more}, found.update)
+    job = {"what": what, "n": 4, "repeat": 1, "seconds": 0.1, "memory": PLENTY, "threads": 1}
+    run({**job, **more}, found.update)
     return found
 
 
@@ -56,6 +57,16 @@ def test_the_plain_pass_and_the_floor():
     assert found["peak"] >= 0
 
 
+def test_the_time_of_the_loop_over_some_examples_is_that_over_all(monkeypatch):
+    monkeypatch.setattr(_measuring, "LOOPED", 4)
+    monkeypatch.setattr(_measuring, "timed", lambda function: (function(), _measuring.Span(1.0, 1.0))[1])
+    found = answer("contender", contender="loop", network="fc", n=20)
+    assert found["extrapolated"] == 4
+    assert found["seconds"] == 5
+    assert found["plain_seconds"] == 1
+    assert "peak" not in found
+
+
 def test_the_share_of_the_check():
     found = answer("check", network="fc")
     assert 0 < found["check"] < 1
@@ -71,11 +82,13 @@ def test_a_wrong_gram_is_called_wrong(monkeypatch, capsys):
     found = answer("contender", contender="layerwise", network="fc")
     assert found["error"] == pytest.approx(1, abs=1e-5)
     row = {"key": "fc", "title": "t", "n": 4, "parameters": 1, "rows": {"layerwise": found}}
-    machine = {"cpu": "c", "load": {"least": 0, "most": 0}}
+    found["load"] = [0.1, 0.2]
+    machine = {"cpu": "c", "cores": 1}
     report([{**row, "machine": machine, "versions": {"torch": "2"}, "settings": {"threads": 1}}], markdown=True)
     shown = capsys.readouterr().out
     assert "### t: 1 parameters, n=4" in shown
     assert "wrong by 1 of the norms" in shown
+    assert "load of the machine meanwhile: 0.1 to 0.2" in shown
 
 
 def test_what_would_take_too_much_memory_does_not_start():
