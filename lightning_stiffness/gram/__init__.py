@@ -34,6 +34,7 @@ from lightning_stiffness.gram.problem import (
 )
 from lightning_stiffness.gram.product import Products
 from lightning_stiffness.gram.result import GradientGram
+from lightning_stiffness.gram.share import Share
 from lightning_stiffness.gram.state import measuring
 from lightning_stiffness.gram.vmap import vmap_gram
 
@@ -158,11 +159,17 @@ def gram_of_examples(
     engine: str = "auto",
     memory_budget: int | None = None,
     parameters: ParameterFilter = None,
+    share: Share | None = None,
 ) -> GradientGram:
-    """As :func:`gradient_gram`, for examples that come in several batches."""
+    """As :func:`gradient_gram`, for examples that come in several batches.
+
+    Args:
+        share: the processes that work on this Gram together, each with the same module and examples; every one
+            of them has to call this, and gets all of it. The engines ``vmap`` and ``loop`` do not share.
+    """
     check_engine(engine)
     check_budget(memory_budget)
-    problem = Problem(module, loss_fn, select_parameters(module, parameters))
+    problem = Problem(module, loss_fn, select_parameters(module, parameters), share)
     with measuring(module):
         return ENGINES[engine](problem, rows, columns, memory_budget)
 

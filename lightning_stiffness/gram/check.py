@@ -22,50 +22,48 @@ class CoupledExamples(EngineRefusal):
 
 @dataclass
 class Witness:
-    """Gradients of a few examples, each alone.
-
-    Attributes:
-        positions: which of all examples.
-        gradients: for each of them, parameter → gradient.
-    """
+    """Inner products of the gradients of a few examples, each alone."""
 
     positions: list[int]
-    gradients: list[dict[str, Tensor]]
+    """Which of all examples."""
+    rows: dict[str, int]
+    """Parameter → row of the table."""
+    table: Tensor
+    """Inner products ``[p, k, k]``, float64."""
+    limits: Tensor
+    """Allowed relative errors ``[p]``, by precision."""
 
-    def __post_init__(self) -> None:
-        self._table: Tensor | None = None
-        self._row = {name: k for k, name in enumerate(self.gradients[0])} if self.gradients else {}
+    @classmethod
+    def of(cls, positions: list[int], gradients: list[dict[str, Tensor]]) -> "Witness":
+        """From gradients, which are not kept: for each example, parameter → gradient."""
+        first = gradients[0]
+        exact = [g.dtype in (torch.float64, torch.complex128) for g in first.values()]
+        limits = torch.tensor([TOLERANCE_DOUBLE if e else TOLERANCE for e in exact], dtype=torch.float64)
+        table = _products([list(one.values()) for one in gradients])
+        return cls(positions, {name: row for row, name in enumerate(first)}, table, limits)
 
     def among(self, low: int, high: int) -> "Witness":
         """Those of the examples that are in a range."""
         if all(low <= p < high for p in self.positions):
             return self
         inside = [i for i, p in enumerate(self.positions) if low <= p < high]
-        few = Witness([self.positions[i] for i in inside], [self.gradients[i] for i in inside])
-        if inside:
-            few._table = self.expected(list(self._row))[:, inside][:, :, inside]
-        return few
+        table = self.table[:, inside][:, :, inside]
+        return Witness([self.positions[i] for i in inside], self.rows, table, self.limits)
 
     def expected(self, names: list[str]) -> Tensor:
-        """Inner products ``[p, k, k]`` of some parameters' gradients, float64."""
-        if self._table is None:
-            self._table = _products([list(one.values()) for one in self.gradients])
-        if len(names) == len(self._row):
-            return self._table
-        return self._table[[self._row[name] for name in names]]
+        """Inner products ``[p, k, k]`` of some parameters' gradients."""
+        return self.table if len(names) == len(self.rows) else self.table[[self.rows[name] for name in names]]
+
+    def tolerances(self, names: list[str]) -> Tensor:
+        """Allowed relative errors ``[p]`` for some parameters."""
+        return self.limits if len(names) == len(self.rows) else self.limits[[self.rows[name] for name in names]]
 
     def accept(self, name: str, positions: list[int], values: Tensor) -> None:
         """Take other inner products ``[k, k]`` of one parameter's gradients for right, at some of the positions."""
-        table = self.expected(list(self._row)).clone()
-        places = torch.tensor([self.positions.index(position) for position in positions], device=table.device)
-        table[self._row[name], places[:, None], places[None, :]] = values
-        self._table = table
-
-    def tolerances(self, names: list[str]) -> Tensor:
-        """Allowed relative errors ``[p]``, by precision."""
-        first = self.gradients[0]
-        exact = [first[name].dtype in (torch.float64, torch.complex128) for name in names]
-        return torch.tensor([TOLERANCE_DOUBLE if e else TOLERANCE for e in exact], dtype=torch.float64)
+        places = [self.positions.index(position) for position in positions]
+        for a, i in enumerate(places):
+            for b, j in enumerate(places):
+                self.table[self.rows[name], i, j] = values[a, b]
 
 
 def _products(gradients: list[list[Tensor]]) -> Tensor:

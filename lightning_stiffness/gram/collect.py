@@ -1,6 +1,6 @@
 """One forward and backward pass over a batch of examples → per-example gradients of each parameter."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -9,15 +9,16 @@ from torch import Tensor
 
 from lightning_stiffness.gram.axes import Layout, UndecidedAxis
 from lightning_stiffness.gram.batch import Batch
-from lightning_stiffness.gram.capture import Call, Recorder, Watcher
+from lightning_stiffness.gram.capture import COMPOSITE, Call, Recorder, Watcher
+from lightning_stiffness.gram.contract import ROOM
 from lightning_stiffness.gram.derived import pushed_back, resolved
 from lightning_stiffness.gram.few import few_products, picked
 from lightning_stiffness.gram.loop import by_name, example_gradient, has_reentrant_checkpoint
 from lightning_stiffness.gram.parts import Dense, Part
 from lightning_stiffness.gram.problem import EngineRefusal, Examples, LossError, Problem
-from lightning_stiffness.gram.rules import parts_of, valueless
+from lightning_stiffness.gram.rules import is_factored, parts_of, valueless
 from lightning_stiffness.gram.state import kept_state
-from lightning_stiffness.gram.uses import Pure, StaleOperand, Use
+from lightning_stiffness.gram.uses import Pure, StaleOperand, Use, flat
 
 
 @dataclass
@@ -37,12 +38,17 @@ class Collected:
         """The same parts, to be emptied apart from these."""
         return Collected(dict(self.parts), self.uses, self.sizes, self.scalar)
 
+    def compact(self) -> "Collected":
+        """The same gradients, each in its smaller form."""
+        parts = {name: [[part.compact() for part in one] for one in pieces] for name, pieces in self.parts.items()}
+        return Collected(parts, self.uses, self.sizes, self.scalar)
+
     def beside(self, other: "Collected") -> "Collected":
         """The examples of both."""
         parts = {name: pieces + other.parts[name] for name, pieces in self.parts.items()}
         return Collected(parts, self.uses, self.sizes + other.sizes, self.scalar or other.scalar)
 
-    def products(self, names: list[str], positions: list[int], device: torch.device) -> Tensor:
+    def products(self, names: list[str], positions: list[int], device: torch.device, room: int = ROOM) -> Tensor:
         """Inner products ``[p, k, k]`` of some parameters' gradients for a few examples."""
         indices: list[Tensor | None] = []
         offset = 0
@@ -50,7 +56,7 @@ class Collected:
             inside = [p - offset for p in positions if offset <= p < offset + size]
             indices.append(torch.tensor(inside, device=device) if inside else None)
             offset += size
-        return torch.stack([few_products(picked(self.parts[name], indices), device) for name in names])
+        return torch.stack([few_products(picked(self.parts[name], indices), device, room) for name in names])
 
 
 @dataclass
@@ -72,6 +78,18 @@ class Reference:
                     storage = leaf.untyped_storage()
                     seen[storage.data_ptr()] = storage.nbytes()
         return sum(seen.values())
+
+    def dense_bytes(self, parameters: Mapping[str, Tensor]) -> int:
+        """Bytes of the parameters' gradients, without those that are likely to be held as factors."""
+        names = {id(p): name for name, p in parameters.items()}
+        dense: set[str] = set()
+        for call in self.calls:
+            if call.function not in COMPOSITE:
+                factored = is_factored(call.function)
+                for leaf in flat((call.args, call.kwargs)):
+                    if id(leaf) in names and not (factored and leaf.ndim > 1):
+                        dense.add(names[id(leaf)])
+        return sum(parameters[name].numel() * parameters[name].element_size() for name in dense)
 
 
 @contextmanager
@@ -115,10 +133,11 @@ class Collector:
     Args:
         problem: module and loss.
         reference: one example alone.
+        room: bytes for gradients formed at a time.
     """
 
-    def __init__(self, problem: Problem, reference: Reference):
-        self.problem, self.reference = problem, reference
+    def __init__(self, problem: Problem, reference: Reference, room: int = ROOM):
+        self.problem, self.reference, self.room = problem, reference, room
         self.failures: dict[str, str] = {}
 
     def collect(self, names: list[str], examples: Examples, offset: int, most: int) -> Collected:
@@ -189,7 +208,7 @@ class Collector:
                 raise EngineRefusal(f"its backward pass failed: {type(error).__name__}: {error}") from error
             del loss
         for use in uses:
-            use.gradients = [next(grads) for _ in use.edges]
+            use.gradients, use.room = [next(grads) for _ in use.edges], self.room
         first = not out.sizes
         found: dict[str, list[Part]] = {}
         with torch.no_grad():
@@ -220,7 +239,7 @@ class Collector:
                 if pure.name:
                     found.setdefault(pure.name, []).append(part)
                 elif pure.roots:
-                    for name, pushed in pushed_back(pure, part, parameters).items():
+                    for name, pushed in pushed_back(pure, part, parameters, use.room).items():
                         found.setdefault(name, []).append(pushed)
         except (StaleOperand, UndecidedAxis) as error:
             self._fail(roots, f"{title}: {error}")

@@ -5,6 +5,7 @@ Vectors too small or too large for products in their own precision are first div
 strips from the diagonal on, half of it, and mirrored at the end.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -16,6 +17,10 @@ from lightning_stiffness.gram.total import Total, add
 
 SLAB = 16384
 """Columns multiplied at a time; the partial sums are added in float64."""
+ROOM = 24 << 20
+"""Bytes for what is formed at a time. The system's allocator hands out larger ones page by page, which takes longer
+than to fill them."""
+
 TOGETHER = 8
 """Most parameters whose products are added in their own precision before they go to the float64 sum."""
 
@@ -68,13 +73,14 @@ def add_layers(total: Total, layers: Sequence[tuple[Outer, bool]]) -> None:
                 view += products
 
 
-def add_outer(total: Total, part: Outer, ones: bool = False) -> None:
+def add_outer(total: Total, part: Outer, ones: bool = False, room: int = ROOM) -> None:
     """Add the products of sums of outer products, without forming them.
 
     Args:
         total: what to add to.
         part: factors of ``n + m`` examples.
         ones: as in :func:`add_layers`.
+        room: bytes for products of positions at a time.
     """
     left, left_scale = ranged(part.left.flatten(1), 1e-8, 1e8)
     right, right_scale = ranged(part.right.flatten(1), 1e-8, 1e8)
@@ -91,10 +97,11 @@ def add_outer(total: Total, part: Outer, ones: bool = False) -> None:
                 other += one[rows, None] * one[None, columns]
             add(view, product.mul_(other), scale, rows, columns)
         else:
-            _add_tokens(view, left, right, scale, rows, columns, total.m is None)
+            _add_tokens(view, left, right, scale, rows, columns, total.m is None, room)
     if total.m is not None:
-        for low in range(0, len(left), 64):
-            span = slice(low, low + 64)
+        step = max(1, min(64, room // (3 * t * t * left.element_size())))
+        for low in range(0, len(left), step):
+            span = slice(low, low + step)
             product = (left[span] @ left[span].mT) * (right[span] @ right[span].mT)
             squares = product.sum((1, 2)).to(total.squares.dtype)
             if ones:
@@ -103,11 +110,18 @@ def add_outer(total: Total, part: Outer, ones: bool = False) -> None:
 
 
 def _add_tokens(
-    view: Tensor, left: Tensor, right: Tensor, scale: Tensor | None, rows: slice, columns: slice, half: bool
+    view: Tensor,
+    left: Tensor,
+    right: Tensor,
+    scale: Tensor | None,
+    rows: slice,
+    columns: slice,
+    half: bool,
+    room: int,
 ) -> None:
     """Products of all positions of some examples with those of others, a tile at a time."""
     t = left.shape[1]
-    side = max(1, 1024 // t)
+    side = max(1, min(1024, math.isqrt(room // (2 * left.element_size()))) // t)
     for i in range(rows.start, rows.stop, side):
         below = slice(i, min(i + side, rows.stop))
         a, b = left[below].flatten(0, 1), right[below].flatten(0, 1)

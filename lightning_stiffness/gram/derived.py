@@ -8,9 +8,6 @@ from torch import Tensor
 from lightning_stiffness.gram.parts import Dense, Outer, Part
 from lightning_stiffness.gram.uses import Pure, StaleOperand
 
-_BYTES = 1 << 28
-"""Gradients pushed back at a time."""
-
 
 def resolved(pure: Pure, part: Part) -> tuple[Pure, Part]:
     """A part with respect to what the tensor is the transpose of, as far as that goes."""
@@ -19,13 +16,14 @@ def resolved(pure: Pure, part: Part) -> tuple[Pure, Part]:
     return pure, part
 
 
-def pushed_back(pure: Pure, part: Part, parameters: Mapping[str, Tensor]) -> dict[str, Dense]:
+def pushed_back(pure: Pure, part: Part, parameters: Mapping[str, Tensor], room: int) -> dict[str, Dense]:
     r"""Per-example gradients of the parameters in a computed tensor: :math:`J^\top G_i`, exactly.
 
     Args:
         pure: the tensor.
         part: its per-example gradients.
         parameters: the wanted parameters, by name.
+        room: bytes for gradients pushed back at a time.
 
     Returns:
         Name → per-example gradients, for the parameters in the tensor.
@@ -38,7 +36,7 @@ def pushed_back(pure: Pure, part: Part, parameters: Mapping[str, Tensor]) -> dic
     names = sorted(pure.roots)
     inputs = [parameters[name] for name in names]
     width = pure.tensor.numel() * 2 + sum(p.numel() for p in inputs)
-    step = max(1, _BYTES // max(1, width * pure.tensor.element_size()))
+    step = max(1, room // max(1, width * pure.tensor.element_size()))
     pieces: list[list[Tensor]] = []
     for low in range(0, part.n, step):
         some = part.take(slice(low, low + step))

@@ -23,39 +23,59 @@ def picked(parts: Sequence[Sequence[Part]], indices: Sequence[Tensor | None]) ->
     return [(len(index), [part.take(index) for part in few]) for few, index in chosen]
 
 
-def few_products(pieces: Pieces, device: torch.device) -> Tensor:
+def few_products(pieces: Pieces, device: torch.device, room: int) -> Tensor:
     """The Gram ``[k, k]`` of few examples' gradients of one parameter, in float64 throughout.
 
     Args:
         pieces: the parameter's parts, from :func:`picked`.
         device: where they are.
+        room: bytes for gradients formed at a time.
     """
     dtype = accumulation_dtype(device)
     first = next((parts[0] for _, parts in pieces if parts), None)
     if first is None:
         k = sum(count for count, _ in pieces)
         return torch.zeros(k, k, dtype=dtype, device=device)
-    if len(pieces) == 1 and len(pieces[0][1]) == 1:
-        if isinstance(first, Outer) and first.n * first.positions < 512:
-            left, right = (t.flatten(0, 1).to(dtype) for t in first.tensors())
-            return _summed((left @ left.T).mul_(right @ right.T), first.n)
-        if isinstance(first, Lookup) and first.n * first.positions < 2048:
-            index, delta = first.index.flatten(), first.delta.flatten(0, 1).to(dtype)
-            return _summed((delta @ delta.T).mul_(index[:, None] == index[None, :]), first.n)
-    vectors = torch.cat([_sum_of_parts(count, parts, first, dtype) for count, parts in pieces])
-    if vectors.is_complex():
-        vectors = torch.view_as_real(vectors.resolve_conj()).flatten(1)
-    return vectors @ vectors.T
+    joined = _joined(pieces)
+    if isinstance(joined, Outer) and joined.n * joined.positions < 512:
+        left, right = (t.flatten(0, 1).to(dtype) for t in joined.tensors())
+        return _summed((left @ left.T).mul_(right @ right.T), joined.n)
+    if isinstance(joined, Lookup) and joined.n * joined.positions < 2048:
+        index, delta = joined.index.flatten(), joined.delta.flatten(0, 1).to(dtype)
+        return _summed((delta @ delta.T).mul_(index[:, None] == index[None, :]), joined.n)
+    k = sum(count for count, _ in pieces)
+    total = torch.zeros(k, k, dtype=dtype, device=device)
+    step = max(1, room // (4 * k * max(1, first.columns) * 8))
+    for low in range(0, first.rows, step):
+        high = min(low + step, first.rows)
+        vectors = torch.cat([_sum_of_parts(count, parts, first, dtype, low, high) for count, parts in pieces])
+        if vectors.is_complex():
+            vectors = torch.view_as_real(vectors.resolve_conj()).flatten(1)
+        total += vectors @ vectors.T
+    return total
 
 
-def _sum_of_parts(count: int, parts: Sequence[Part], like: Part, dtype: torch.dtype) -> Tensor:
-    """Gradients ``[count, R·C]``; zero without parts."""
+def _joined(pieces: Pieces) -> Part | None:
+    """The examples of all pieces in one part, where each has one of the same kind and shape."""
+    if any(len(parts) != 1 for _, parts in pieces):
+        return None
+    parts = [few[0] for _, few in pieces]
+    tensors = [part.tensors() for part in parts]
+    if len(parts) == 1:
+        return parts[0]
+    if len({(type(part), *(t.shape[1:] for t in part.tensors())) for part in parts}) > 1:
+        return None
+    return parts[0].with_tensors([torch.cat(same) for same in zip(*tensors, strict=True)])
+
+
+def _sum_of_parts(count: int, parts: Sequence[Part], like: Part, dtype: torch.dtype, low: int, high: int) -> Tensor:
+    """Rows of the gradients ``[count, (high − low)·C]``; zero without parts."""
     if not parts:
-        return torch.zeros(count, like.rows * like.columns, dtype=dtype, device=like.tensors()[0].device)
-    total = parts[0].dense(0, parts[0].rows)
+        return torch.zeros(count, (high - low) * like.columns, dtype=dtype, device=like.tensors()[0].device)
+    total = parts[0].dense(low, high)
     total = total.to(torch.complex128 if total.is_complex() else dtype)
     for part in parts[1:]:
-        total = total + part.dense(0, part.rows)
+        total = total + part.dense(low, high)
     return total
 
 

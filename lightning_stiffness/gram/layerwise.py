@@ -17,7 +17,7 @@ from lightning_stiffness.gram.check import CoupledExamples, Witness, check_again
 from lightning_stiffness.gram.collect import Collected, Collector, Reference, refer
 from lightning_stiffness.gram.loop import example_gradient, loop_gram
 from lightning_stiffness.gram.multiply import multiply
-from lightning_stiffness.gram.partition import PASSES, BudgetError, Group, partition
+from lightning_stiffness.gram.partition import PASSES, BudgetError, Group, partition, slab_of
 from lightning_stiffness.gram.plan import Plan, Step
 from lightning_stiffness.gram.precise import agree_in_double
 from lightning_stiffness.gram.problem import EngineRefusal, Examples, LossError, Problem
@@ -78,6 +78,7 @@ class _Measurement:
         self.rounded: set[str] = set()
         device = next(iter(problem.parameters.values())).device
         self.total = Total(len(rows), None if columns is None else len(columns), device)
+        self.share = problem.share
         self.device = device
         self.sizes: torch.Tensor | None = None
         self.could_be_sum = self.could_be_mean = True
@@ -94,10 +95,13 @@ class _Measurement:
 
     def run(self) -> tuple[Products, Plan]:
         """The whole measurement."""
-        reference = self.reference = refer(self.problem, self.every, _first_place(self.every))
+        reference = self.reference = refer(self.problem, self.every, self._reference_place())
         witness = self._witness(reference)
-        collector = Collector(self.problem, reference)
-        for group in partition(self.problem, self.every, reference, collector, self.budget):
+        collector = Collector(self.problem, reference, slab_of(self.budget))
+        groups = list(partition(self.problem, self.every, reference, collector, self.budget))
+        if self.share is not None:
+            groups = self.share.gather(groups)[0]
+        for group in groups:
             if group.block is None:
                 self._group(group, collector, witness)
             else:
@@ -125,13 +129,59 @@ class _Measurement:
                 last = offset + size - 1
             offset += size
         places.append(last)
-        return Witness(places, [reference.gradients, example_gradient(self.problem, self.every.one(last))])
+        gradients = [reference.gradients, example_gradient(self.problem, self.every.one(last))]
+        reference.gradients = {}  # no longer needed, and as large as the module
+        return Witness.of(places, gradients)
 
     def _group(self, group: Group, collector: Collector, witness: Witness) -> None:
         """Add the Gram of some parameters, whose parts are held for all examples."""
-        collected = collector.collect(group.names, self.every, 0, group.most)
+        collected = self._collected(group, collector)
         good = self._checked(group, collected, 0, collector, witness)
-        self.plan.steps += multiply(self.problem, collected, good, self.total, group.slab)
+        total = self.total if self.share is None else Total(self.total.n, self.total.m, self.device, self.share)
+        good = self._agreed(good)
+        self.plan.steps += multiply(self.problem, collected, good, total, group.slab)
+        if total is not self.total:
+            self.share.add(total.values)
+            self.total.values += total.values
+            self.total.squares += total.squares
+
+    def _reference_place(self) -> int:
+        """An example of a batch of several: with its like alone, it tells which axis holds the examples."""
+        if self.share is None:
+            return _first_place(self.every)
+        low, high = self.share.span(len(self.every))
+        return low + _first_place(self.every.part(low, high)) if low < high else 0
+
+    def _collected(self, group: Group, collector: Collector) -> Collected:
+        """The parts of all examples; each process of a share sees to some of them."""
+        if self.share is None:
+            return collector.collect(group.names, self.every, 0, group.most)
+        low, high = self.share.span(len(self.every))
+        mine, failed = None, None
+        try:
+            mine = collector.collect(group.names, self.every.part(low, high), low, group.most).compact()
+        except Exception as error:
+            failed = error
+        collected: Collected | None = None
+        for one, failures in self.share.gather((mine, collector.failures), failed):
+            collected = one if collected is None else collected.beside(one)
+            for name, reason in failures.items():
+                collector.failures.setdefault(name, reason)
+        assert collected is not None
+        return collected
+
+    def _agreed(self, good: list[str]) -> list[str]:
+        """The parameters that every process of a share trusts: rounding may decide otherwise on one of them."""
+        if self.share is None:
+            return good
+        for fallback, could_be_sum, could_be_mean in self.share.gather(
+            (self.fallback, self.could_be_sum, self.could_be_mean)
+        ):
+            for name, reason in fallback.items():
+                self.fallback.setdefault(name, reason)
+            self.could_be_sum &= could_be_sum
+            self.could_be_mean &= could_be_mean
+        return [name for name in good if name not in self.fallback]
 
     def _blockwise(self, group: Group, block: int, collector: Collector, witness: Witness) -> None:
         """The same with the parts of two blocks of examples held at a time."""
@@ -180,7 +230,7 @@ class _Measurement:
         names = [name for name in names if name not in self.fallback]
         if not names or not near.positions:
             return names
-        values = collected.products(names, [p - offset for p in near.positions], self.device)
+        values = collected.products(names, [p - offset for p in near.positions], self.device, group.slab)
         verdict = compare(near, names, values, collected.scalar)
         wrong = verdict.wrong
         if wrong:

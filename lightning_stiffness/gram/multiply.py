@@ -55,26 +55,34 @@ def multiply(problem: Problem, collected: Collected, names: list[str], total: To
         owners = (name, biases[name]) if name in biases else (name,)
         if choice.formula == "dense" and parameter.numel() <= SMALL:
             small.append(_formed(pieces, 0, pieces[0][0].rows))
+            if sum(s.numel() * s.element_size() for s in small) > slab // 2:
+                _add_small(small, total)
         elif choice.formula == "dense":
             _add_dense(pieces, total, slab)
         elif choice.formula == "lookup":
-            add_lookup(total, _lookup(pieces))
+            add_lookup(total, _lookup(pieces), slab)
         else:
             outer, ones = _outer(pieces), name in biases
             if choice.positions == 1 and outer.left.dtype == outer.right.dtype in (torch.float32, torch.float64):
                 layers.setdefault(outer.left.dtype, []).append((outer, ones))
             else:
-                add_outer(total, outer, ones)
+                add_outer(total, outer, ones, slab)
             del outer
         if choice.positions > 1:
             shape += f", T={choice.positions}"
         steps.append(Step(owners, used, choice.shown, shape, choice.flops, held))
         del pieces
-    if small:
-        add_dense(total, torch.cat([s.to(torch.promote_types(s.dtype, small[0].dtype)) for s in small], 1))
+    _add_small(small, total)
     for group in layers.values():
         add_layers(total, group)
     return steps
+
+
+def _add_small(small: list[Tensor], total: Total) -> None:
+    """Add small gradients side by side, and empty the list."""
+    if small:
+        add_dense(total, torch.cat(small, 1) if len(small) > 1 else small[0])
+        small.clear()
 
 
 def _zeros(parameter: Tensor, n: int) -> Part:

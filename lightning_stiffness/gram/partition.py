@@ -3,14 +3,11 @@
 from dataclasses import dataclass
 
 from lightning_stiffness.gram.collect import Collector, Reference
+from lightning_stiffness.gram.contract import ROOM
 from lightning_stiffness.gram.problem import Examples, Problem
 
 DEFAULT_BUDGET = 2 << 30
 """Bytes where no budget is given: 2 GiB."""
-
-SLAB_BYTES = 24 << 20
-"""Most bytes for gradients formed at a time. The system's allocator hands out larger ones page by page, which takes
-longer than to fill them."""
 
 PASSES = 3
 """Bytes that a forward and backward pass holds, over those of the forward pass's tensors."""
@@ -33,6 +30,11 @@ class Group:
     """Bytes for gradients formed at a time."""
 
 
+def slab_of(budget: int | None) -> int:
+    """Bytes for what is formed at a time: a quarter of the budget, or less."""
+    return max(1, min((budget or DEFAULT_BUDGET) // 4, ROOM))
+
+
 def partition(
     problem: Problem, every: Examples, reference: Reference, collector: Collector, budget: int | None
 ) -> list[Group]:
@@ -46,15 +48,19 @@ def partition(
     """
     names = list(problem.parameters)
     room = budget or DEFAULT_BUDGET
-    one_pass = PASSES * reference.activation_bytes()
+    activations = reference.activation_bytes()
+    one_pass = PASSES * activations
     n = len(every)
     everything = sum(p.numel() * p.element_size() for p in problem.parameters.values())
-    slab = max(1, min(room // 4, SLAB_BYTES))
-    if n * (one_pass + everything) <= 3 * room // 4:
+    slab = slab_of(budget)
+    # What is certain for a budget is only likely without one; it saves a look at two examples.
+    formed = everything if budget else reference.dense_bytes(problem.parameters)
+    if n * (one_pass + formed) <= 3 * room // 4 and (not budget or 2 * (everything + activations) <= room):
         return [Group(names, n, None, slab)]
     held = collector.bytes_per_example(names, every)
     largest = max(held.values(), default=0)
-    least = 2 * one_pass + 4 * largest
+    # the gradients of two examples taken alone; two examples in a pass, beside one parameter's part of four
+    least = max(2 * (everything + activations), 2 * one_pass + 4 * largest)
     if room < least:
         raise BudgetError(
             f"memory_budget={room} bytes is too small: two examples and the largest parameter take {least}, "

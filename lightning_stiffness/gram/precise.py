@@ -42,7 +42,7 @@ def agree_in_double(problem: Problem, every: Examples, witness: Witness, most: i
         singles = [_converted(every.one(start + i)) for start, size, _ in held for i in range(size)]
         examples = Examples(batches, tuple(size for _, size, _ in held), singles if every.singles else None)
         places = [_place(held, position) for position in witness.positions]
-        alone = Witness(places, [example_gradient(double, examples.one(place)) for place in places])
+        alone = Witness.of(places, [example_gradient(double, examples.one(place)) for place in places])
         collector = Collector(double, refer(double, examples, places[0]))
         collected = collector.collect(names, examples, 0, most)
         found = collected.products(names, places, next(iter(double.parameters.values())).device)

@@ -34,6 +34,8 @@ class Problem:
     loss_fn: LossFn
     parameters: dict[str, nn.Parameter]
     """Each trainable parameter once, under its first name."""
+    share: Any = None
+    """The processes that work together on the Gram (:class:`lightning_stiffness.gram.share.Share`)."""
 
     def example_loss(self, example: Batch) -> Tensor:
         """The loss of a batch of one example, as a scalar.

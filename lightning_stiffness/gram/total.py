@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from lightning_stiffness.gram.product import Products, accumulation_dtype
+from lightning_stiffness.gram.share import Share
 
 STRIP = 256
 """Most rows of the Gram worked on together."""
@@ -21,10 +22,11 @@ class Total:
         n: examples of the rows.
         m: examples of the columns; None where they are the rows.
         device: where to add.
+        share: the processes that divide the strips among them; None: all are worked out here.
     """
 
-    def __init__(self, n: int, m: int | None, device: torch.device):
-        self.n, self.m = n, m
+    def __init__(self, n: int, m: int | None, device: torch.device, share: Share | None = None):
+        self.n, self.m, self.share = n, m, share
         dtype = accumulation_dtype(device)
         self.values = torch.zeros(n, n if m is None else m, dtype=dtype, device=device)
         self.squares = torch.zeros(n + (m or 0), dtype=dtype, device=device)
@@ -32,7 +34,7 @@ class Total:
     def products(self) -> Products:
         """The finished Gram."""
         if self.m is None:
-            for rows, _, view in self.strips():
+            for rows, _, view in self._all_strips():
                 width = rows.stop - rows.start
                 square = view[:, :width]  # only its upper triangle counts: the lower one may be empty, or rounded
                 square.copy_(square.triu().add_(square.triu(1).T))
@@ -49,6 +51,11 @@ class Total:
 
     def strips(self) -> Iterator[tuple[slice, slice, Tensor]]:
         """Rows, columns (both as examples of the two sides together), and the view of the Gram to add to."""
+        for place, strip in enumerate(self._all_strips()):
+            if self.share is None or self.share.mine(place):
+                yield strip
+
+    def _all_strips(self) -> Iterator[tuple[slice, slice, Tensor]]:
         step = STRIP if self.m is not None else min(max(self.n // 6, 32), STRIP)
         for low in range(0, self.n, step):
             high = min(low + step, self.n)

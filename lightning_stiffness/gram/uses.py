@@ -79,6 +79,8 @@ class Use:
     output_places: list[int]
     """Which of all output tensors those are."""
     gradients: list[Tensor | None] = field(default_factory=list)
+    room: int = 1 << 28
+    """Bytes for what its rule forms at a time."""
 
     def operands(self) -> Iterator[Operand]:
         """All tensor arguments."""

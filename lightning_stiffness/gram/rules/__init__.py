@@ -4,7 +4,7 @@ from typing import Any
 
 from lightning_stiffness.gram.rules import broadcast, conv, embedding, linear, norm
 from lightning_stiffness.gram.rules.general import general
-from lightning_stiffness.gram.rules.registry import RULES, VALUELESS, NoRule, Parts, rule
+from lightning_stiffness.gram.rules.registry import FACTORED, RULES, VALUELESS, NoRule, Parts, rule
 from lightning_stiffness.gram.uses import StaleOperand, Use
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "broadcast",
     "conv",
     "embedding",
+    "is_factored",
     "linear",
     "norm",
     "parts_of",
@@ -46,7 +47,16 @@ def parts_of(use: Use) -> Parts:
 
 def valueless(function: Any) -> bool:
     """Whether the rule of a function reads no input values."""
+    return _among(function, VALUELESS)
+
+
+def is_factored(function: Any) -> bool:
+    """Whether the rule of a function holds the gradients of matrices as factors."""
+    return _among(function, FACTORED)
+
+
+def _among(function: Any, functions: set[Any]) -> bool:
     try:
-        return function in VALUELESS
+        return function in functions
     except TypeError:
         return False

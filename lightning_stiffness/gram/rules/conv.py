@@ -11,7 +11,7 @@ from lightning_stiffness.gram.rules.registry import NoRule, Parts, data, dense, 
 from lightning_stiffness.gram.uses import Operand, Use
 
 
-@rule(F.conv1d, F.conv2d, F.conv3d)
+@rule(F.conv1d, F.conv2d, F.conv3d, factored=True)
 def convolution(
     use: Use,
     input: Operand,
@@ -41,7 +41,7 @@ def convolution(
     return parts
 
 
-@rule(F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
+@rule(F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d, factored=True)
 def transposed_convolution(
     use: Use,
     input: Operand,
@@ -90,6 +90,6 @@ def _channel_sums(d: Tensor) -> Tensor:
 
 for _module in (torch,):  # the same functions under their other name
     for _name in ("conv1d", "conv2d", "conv3d"):
-        rule(getattr(_module, _name))(convolution)
+        rule(getattr(_module, _name), factored=True)(convolution)
     for _name in ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"):
-        rule(getattr(_module, _name))(transposed_convolution)
+        rule(getattr(_module, _name), factored=True)(transposed_convolution)

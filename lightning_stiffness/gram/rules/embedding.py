@@ -9,7 +9,7 @@ from lightning_stiffness.gram.rules.registry import NoRule, Parts, data, real, r
 from lightning_stiffness.gram.uses import Operand, Use
 
 
-@rule(F.embedding)
+@rule(F.embedding, factored=True)
 def embedding(
     use: Use,
     input: Operand,
@@ -34,7 +34,7 @@ def embedding(
     return [(weight, Lookup(index, delta, rows))]
 
 
-@rule(torch.embedding)
+@rule(torch.embedding, factored=True)
 def embedding_below(
     use: Use,
     weight: Operand,

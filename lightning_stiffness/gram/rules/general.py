@@ -12,9 +12,6 @@ from torch import Tensor
 from lightning_stiffness.gram.rules.registry import Parts, dense
 from lightning_stiffness.gram.uses import Operand, Use, flat, rebuilt
 
-_BYTES = 1 << 28
-"""Gradients of the output and the parameters mapped at a time."""
-
 
 def general(use: Use) -> Parts:
     """Per-example gradients of all wanted operands of a call."""
@@ -48,7 +45,7 @@ def general(use: Use) -> Parts:
     width = sum(p.numel() * p.element_size() for p in parameters) + sum(
         t[0].numel() * t.element_size() for t in (*gradients, *values)
     )
-    step = max(1, _BYTES // max(1, width))
+    step = max(1, use.room // max(1, width))
     pieces = [
         _mapped(call, parameters, [v[i : i + step] for v in values], [g[i : i + step] for g in gradients])
         for i in range(0, use.n, step)

@@ -9,7 +9,7 @@ from lightning_stiffness.gram.rules.registry import NoRule, Parts, data, dense, 
 from lightning_stiffness.gram.uses import Operand, Use
 
 
-@rule(F.linear)
+@rule(F.linear, factored=True)
 def linear(use: Use, input: Operand, weight: Operand, bias: Operand | None = None) -> Parts:
     """y = x Wᵀ + b, with dW = Σ d xᵀ and db = Σ d."""
     d = real(use)
@@ -24,13 +24,13 @@ def linear(use: Use, input: Operand, weight: Operand, bias: Operand | None = Non
     return parts
 
 
-@rule(torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.mm, Tensor.mm)
+@rule(torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.mm, Tensor.mm, factored=True)
 def matmul(use: Use, left: Operand, right: Operand) -> Parts:
     """y = x W, with dW = Σ xᵀ d; and y = W x, with dW = Σ d xᵀ."""
     return _product(use, left, right, 1)
 
 
-@rule(Tensor.__rmatmul__)
+@rule(Tensor.__rmatmul__, factored=True)
 def reflected_matmul(use: Use, right: Operand, left: Operand) -> Parts:
     """The same with its operands the other way round."""
     return _product(use, left, right, 1)
@@ -53,7 +53,7 @@ def _product(use: Use, left: Operand, right: Operand, factor: float) -> Parts:
     return [(weight, Outer(d.reshape(n, -1, d.shape[-1]), values.reshape(n, -1, values.shape[-1])))]
 
 
-@rule(torch.addmm, Tensor.addmm)
+@rule(torch.addmm, Tensor.addmm, factored=True)
 def addmm(use: Use, bias: Operand, left: Operand, right: Operand, *, beta: float = 1, alpha: float = 1) -> Parts:
     """y = β b + α x W."""
     d = real(use)

@@ -21,14 +21,16 @@ class NoRule(Exception):
 
 RULES: dict[Any, Rule] = {}
 VALUELESS: set[Any] = set()
+FACTORED: set[Any] = set()
 
 
-def rule(*functions: Any, values: bool = True) -> Callable[[Rule], Rule]:
+def rule(*functions: Any, values: bool = True, factored: bool = False) -> Callable[[Rule], Rule]:
     """Enter a rule for torch functions.
 
     Args:
         functions: as a ``TorchFunctionMode`` sees them.
         values: whether the rule reads the inputs' values; they are not kept if it does not.
+        factored: whether it holds the gradients of matrices as factors, views of what the pass holds anyway.
     """
 
     def enter(function: Rule) -> Rule:
@@ -36,6 +38,8 @@ def rule(*functions: Any, values: bool = True) -> Callable[[Rule], Rule]:
             RULES[entry] = function
             if not values:
                 VALUELESS.add(entry)
+            if factored:
+                FACTORED.add(entry)
         return function
 
     return enter

@@ -1,0 +1,153 @@
+"""One Gram worked out by several processes: each handles some of the examples and some of the rows."""
+
+import io
+import pickle
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, distributed
+
+from lightning_stiffness.gram.problem import EngineRefusal
+
+_ALIGNED = 16
+"""Tensors begin at multiples of so many bytes, as any type needs."""
+
+
+class OutOfStep(EngineRefusal):
+    """Another process is elsewhere: it met an error."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """This process among those that work on the same Gram; all of them hold the same module and examples."""
+
+    rank: int
+    count: int
+    device: torch.device
+
+    def span(self, n: int) -> tuple[int, int]:
+        """The examples, of ``n``, that this process handles.
+
+        Example:
+            >>> Share(1, 2, torch.device("cpu")).span(5)
+            (2, 5)
+        """
+        return self.rank * n // self.count, (self.rank + 1) * n // self.count
+
+    def mine(self, place: int) -> bool:
+        """Whether this process works out the strip of that place. Strips grow shorter, so the order turns back
+        and forth.
+
+        Example:
+            >>> [place for place in range(8) if Share(0, 2, torch.device("cpu")).mine(place)]
+            [0, 3, 4, 7]
+        """
+        turn, position = divmod(place, self.count)
+        return (position if turn % 2 == 0 else self.count - 1 - position) == self.rank
+
+    def gather(self, value: Any, failed: Exception | None = None) -> list[Any]:
+        """What every process gives, in order; its tensors travel as they are, without a copy to pickle.
+
+        Args:
+            value: anything that can be pickled, with tensors in it.
+            failed: an error, instead of a value.
+
+        Raises:
+            Exception: the own error.
+            OutOfStep: if another process failed.
+        """
+        text, tensors = b"", []
+        if failed is None:
+            text, tensors = _packed(value)
+        sizes = [_room(tensor) for tensor in tensors]
+        told = exchange(
+            "gather", (None if failed is None else str(failed), text, [_form(t) for t in tensors], sum(sizes))
+        )
+        if failed is not None:
+            raise failed
+        for rank, (kind, answer) in enumerate(told):
+            if kind != "gather" or answer[0] is not None:
+                why = answer[0] if kind == "gather" else "it met an error"
+                raise OutOfStep(f"process {rank} of {self.count} could not do its part: {why}")
+        most = max(answer[3] for _, answer in told)
+        sent = torch.zeros(most, dtype=torch.uint8, device=self.device)
+        offset = 0
+        for tensor, size in zip(tensors, sizes, strict=True):
+            data = tensor.detach().contiguous().flatten().to(self.device).view(torch.uint8)
+            sent[offset : offset + len(data)] = data
+            offset += size
+        received = [torch.empty_like(sent) for _ in told]
+        distributed.all_gather(received, sent)
+        return [_unpacked(answer[1], answer[2], data) for (_, answer), data in zip(told, received, strict=True)]
+
+    def add(self, values: Tensor) -> None:
+        """Replace values by their sum over the processes.
+
+        Raises:
+            OutOfStep: if another process is not at this point.
+        """
+        if any(kind != "add" for kind, _ in exchange("add", None)):
+            raise OutOfStep("another process could not do its part")
+        distributed.all_reduce(values)
+
+
+def exchange(kind: str, value: Any) -> list[tuple[str, Any]]:
+    """What every process says, with what it is about: processes that an error put out of step notice."""
+    told: list[Any] = [None] * distributed.get_world_size()
+    distributed.all_gather_object(told, (kind, value))
+    return told
+
+
+class _Packer(pickle.Pickler):
+    """Leaves tensors out of the pickle, each kept once."""
+
+    def __init__(self, stream: io.BytesIO) -> None:
+        super().__init__(stream)
+        self.tensors: list[Tensor] = []
+        self._places: dict[Any, int] = {}
+
+    def persistent_id(self, obj: Any) -> int | None:
+        if not isinstance(obj, Tensor):
+            return None
+        key = (obj.data_ptr(), obj.dtype, obj.shape, obj.stride())
+        if key not in self._places:
+            self._places[key] = len(self.tensors)
+            self.tensors.append(obj)
+        return self._places[key]
+
+
+class _Unpacker(pickle.Unpickler):
+    def __init__(self, stream: io.BytesIO, tensors: list[Tensor]) -> None:
+        super().__init__(stream)
+        self._tensors = tensors
+
+    def persistent_load(self, pid: Any) -> Tensor:
+        return self._tensors[pid]
+
+
+def _packed(value: Any) -> tuple[bytes, list[Tensor]]:
+    stream = io.BytesIO()
+    packer = _Packer(stream)
+    packer.dump(value)
+    return stream.getvalue(), packer.tensors
+
+
+def _unpacked(text: bytes, forms: list[tuple[torch.dtype, torch.Size]], data: Tensor) -> Any:
+    def tensors() -> Iterator[Tensor]:
+        offset = 0
+        for dtype, shape in forms:
+            length = shape.numel() * dtype.itemsize
+            yield data[offset : offset + length].view(dtype).view(shape)
+            offset += -(-length // _ALIGNED) * _ALIGNED
+
+    return _Unpacker(io.BytesIO(text), list(tensors())).load()
+
+
+def _form(tensor: Tensor) -> tuple[torch.dtype, torch.Size]:
+    return tensor.dtype, tensor.shape
+
+
+def _room(tensor: Tensor) -> int:
+    return -(-tensor.numel() * tensor.element_size() // _ALIGNED) * _ALIGNED

@@ -1,0 +1,108 @@
+"""Grams worked out by two processes, started by test_share.py: python share_run.py RANK FILE."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import distributed, nn
+from torch.nn import functional
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from lightning_stiffness.gram import Examples, gram_of_examples
+from lightning_stiffness.gram.share import OutOfStep, Share
+
+
+class Text(nn.Module):
+    """Tied embedding, attention, norm: every way in which gradients are held."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(30, 16)
+        self.place = nn.Parameter(torch.randn(6, 16))
+        self.block = nn.TransformerEncoderLayer(16, 2, 32, 0.0, batch_first=True)
+
+    def forward(self, x):
+        return (self.block(self.embedding(x) + self.place) @ self.embedding.weight.T).mean(1)
+
+
+class Complex(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(8, 4, dtype=torch.complex64))
+
+    def forward(self, x):
+        return (x.to(self.weight.dtype) @ self.weight).abs()
+
+
+def conv() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 6, 3), nn.ReLU(), nn.Flatten(), nn.Linear(96, 4)
+    )
+
+
+def cases():
+    torch.manual_seed(0)
+    labels = torch.arange(100) % 4
+    linear = nn.Sequential(nn.Linear(8, 6), nn.Tanh(), nn.Linear(6, 4))
+    yield "linear", linear, torch.randn(100, 8), labels, "none"
+    yield "mean", linear, torch.randn(100, 8), labels, "mean"
+    yield "convolution", conv(), torch.randn(100, 1, 8, 8), labels, "none"
+    yield "text", Text(), torch.randint(0, 30, (100, 6)), labels, "none"
+    yield "complex", Complex(), torch.randn(100, 8), labels, "none"
+
+
+def main() -> None:
+    rank = int(sys.argv[1])
+    torch.set_num_threads(1)
+    distributed.init_process_group("gloo", init_method=f"file://{sys.argv[2]}", rank=rank, world_size=2)
+    share = Share(rank, 2, torch.device("cpu"))
+    for name, net, x, y, reduction in cases():
+
+        def loss_fn(module, batch, reduction=reduction):
+            return functional.cross_entropy(module(batch[0]), batch[1], reduction=reduction)
+
+        examples = Examples.of((x[:40], y[:40]), (x[40:], y[40:]))
+        alone = gram_of_examples(net, examples, loss_fn=loss_fn)
+        both = gram_of_examples(net, examples, loss_fn=loss_fn, share=share)
+        off = float((alone.values - both.values).abs().max() / alone.values.abs().max())
+        assert off < 1e-6, (name, off)
+        assert not both.plan.fallbacks, (name, both.plan.fallbacks)
+        seen = sum(step.flops for step in both.plan.steps)
+        if name in ("linear", "convolution"):  # others have parts that every process does
+            assert seen < 0.8 * sum(step.flops for step in alone.plan.steps), name
+        cross = gram_of_examples(net, examples.part(0, 5), examples.part(5, 100), loss_fn=loss_fn, share=share)
+        assert torch.allclose(
+            cross.values, alone.values[:5, 5:], rtol=1e-5, atol=1e-6 * float(alone.norms.max()) ** 2
+        )
+        print(rank, name, f"{off:.1e}")
+
+    # One process fails: the other hears of it and goes on alone, with the right numbers.
+    net, x, y = nn.Linear(8, 4), torch.randn(100, 8), torch.arange(100) % 4
+    calls = 0
+
+    def failing(module, batch):
+        nonlocal calls
+        calls += 1
+        if rank == 1 and len(batch[0]) > 1:
+            raise RuntimeError("no room")
+        return functional.cross_entropy(module(batch[0]), batch[1], reduction="none")
+
+    def sound(module, batch):
+        return functional.cross_entropy(module(batch[0]), batch[1], reduction="none")
+
+    examples = Examples.of((x, y))
+    # The processes drew the same numbers, so that what they hold is the same.
+    both = gram_of_examples(net, examples, loss_fn=failing, share=share)
+    alone = gram_of_examples(net, examples, loss_fn=sound)
+    assert torch.allclose(both.values, alone.values, rtol=1e-5, atol=1e-6 * float(alone.norms.max()) ** 2)
+    print(rank, "failure", "; ".join(both.plan.fallbacks.values()))
+    told = {0: "own error", 1: "process 0 of 2 could not do its part: own error"}[rank]
+    with pytest.raises(RuntimeError if rank == 0 else OutOfStep, match=told):
+        share.gather(torch.zeros(2), RuntimeError("own error") if rank == 0 else None)
+    print(rank, "done")
+
+
+if __name__ == "__main__":
+    main()

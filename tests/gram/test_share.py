@@ -1,0 +1,69 @@
+"""A Gram worked out by several processes is the Gram of one."""
+
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+
+from lightning_stiffness.gram.share import Share, _form, _packed, _unpacked
+
+SCRIPT = Path(__file__).parent / "share_run.py"
+
+
+def test_two_processes(tmp_path):
+    started = [
+        subprocess.Popen(
+            [sys.executable, str(SCRIPT), str(rank), str(tmp_path / "meeting")],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    told = [process.communicate(timeout=240) for process in started]
+    for rank, (process, (out, err)) in enumerate(zip(started, told, strict=True)):
+        assert process.returncode == 0, err[-3000:]
+        lines = out.splitlines()
+        assert [line.split()[1] for line in lines] == [
+            "linear", "mean", "convolution", "text", "complex", "failure", "done"
+        ]  # fmt: skip
+        assert "no room" in lines[5]
+        assert ("process 1 of 2 could not do its part" in lines[5]) == (rank == 0)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+def test_every_example_and_every_strip_has_one_process(count):
+    shares = [Share(rank, count, torch.device("cpu")) for rank in range(count)]
+    spans = [share.span(7) for share in shares]
+    assert spans[0][0] == 0
+    assert spans[-1][1] == 7
+    assert all(left[1] == right[0] for left, right in pairwise(spans))
+    for place in range(12):
+        assert sum(share.mine(place) for share in shares) == 1
+
+
+def test_tensors_travel_beside_the_pickle_each_once():
+    x = torch.arange(12.0).view(3, 4)
+    value = {
+        "left": x,
+        "same": x,
+        "view": x[:, 1],
+        "other": [torch.tensor(2), torch.ones(2, dtype=torch.bool), torch.tensor([1 + 2j])],
+    }
+    text, tensors = _packed(value)
+    assert len(tensors) == 5
+    assert len(text) < 400
+    pieces = []
+    for tensor in tensors:
+        data = tensor.contiguous().flatten().view(torch.uint8)
+        pieces.append(torch.nn.functional.pad(data, (0, -len(data) % 16)))
+    found = _unpacked(text, [_form(tensor) for tensor in tensors], torch.cat(pieces))
+    assert found["left"].data_ptr() == found["same"].data_ptr()
+    for name in ("left", "view"):
+        assert torch.equal(found[name], value[name])
+    for got, expected in zip(found["other"], value["other"], strict=True):
+        assert got.dtype == expected.dtype
+        assert torch.equal(got, expected)
