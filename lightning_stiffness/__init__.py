@@ -12,11 +12,15 @@ if TYPE_CHECKING:
     from lightning_stiffness.gram import gradient_gram as gradient_gram
     from lightning_stiffness.history import StiffnessHistory as StiffnessHistory
     from lightning_stiffness.measure import measure_stiffness as measure_stiffness
+    from lightning_stiffness.metrics import ClassStiffness as ClassStiffness
+    from lightning_stiffness.metrics import DistanceStiffness as DistanceStiffness
     from lightning_stiffness.result import StiffnessResult as StiffnessResult
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "ClassStiffness": "metrics",
+    "DistanceStiffness": "metrics",
     "GradientGram": "gram",
     "StiffnessCallback": "callback",
     "StiffnessHistory": "history",

@@ -113,22 +113,57 @@ def class_critical_lengths(
 
 def _fit(x: Tensor, y: Tensor, min_pairs: int) -> CriticalLength:
     """The line through stiffness ``y`` at distance ``x``, and where it crosses zero."""
-    n = len(x)
-    if n < min_pairs:
-        return CriticalLength(
-            math.nan, math.nan, math.nan, n, False, f"{n} pairs of the same class, at least {min_pairs} needed"
-        )
-    x_mean, y_mean = float(x.mean()), float(y.mean())
-    spread = float(((x - x_mean) ** 2).sum())
+    if not len(x):
+        return length_of_line(0, *[math.nan] * 7, min_pairs=min_pairs)
+    x_mean, y_mean = x.mean(), y.mean()
+    values = (
+        *(x_mean, y_mean, ((x - x_mean) ** 2).sum(), ((x - x_mean) * (y - y_mean)).sum()),
+        *(x.min(), x.max(), (y**2).mean().sqrt()),
+    )
+    return length_of_line(len(x), *map(float, values), min_pairs=min_pairs)
+
+
+def length_of_line(
+    pairs: int,
+    x_mean: float,
+    y_mean: float,
+    spread: float,
+    covariance: float,
+    nearest: float,
+    farthest: float,
+    size: float,
+    *,
+    min_pairs: int = 10,
+) -> CriticalLength:
+    """The critical length from sums over the pairs, of distances x and stiffnesses y.
+
+    Args:
+        pairs: their number.
+        x_mean: mean distance.
+        y_mean: mean stiffness.
+        spread: sum of the squared deviations of x.
+        covariance: sum of the products of the deviations of x and y.
+        nearest: smallest distance.
+        farthest: largest distance.
+        size: root mean square of y, to tell a slope from rounding.
+        min_pairs: fewer pairs than this give no ξ.
+
+    Example:
+        >>> length_of_line(20, 0.5, 0.25, 2.0, -1.0, 0.0, 0.9, 0.3).value
+        1.0
+    """
+    nothing = math.nan
+    if pairs < min_pairs:
+        reason = f"{pairs} pairs of the same class, at least {min_pairs} needed"
+        return CriticalLength(nothing, nothing, nothing, pairs, False, reason)
     # Distances that agree to rounding leave the slope undetermined.
-    if spread <= n * (1e-12 * max(1.0, abs(x_mean))) ** 2:
-        return CriticalLength(math.nan, math.nan, math.nan, n, False, "all pairs lie at one distance")
-    slope = float(((x - x_mean) * (y - y_mean)).sum()) / spread
+    if spread <= pairs * (1e-12 * max(1.0, abs(x_mean))) ** 2:
+        return CriticalLength(nothing, nothing, nothing, pairs, False, "all pairs lie at one distance")
+    slope = covariance / spread
     intercept = y_mean - slope * x_mean
     # A stiffness that is the same for all pairs, rounded, would have a length beyond all measure.
-    if slope * float(x.max() - x.min()) >= -1e-12 * float(y.abs().max()):
+    if slope * (farthest - nearest) >= -1e-12 * size:
         reason = f"stiffness does not fall with distance (slope {slope:+.3g})"
-        return CriticalLength(math.nan, slope, intercept, n, False, reason)
+        return CriticalLength(nothing, slope, intercept, pairs, False, reason)
     value = -intercept / slope
-    extrapolated = not float(x.min()) <= value <= float(x.max())
-    return CriticalLength(value, slope, intercept, n, extrapolated, "")
+    return CriticalLength(value, slope, intercept, pairs, not nearest <= value <= farthest, "")
