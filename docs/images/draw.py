@@ -84,9 +84,11 @@ def cifar100(path: Path) -> None:
                 draw(distance_curve_figure(result, "train-val", "cos"), "curve_cifar100.png")
 
 
-def training(net: nn.Module, data: tuple[Tensor, ...], *, epochs: int) -> Iterator[tuple[int, int]]:
+def training(
+    net: nn.Module, data: tuple[Tensor, ...], *, epochs: int, rate: float = 1e-3
+) -> Iterator[tuple[int, int]]:
     """Train with Adam on batches of 32; yields (epochs trained, steps trained) before each epoch and at the end."""
-    optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
+    optimizer = torch.optim.Adam(net.parameters(), lr=rate)
     step = 0
     for epoch in range(epochs):
         yield epoch, step

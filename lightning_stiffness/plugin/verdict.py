@@ -50,7 +50,8 @@ def verdicts(frames: Sequence[Frame]) -> list[Verdict]:
     peak, peak_step = -math.inf, 0
     for frame in frames:
         value = _value(_view(frame, "train-val"))
-        if value > peak:
+        # A network that was never trained has learned nothing that it could lose.
+        if value > peak and frame.step > 0:
             peak, peak_step = value, frame.step
         found.append(_verdict(frame, peak, peak_step))
     return found

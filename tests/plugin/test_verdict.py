@@ -48,6 +48,10 @@ def test_before_training_there_is_nothing_to_say_yet():
     assert "whether it stays high" in found.detail
 
 
+def test_what_it_was_before_training_does_not_count():
+    assert last(frame(0, 0.91, 0.91), frame(100, 0.51, 0.5)).kind == "good"
+
+
 def test_faded_from_its_peak():
     found = last(frame(0, 0.6, 0.6), frame(100, 0.72, 0.7), frame(1200, 0.3, 0.4))
     assert found.kind == "fading"
