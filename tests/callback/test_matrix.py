@@ -42,12 +42,13 @@ def callback_for(run: Run, **options) -> StiffnessCallback:
 
 @pytest.mark.parametrize("setup", [s for s in SETUPS.values() if s.refused is None], ids=lambda s: s.name)
 def test_a_run_is_the_same_and_its_stiffness_right(setup, tmp_path):
+    # First the run without: there are warnings that a process gives once.
+    without = Outcome(start(setup), tmp_path / "without", None)
+    expected = without.left_behind()
     run = start(setup)
     # Two measurements, in the middle of training and at its end, unless a set-up asks for the first one too.
     measured = Outcome(run, tmp_path / "with", callback_for(run, at_start=False))
-    without = Outcome(start(setup), tmp_path / "without", None)
-
-    left, expected = measured.left_behind(), without.left_behind()
+    left = measured.left_behind()
     assert left.keys() == expected.keys()
     for what, value in expected.items():
         if what == "events":
@@ -60,8 +61,10 @@ def test_a_run_is_the_same_and_its_stiffness_right(setup, tmp_path):
 
     result = measured.callback.result
     assert result is not None
-    told = [text for text in measured.warnings if "stiffness" in text and text not in without.warnings]
-    usual = ("is left out", "are left out", "% of the run", *(("exact but slow",) if run.slow else ()))
+    told = [text for text in measured.warnings if text not in without.warnings]
+    usual = ["is left out", "are left out", "% of the run"]
+    if run.slow:  # torch.func and scripted modules have warnings of their own
+        usual += ["exact but slow", "performance drop", "not a leaf Tensor"]
     assert not [text for text in told if not any(words in text for words in usual)]
     check_numbers(setup, result, measured.trace)
 
