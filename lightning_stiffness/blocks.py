@@ -1,6 +1,8 @@
 """Everything that one block of pairs shows: class matrix, means, curve, critical length, their intervals."""
 
 import math
+from collections.abc import Sequence
+from dataclasses import fields
 
 import torch
 from torch import Tensor
@@ -91,6 +93,22 @@ def measure_block(
         if classes is not None and labels is not None:
             each = class_critical_lengths(S, distance, pairs, labels[0], num_classes=len(classes.names))
             result.class_critical_length.setdefault(name, {})[measure] = [Length(**vars(one)) for one in each]
+
+
+def merge_results(result: StiffnessResult, parts: Sequence[StiffnessResult], order: Sequence[str]) -> None:
+    """Bring together what several processes measured of one result.
+
+    Args:
+        result: where it goes.
+        parts: results of which each has some of the blocks.
+        order: names of all blocks.
+    """
+    for field in fields(StiffnessResult):
+        own = getattr(result, field.name)
+        if isinstance(own, dict):
+            found = {name: value for part in parts for name, value in getattr(part, field.name).items()}
+            own.clear()
+            own.update({name: found[name] for name in (*order, *found) if name in found})
 
 
 def _class_means(

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from lightning_stiffness.compat import classes, inform, misconfiguration, misconfigurations
+from lightning_stiffness.distances import DistanceCache
 from lightning_stiffness.fields import FieldFn
 from lightning_stiffness.functional.distance import Distance
 from lightning_stiffness.gram import LossFn, ParameterFilter
@@ -161,6 +162,7 @@ class StiffnessCallback(_Base):  # type: ignore[misc]
         """Measurements of this run that failed."""
         self._probes: dict[str, Probe] = {}
         self._indices: dict[str, list[int]] = {}
+        self._cache = DistanceCache()
         self._measured_at: int | None = None
         self._log = RunLog(name, save=save)
         self._began = 0.0
@@ -197,6 +199,7 @@ class StiffnessCallback(_Base):  # type: ignore[misc]
         if stage != "fit":
             return
         self._probes, self._indices, self._measured_at = {}, {}, None
+        self._cache = DistanceCache()
         self._log = RunLog(self.name, save=self.save)
         self.history, self.seconds, self.failures, self._began = [], 0.0, 0, time.perf_counter()
         others = [c for c in trainer.callbacks if isinstance(c, StiffnessCallback) and c is not self]
@@ -282,7 +285,7 @@ class StiffnessCallback(_Base):  # type: ignore[misc]
 
     def teardown(self, *_: Any, **__: Any) -> None:
         """Release the probe and the process that draws."""
-        self._probes = {}
+        self._probes, self._cache = {}, DistanceCache()
         self._log.close()
 
     def _epoch_is_due(self, trainer: Any) -> bool:
@@ -352,7 +355,15 @@ class StiffnessCallback(_Base):  # type: ignore[misc]
                 counted(watched, size, self.name, trainer) as counting,
             ):
                 measure = functools.partial(
-                    measure_probe, shadow, probe, loss_fn=counting, settings=self.settings, step=step, epoch=epoch
+                    measure_probe,
+                    shadow,
+                    probe,
+                    loss_fn=counting,
+                    settings=self.settings,
+                    step=step,
+                    epoch=epoch,
+                    cache=self._cache,
+                    share=processes.share(next(shadow.parameters()).device),
                 )
                 # Processes may round differently, and callbacks that monitor must decide alike
                 result = processes.from_first(processes.together(measure))

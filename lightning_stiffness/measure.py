@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import lightning_stiffness
-from lightning_stiffness.blocks import measure_block
+from lightning_stiffness.blocks import measure_block, merge_results
 from lightning_stiffness.distances import DistanceCache
 from lightning_stiffness.fields import FieldFn
 from lightning_stiffness.functional import (
@@ -25,6 +25,7 @@ from lightning_stiffness.functional.distance import Distance
 from lightning_stiffness.gram import Examples, LossFn, ParameterFilter, gram_of_examples
 from lightning_stiffness.gram.batch import Batch
 from lightning_stiffness.gram.problem import select_parameters
+from lightning_stiffness.gram.share import Share
 from lightning_stiffness.inputs import distance_inputs, find_layer
 from lightning_stiffness.labelling import Classes, find_classes
 from lightning_stiffness.probeset import AUTO, ProbeSet, probe_of_batch, same_examples
@@ -131,6 +132,7 @@ def measure_probe(
     step: int = 0,
     epoch: int = 0,
     cache: DistanceCache | None = None,
+    share: Share | None = None,
 ) -> StiffnessResult:
     """Stiffness on probe sets; what :func:`measure_stiffness` and the callback share.
 
@@ -143,6 +145,8 @@ def measure_probe(
         epoch: epochs trained.
         cache: keeps the distances between inputs from one measurement to the next, for a caller that measures
             again and again.
+        share: the processes that measure together, each with the same module and probe; every one of them has
+            to call this, and gets the whole result.
 
     Returns:
         The result; its ``notes`` say what was left out, and why.
@@ -160,6 +164,7 @@ def measure_probe(
         engine=settings.engine,
         memory_budget=settings.memory_budget,
         parameters=settings.parameters,
+        share=share,
     ).to("cpu")
     places = dict(zip(probe, _slices([len(part.examples) for part in probe.values()]), strict=True))
     result = StiffnessResult(
@@ -177,19 +182,23 @@ def measure_probe(
         versions=_versions(),
         notes=notes,
     )
-    for first, second in combinations_with_replacement(probe, 2):
-        block = gram.block(places[first], places[second])
-        measure_block(
-            result,
-            block,
-            (first, second),
-            same_example=same_examples(probe[first], probe[second]),
-            classes=classes,
-            distance=distances.get((first, second)),
-            settings=settings,
-        )
-    if settings.diagnostics:
-        result.diagnostics.update({s: _diagnostics(gram.block(place, place).values) for s, place in places.items()})
+    blocks = list(combinations_with_replacement(probe, 2))
+    for place, (first, second) in enumerate(blocks):
+        if share is None or share.mine(place):
+            measure_block(
+                result,
+                gram.block(places[first], places[second]),
+                (first, second),
+                same_example=same_examples(probe[first], probe[second]),
+                classes=classes,
+                distance=distances.get((first, second)),
+                settings=settings,
+            )
+    for place, (split, part) in enumerate(places.items(), len(blocks)):
+        if settings.diagnostics and (share is None or share.mine(place)):
+            result.diagnostics[split] = _diagnostics(gram.block(part, part).values)
+    if share is not None:
+        merge_results(result, share.gather(result), ["-".join(block) for block in blocks])
     if any(result.excluded.values()):
         told = ", ".join(f"{n} of {len(probe[s].examples)} in {s}" for s, n in result.excluded.items() if n)
         notes.append(

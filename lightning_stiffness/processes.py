@@ -6,11 +6,19 @@ from typing import Any, TypeVar
 import torch
 from torch import distributed, nn
 
+from lightning_stiffness.compat import misconfigurations
+from lightning_stiffness.gram.share import Abandoned, Share, exchange
+from lightning_stiffness.refusal import REFUSALS, Refusal
+
 T = TypeVar("T")
 
 
 class OtherProcessFailed(RuntimeError):
     """Another process of the run could not go on; the message says which, and why."""
+
+
+class OtherProcessRefused(Refusal, OtherProcessFailed):
+    """Another process met an error that the user has to settle."""
 
 
 class Processes:
@@ -37,7 +45,8 @@ class Processes:
             Its value on this process.
 
         Raises:
-            OtherProcessFailed: if it failed on another process; an own error is raised as it is.
+            OtherProcessFailed: if it failed on another process; an own error is raised as it is, unless another
+                process has one that the user has to settle.
         """
         if self.count == 1:
             return work()
@@ -47,14 +56,25 @@ class Processes:
             value = work()
         except Exception as caught:
             error = caught
-        told: list[Any] = [None] * self.count
-        distributed.all_gather_object(told, None if error is None else f"{type(error).__name__}: {error}")
+        settle = isinstance(error, (*REFUSALS, *misconfigurations()))
+        own = None if error is None else (f"{type(error).__name__}: {error}", settle, isinstance(error, Abandoned))
+        told = exchange("together", own)
+        while any(kind != "together" for kind, _ in told):  # an error keeps a process from where others still wait
+            told = exchange("together", own)
+        causes = {rank: answer for rank, (_, answer) in enumerate(told) if answer is not None and not answer[2]}
+        others_to_settle = any(answer[1] for answer in causes.values())
+        if error is not None and (settle or not (others_to_settle or isinstance(error, Abandoned))):
+            raise error
+        if causes:
+            text = "; ".join(f"on process {rank}, {answer[0]}" for rank, answer in causes.items())
+            raise (OtherProcessRefused if others_to_settle else OtherProcessFailed)(text) from error
         if error is not None:
             raise error
-        failed = {rank: text for rank, text in enumerate(told) if text is not None}
-        if failed:
-            raise OtherProcessFailed("; ".join(f"on process {rank}, {text}" for rank, text in failed.items()))
         return value  # type: ignore[no-any-return]
+
+    def share(self, device: torch.device) -> Share | None:
+        """How to work on a Gram together; None for a process alone."""
+        return None if self.count == 1 else Share(self.rank, self.count, device)
 
     def from_first(self, value: T) -> T:
         """The value that the first process has."""

@@ -22,6 +22,7 @@ from lightning_stiffness.gram.plan import Plan, Step
 from lightning_stiffness.gram.precise import agree_in_double
 from lightning_stiffness.gram.problem import EngineRefusal, Examples, LossError, Problem
 from lightning_stiffness.gram.product import Products
+from lightning_stiffness.gram.share import Abandoned
 from lightning_stiffness.gram.total import Total
 from lightning_stiffness.gram.vmap import vmap_gram
 
@@ -59,7 +60,7 @@ def planned(
     measurement = _Measurement(problem, rows, columns, every, memory_budget)
     try:
         return measurement.run()
-    except (CoupledExamples, LossError, BudgetError):
+    except (CoupledExamples, LossError, BudgetError, Abandoned):
         raise  # for the caller to mend: no other engine would do
     except EngineRefusal as refusal:
         reason = str(refusal)

@@ -16,7 +16,11 @@ _ALIGNED = 16
 
 
 class OutOfStep(EngineRefusal):
-    """Another process is elsewhere: it met an error."""
+    """Another process could not do its part, and goes on by another way, as this one may."""
+
+
+class Abandoned(RuntimeError):
+    """Another process has given up the measurement: there is nothing to go on with."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,7 @@ class Share:
         Raises:
             Exception: the own error.
             OutOfStep: if another process failed.
+            Abandoned: if another process is no longer there.
         """
         text, tensors = b"", []
         if failed is None:
@@ -67,10 +72,10 @@ class Share:
         )
         if failed is not None:
             raise failed
-        for rank, (kind, answer) in enumerate(told):
-            if kind != "gather" or answer[0] is not None:
-                why = answer[0] if kind == "gather" else "it met an error"
-                raise OutOfStep(f"process {rank} of {self.count} could not do its part: {why}")
+        self._check(told, "gather")
+        for rank, (_, answer) in enumerate(told):
+            if answer[0] is not None:
+                raise OutOfStep(f"process {rank} of {self.count} could not do its part: {answer[0]}")
         most = max(answer[3] for _, answer in told)
         sent = torch.zeros(most, dtype=torch.uint8, device=self.device)
         offset = 0
@@ -86,11 +91,15 @@ class Share:
         """Replace values by their sum over the processes.
 
         Raises:
-            OutOfStep: if another process is not at this point.
+            Abandoned: if another process is not at this point.
         """
-        if any(kind != "add" for kind, _ in exchange("add", None)):
-            raise OutOfStep("another process could not do its part")
+        self._check(exchange("add", None), "add")
         distributed.all_reduce(values)
+
+    def _check(self, told: list[tuple[str, Any]], here: str) -> None:
+        for rank, (kind, _) in enumerate(told):
+            if kind != here:
+                raise Abandoned(f"process {rank} of {self.count} has given up the measurement")
 
 
 def exchange(kind: str, value: Any) -> list[tuple[str, Any]]:
