@@ -274,7 +274,7 @@ def test_two_runs_side_by_side(open_page, logs):
         assert told(saved(logs, name, 400), 4, 5)[0] in readout.inner_text()
         assert told(saved(logs, name, 400), 4, 5)[0] in page.locator(".tooltip").inner_text()
     # Two solid and two dashed lines: within and between classes of each run.
-    lines = page.locator(".history .timeline").first.locator("path.line")
+    lines = page.locator(".means path.line")
     assert sorted(bool(line.get_attribute("stroke-dasharray")) for line in lines.all()) == [
         False,
         False,
@@ -301,7 +301,7 @@ def test_a_click_shows_a_pair_of_classes_over_training(open_page, logs):
     page.mouse.down()
     page.mouse.up()
     page.get_by_role("heading", name="cat → dog over training").wait_for()
-    chart = page.locator(".history .timeline").nth(2)
+    chart = page.locator(".pair .timeline")
     assert chart.locator("path.line").count() == 2  # cat → dog and dog → cat
     assert chart.locator("circle.mark").count() == 2 * len(STEPS)
     # A click into the picture goes to the step there.

@@ -118,6 +118,8 @@ export class App {
     // Several runs are compared by their lines first.
     const [above, below] = runs.length > 1 ? [this.history.element, this.grid] : [this.grid, this.history.element];
     if (above.nextElementSibling !== below) below.before(above);
+    const place = runs.length > 1 ? this.history.element : this.panels.get(runs[0].name).side;
+    if (this.history.means.parentElement !== place) place.prepend(this.history.means);
   }
 
   // A cell is pointed at: it is marked in every run, and told of each.

@@ -22,12 +22,14 @@ export class History {
     this.legend = h("p", { class: "says" });
     const unpin = h("button", { type: "button", class: "quiet", onclick: () => model.set({ pinned: null }) }, "clear");
     this.unpin = unpin;
-    this.element = h("section", { class: "history", "aria-label": "Over training" },
-      h("section", {}, h("h4", {}, "Does a step help its own class, and the others?"), this.legend, this.charts[0].element),
-      h("section", {}, h("h4", {}, "Reach ξ over training"),
+    // Beside the pictures of a single run, else first among the lines of several.
+    this.means = h("section", { class: "means" }, h("h4", {}, "Does a step help its own class, and the others?"), this.legend,
+      this.charts[0].element);
+    this.element = h("section", { class: "history", "aria-label": "Over training" }, this.means,
+      h("section", { class: "lengths" }, h("h4", {}, "Reach ξ over training"),
         h("p", { class: "says" }, "It shrinks as the network learns to tell nearer and nearer inputs apart. Hollow: beyond the distances measured."),
         this.charts[1].element),
-      h("section", {}, this.pairTitle,
+      h("section", { class: "pair" }, this.pairTitle,
         h("p", { class: "says" }, "Below 0 the network confuses the two: what teaches it one makes it worse at the other. ", unpin),
         this.charts[2].element));
   }
@@ -48,7 +50,7 @@ export class History {
     const several = runs.length > 1;
     setText(this.legend, `Good: ${several ? "solid lines (same class) stay" : "the solid line (same class) stays"} high` +
       " and the dashed rises to 0 or above. Bad: the solid falls to 0, which is overfitting.");
-    this.charts[0].update(this.means(runs, several), "Mean stiffness within and between classes over training",
+    this.charts[0].update(this.meanLines(runs, several), "Mean stiffness within and between classes over training",
       { empty: "No means were measured." });
     this.charts[1].update(this.lengths(runs, several), "Critical length ξ over training",
       { empty: "No ξ was found at any step: stiffness does not fall with distance, or no distances were measured." });
@@ -61,7 +63,7 @@ export class History {
       { empty: "Click a cell of a class matrix to see it over training." });
   }
 
-  means(runs, several) {
+  meanLines(runs, several) {
     const { block, measure, theme } = this.model;
     const short = (name) => (name === "within_class" && block === "train-val" ? "same, unseen" : SHORT[name]);
     return runs.flatMap((run, i) => {

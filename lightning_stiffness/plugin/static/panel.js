@@ -25,14 +25,14 @@ export class Panel {
       this.width = this.curve.clientWidth;
       this.redraw();
     }).observe(this.curve);
+    this.side = h("section", {}, h("h4", {}, "How far does a step reach?"), this.words, this.curve, this.key);
     this.element = h("article", { class: "panel" },
       h("h3", {}, this.badge, this.name, this.moment),
       h("div", { class: "pictures" },
         h("section", {}, h("h4", {}, "Which classes help which?"),
           h("p", { class: "says" }, "A step on one example of the row's class: what it does to examples of the column's class."),
           this.heatmap.element, this.noMatrix, this.readout),
-        h("section", {}, h("h4", {}, "How far does a step reach?"), this.words, this.curve,
-          this.key)));
+        this.side));
   }
 
   update(run, place, ranges) {
