@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from lightning_stiffness.compat import misconfiguration
 from lightning_stiffness.gram import LossFn
 from lightning_stiffness.gram.batch import Batch, batch_size
-from lightning_stiffness.refusal import UnusableStep
+from lightning_stiffness.refusal import Refusal, UnusableStep
 
 SNIPPET = """\
     class YourModule(LightningModule):
@@ -81,7 +81,7 @@ class StepLoss:
         output = None
         # A step that leaves out every other batch, by its index, is asked for one that it does not leave out.
         for index in (0, 1) if self.arguments > 1 else (0,):
-            output = shadow.training_step(batch, *(index, 0)[: self.arguments - 1])  # type: ignore[operator]
+            output = self._step(shadow, batch, *(index, 0)[: self.arguments - 1])
             if output is not None:
                 break
         loss = output.get("loss") if isinstance(output, dict) else output
@@ -93,6 +93,19 @@ class StepLoss:
             parameter = next(shadow.parameters())
             return torch.zeros((), dtype=parameter.dtype, device=parameter.device)
         raise self._unusable(output)
+
+    def _step(self, shadow: nn.Module, *arguments: Any) -> Any:
+        try:
+            return shadow.training_step(*arguments)  # type: ignore[operator]
+        except (TypeError, ValueError, AttributeError, LookupError) as error:
+            if isinstance(error, Refusal) or self._answered:
+                raise
+            raise UnusableStep(
+                f"{self.name}.training_step fails on a copy of the module in evaluation mode "
+                f"({type(error).__name__}: {error}). Networks that return something else in training mode, such as "
+                "auxiliary outputs or losses, need to be told: pass StiffnessCallback(loss_fn=...), or define the "
+                f"loss on the module:\n\n{SNIPPET}"
+            ) from error
 
     def check_answered(self) -> None:
         """Raise ``UnusableStep`` if the step returned None and nothing else."""

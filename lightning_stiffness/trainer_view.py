@@ -5,7 +5,7 @@ import types
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lightning_stiffness.refusal import UnusableTrainer
 
@@ -70,6 +70,10 @@ class ReadView:
         object.__setattr__(self, "_target", target)
         object.__setattr__(self, "_path", path)
 
+    @property
+    def __class__(self) -> Any:  # so that a step finds a callback by isinstance
+        return type(self._target)
+
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
@@ -92,17 +96,18 @@ def viewed(value: Any, path: str) -> Any:
     """A value of the trainer's, such that nothing done with it reaches the run.
 
     Raises:
-        UnusableTrainer: for a function or method: it would act on the run.
+        UnusableTrainer: for a function or method: it would act on the run; for a module or parameter: its
+            gradient would be missing.
     """
     if isinstance(value, _PLAIN):
         return value
-    if isinstance(value, Tensor):
-        return value.detach().clone()
+    if isinstance(value, Tensor) and not value.requires_grad:
+        return value.clone()
     if isinstance(value, dict):
         return {key: viewed(entry, path) for key, entry in value.items()}
     if type(value) in (list, tuple):
         return type(value)(viewed(entry, path) for entry in value)
-    if isinstance(value, types.MethodType | types.FunctionType | types.BuiltinFunctionType):
+    if isinstance(value, types.MethodType | types.FunctionType | types.BuiltinFunctionType | nn.Module | Tensor):
         raise UnusableTrainer(
             f"training_step uses trainer.{path}, which a measurement of stiffness cannot give: it would act on "
             "the run. Pass StiffnessCallback(loss_fn=...), or define stiffness_loss(self, batch) on the module"

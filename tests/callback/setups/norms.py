@@ -184,6 +184,58 @@ def pruned():
     return with_linear(change)
 
 
+class Auxiliary(nn.Module):
+    """Returns a second output in training mode, as Inception does."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.head = small(), nn.Linear(144, 4)
+
+    def forward(self, x):
+        return (self.body(x), self.head(x.flatten(1))) if self.training else self.body(x)
+
+
+class TwoOutputs(Plain):
+    def training_step(self, batch, batch_idx):
+        logits, auxiliary = self.net(batch[0])
+        return functional.cross_entropy(logits, batch[1]) + 0.3 * functional.cross_entropy(auxiliary, batch[1])
+
+
+@setup("a second output in training mode only", refused="fails on a copy of the module in evaluation mode")
+def two_outputs():
+    return Run(TwoOutputs(Auxiliary()))
+
+
+@setup("a second output in training mode only, with loss_fn=")
+def two_outputs_told():
+    def given(module, batch):
+        return functional.cross_entropy(module.net(batch[0]), batch[1], reduction="none")
+
+    return Run(TwoOutputs(Auxiliary()), cross_entropy, stiffness={"loss_fn": given})
+
+
+@setup("an embedding whose rows are kept short in forward")
+def max_norm():
+    class Short(Plain):
+        def __init__(self):
+            super().__init__()
+            self.embedding = nn.Embedding(4, 5, max_norm=0.5)
+            self.head = nn.Linear(5, 4)
+
+        def training_step(self, batch, batch_idx):
+            ids = (batch[0].flatten(1)[:, :6] > 0).sum(1) % 4
+            return functional.cross_entropy(self.net(batch[0]) + self.head(self.embedding(ids)), batch[1])
+
+    def loss(module, batch):
+        ids = (batch[0].flatten(1)[:, :6] > 0).sum(1) % 4
+        rows = module.embedding.weight
+        with torch.no_grad():  # the shortened row is what is differentiated, as in forward
+            rows *= (0.5 / rows.norm(dim=1, keepdim=True)).clamp(max=1)
+        return functional.cross_entropy(module.net(batch[0]) + module.head(rows[ids]), batch[1])
+
+    return Run(Short(), loss, slow=True)
+
+
 @setup("a scripted submodule")
 def scripted():
     return Run(Plain(torch.jit.script(small())), cross_entropy, slow=True)

@@ -1,7 +1,7 @@
 """Modules that log, hold metrics, and return what they compute in one way or another."""
 
 from torch.nn import functional
-from torchmetrics import MeanMetric, MetricCollection
+from torchmetrics import MeanMetric, MeanSquaredError, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
 from tests.callback.setups.base import Plain, Run, cross_entropy, setup
@@ -74,6 +74,24 @@ def metric_by_hand():
             self.accuracy.reset()
 
     return Run(Metrics(), cross_entropy, stiffness={"at_start": True})
+
+
+@setup("a metric as the loss")
+def metric_loss():
+    class Squared(Plain):
+        def __init__(self):
+            super().__init__()
+            self.error = MeanSquaredError()
+
+        def training_step(self, batch, batch_idx):
+            loss = self.error(self.net(batch[0]), functional.one_hot(batch[1], 4).float())
+            self.log("error", self.error, on_epoch=True)
+            return loss
+
+    def loss(module, batch):
+        return (module.net(batch[0]) - functional.one_hot(batch[1], 4)).square().mean()
+
+    return Run(Squared(), loss)
 
 
 @setup("outputs gathered in a list for the epoch's end")

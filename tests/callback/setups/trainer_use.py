@@ -1,6 +1,7 @@
 """Modules that read their trainer, loggers, optimizers and schedulers in ``training_step``."""
 
 import lightning.pytorch
+import pytorch_lightning as pl
 import torch
 from torch.nn import functional
 
@@ -105,6 +106,62 @@ def datamodule():
         datamodule=Data(),
         package=lightning.pytorch,
     )
+
+
+class Weight(pl.Callback):
+    """A weight of the loss that follows training."""
+
+    def __init__(self):
+        self.value, self.tensor = 1.0, torch.ones(2)
+
+    def on_train_batch_end(self, *_):
+        self.value *= 0.9
+        self.tensor = self.tensor + 1
+
+
+@setup("a callback found by its type, and read")
+def reads_callback():
+    class Reads(Plain):
+        def training_step(self, batch, batch_idx):
+            logits = self.net(batch[0])
+            loss = functional.cross_entropy(logits, batch[1])
+            for callback in self.trainer.callbacks:
+                if isinstance(callback, Weight):
+                    loss = loss + callback.value * callback.tensor.sum() * logits.square().mean()
+            return loss
+
+        def validation_step(self, batch, batch_idx):
+            self.log("val_loss", cross_entropy(self, batch))
+
+    def loss(module, batch):  # after six batches of training
+        logits = module.net(batch[0])
+        return functional.cross_entropy(logits, batch[1]) + 0.9**6 * 14 * logits.square().mean()
+
+    return Run(Reads(), loss, callbacks=[Weight()])
+
+
+@setup("self.trainer.model and lightning_module in training_step")
+def reads_model():
+    class Reads(Plain):
+        def training_step(self, batch, batch_idx):
+            assert self.trainer.lightning_module is self or batch_idx < 0
+            logits = (self.trainer.model.net(batch[0]) + self.trainer.lightning_module.net(batch[0])) / 2
+            return functional.cross_entropy(logits, batch[1])
+
+    return Run(Reads(), cross_entropy)
+
+
+@setup("a network of a callback in the loss", refused="training_step uses trainer.callbacks.net")
+def callback_network():
+    class Holds(pl.Callback):
+        def setup(self, trainer, pl_module, stage):
+            self.net = pl_module.net
+
+    class Uses(Plain):
+        def training_step(self, batch, batch_idx):
+            return functional.cross_entropy(self.trainer.callbacks[0].net(batch[0]), batch[1])
+
+    return Run(Uses(), callbacks=[Holds()])
 
 
 @setup("training_step that acts on its trainer", refused="training_step uses trainer.save_checkpoint")
