@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from lightning_stiffness.callback import StiffnessCallback as StiffnessCallback
     from lightning_stiffness.gram import GradientGram as GradientGram
     from lightning_stiffness.gram import gradient_gram as gradient_gram
+    from lightning_stiffness.gram.class_means import class_gradient_sums as class_gradient_sums
     from lightning_stiffness.history import StiffnessHistory as StiffnessHistory
     from lightning_stiffness.measure import measure_stiffness as measure_stiffness
     from lightning_stiffness.metrics import ClassStiffness as ClassStiffness
@@ -25,6 +26,7 @@ _HOMES = {
     "StiffnessCallback": "callback",
     "StiffnessHistory": "history",
     "StiffnessResult": "result",
+    "class_gradient_sums": "gram.class_means",
     "gradient_gram": "gram",
     "measure_stiffness": "measure",
 }
