@@ -12,7 +12,7 @@ from lightning_stiffness.gram.batch import Batch
 from lightning_stiffness.gram.capture import COMPOSITE, Call, Recorder, Watcher
 from lightning_stiffness.gram.contract import ROOM
 from lightning_stiffness.gram.derived import pushed_back, resolved
-from lightning_stiffness.gram.few import few_products, picked
+from lightning_stiffness.gram.few import Few
 from lightning_stiffness.gram.loop import by_name, example_gradient, has_reentrant_checkpoint
 from lightning_stiffness.gram.parts import Dense, Part
 from lightning_stiffness.gram.problem import EngineRefusal, Examples, LossError, Problem
@@ -56,7 +56,8 @@ class Collected:
             inside = [p - offset for p in positions if offset <= p < offset + size]
             indices.append(torch.tensor(inside, device=device) if inside else None)
             offset += size
-        return torch.stack([few_products(picked(self.parts[name], indices), device, room) for name in names])
+        few = Few(indices, device, room)
+        return torch.stack([few.products(self.parts[name]) for name in names])
 
 
 @dataclass

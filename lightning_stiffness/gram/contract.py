@@ -62,7 +62,8 @@ def add_layers(total: Total, layers: Sequence[tuple[Outer, bool]]) -> None:
             sums: list[Tensor] = []
             for left, right, ones in usual[start : start + TOGETHER]:
                 for k, (rows, columns, _) in enumerate(band):
-                    product, other = left[rows] @ left[columns].T, right[rows] @ right[columns].T
+                    # the longer side first: so the matrix product is several percent faster
+                    product, other = left[columns] @ left[rows].T, right[columns] @ right[rows].T
                     if ones:
                         other += 1
                     if len(sums) == len(band):
@@ -70,7 +71,7 @@ def add_layers(total: Total, layers: Sequence[tuple[Outer, bool]]) -> None:
                     else:
                         sums.append(product.mul_(other))
             for (_, _, view), products in zip(band, sums, strict=True):
-                view += products
+                view += products.T
 
 
 def add_outer(total: Total, part: Outer, ones: bool = False, room: int = ROOM) -> None:

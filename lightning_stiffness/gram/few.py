@@ -5,32 +5,52 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from lightning_stiffness.gram.parts import Lookup, Outer, Part
+from lightning_stiffness.gram.parts import Dense, Lookup, Outer, Part
+from lightning_stiffness.gram.plan import SMALL
 from lightning_stiffness.gram.product import accumulation_dtype
 
-Pieces = Sequence[tuple[int, Sequence[Part]]]
-"""For each piece of the examples, how many they are, and the parts whose sum the gradient is; none for zero."""
+Pieces = Sequence[Sequence[Part]]
+"""For each piece of the examples, the parts whose sum one parameter's gradient is; none for zero."""
 
 
-def picked(parts: Sequence[Sequence[Part]], indices: Sequence[Tensor | None]) -> Pieces:
-    """The parts of one parameter for a few examples.
+class Few:
+    """A few of the examples of some pieces.
 
     Args:
-        parts: for each piece of the examples, the parameter's parts.
         indices: for each piece, which of its examples; None for none.
-    """
-    chosen = ((few, index) for few, index in zip(parts, indices, strict=True) if index is not None)
-    return [(len(index), [part.take(index) for part in few]) for few, index in chosen]
-
-
-def few_products(pieces: Pieces, device: torch.device, room: int) -> Tensor:
-    """The Gram ``[k, k]`` of few examples' gradients of one parameter, in float64 throughout.
-
-    Args:
-        pieces: the parameter's parts, from :func:`picked`.
         device: where they are.
         room: bytes for gradients formed at a time.
     """
+
+    def __init__(self, indices: Sequence[Tensor | None], device: torch.device, room: int):
+        self.indices, self.device, self.room = indices, device, room
+        self.dtype = accumulation_dtype(device)
+        self._seen: dict[tuple[object, ...], Tensor] = {}
+
+    def products(self, pieces: Pieces) -> Tensor:
+        """The Gram ``[k, k]`` of one parameter's gradients, in float64 throughout."""
+        if len(pieces) == 1 and len(pieces[0]) == 1:
+            part, index = pieces[0][0], self.indices[0]
+            assert index is not None
+            if isinstance(part, Outer) and part.positions == 1:
+                return self._own(part.left[:, 0], index) * self._own(part.right[:, 0], index)
+            if isinstance(part, Dense) and not part.gradient.is_complex() and part.gradient.shape[1] <= SMALL:
+                return self._own(part.gradient, index)
+        chosen = ((few, index) for few, index in zip(pieces, self.indices, strict=True) if index is not None)
+        picked = [(len(index), [part.take(index) for part in few]) for few, index in chosen]
+        return _products(picked, self.device, self.room)
+
+    def _own(self, factor: Tensor, index: Tensor) -> Tensor:
+        """Inner products of rows; a bias and its weight share theirs."""
+        key = factor.data_ptr(), factor.shape, factor.stride()
+        if key not in self._seen:
+            rows = factor[index].to(self.dtype)
+            self._seen[key] = rows @ rows.T
+        return self._seen[key]
+
+
+def _products(pieces: Sequence[tuple[int, Sequence[Part]]], device: torch.device, room: int) -> Tensor:
+    """The Gram ``[k, k]`` of one parameter's gradients, from how many there are in each piece, and their parts."""
     dtype = accumulation_dtype(device)
     first = next((parts[0] for _, parts in pieces if parts), None)
     if first is None:
@@ -55,7 +75,7 @@ def few_products(pieces: Pieces, device: torch.device, room: int) -> Tensor:
     return total
 
 
-def _joined(pieces: Pieces) -> Part | None:
+def _joined(pieces: Sequence[tuple[int, Sequence[Part]]]) -> Part | None:
     """The examples of all pieces in one part, where each has one of the same kind and shape."""
     if any(len(parts) != 1 for _, parts in pieces):
         return None

@@ -56,7 +56,7 @@ class Total:
                 yield strip
 
     def _all_strips(self) -> Iterator[tuple[slice, slice, Tensor]]:
-        step = STRIP if self.m is not None else min(max(self.n // 6, 32), STRIP)
+        step = STRIP if self.m is not None else min(max(self.n // 5, 32), STRIP)
         for low in range(0, self.n, step):
             high = min(low + step, self.n)
             if self.m is None:
