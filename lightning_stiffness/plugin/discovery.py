@@ -32,8 +32,15 @@ class File:
 
     path: Path
     """Without links: what is read is what was checked."""
+    name: str
+    """Its name in the run's folder."""
     stamp: tuple[int, int, int]
     """Changes when the file does: time of change in ns, size in bytes, number of the file."""
+
+    @property
+    def step(self) -> int:
+        """The step that its name tells."""
+        return int(self.name.removeprefix("step_").removesuffix(".npz"))
 
 
 def log_folders(logdir: str | None, logdir_spec: str | None = None) -> dict[str, Path]:
@@ -103,31 +110,35 @@ def find_runs(folders: Mapping[str, Path], notes: list[str] | None = None) -> It
 
 
 def find_files(run: Run, notes: list[str] | None = None) -> list[File]:
-    """The files of a run's results, by name.
+    """The files of a run's results, by step.
 
     Args:
         run: a run that :func:`find_runs` found.
         notes: what is left out, and why, is added here.
 
     Returns:
-        Plain files that lie in the log folder, links in their paths resolved.
+        Plain files that lie in the log folder, by step, links in their paths resolved.
     """
     notes = [] if notes is None else notes
+    folder = Path(os.path.realpath(run.folder))
     files = []
-    for path in sorted(_entries(run.folder)):
-        real = Path(os.path.realpath(path))
-        if not _inside(real, run.top):
-            notes.append(f"{run.name}: {path.name} is a link that leads out of the log directory")
+    for entry in sorted(_entries(folder) if _inside(folder, run.top) else (), key=lambda entry: entry.name):
+        linked = entry.is_symlink()  # nothing else on its path is a link
+        real = Path(os.path.realpath(entry.path)) if linked else Path(entry.path)
+        if linked and not _inside(real, run.top):
+            notes.append(f"{run.name}: {entry.name} is a link that leads out of the log directory")
             continue
         try:
             status = real.stat()
         except OSError:  # removed since the folder was listed
             continue
         if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
-            notes.append(f"{run.name}: {path.name} is not a file")
+            notes.append(f"{run.name}: {entry.name} is not a file")
             continue
-        files.append(File(real, (status.st_mtime_ns, status.st_size, status.st_ino)))
-    return files
+        files.append(File(real, entry.name, (status.st_mtime_ns, status.st_size, status.st_ino)))
+    if folder != run.folder:  # a link took its place after it was found
+        notes.append(f"{run.name}: {FOLDER} is a link")
+    return sorted(files, key=lambda file: file.step)
 
 
 def natural(name: str) -> list[tuple[int, str]]:
@@ -140,15 +151,16 @@ def natural(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdecimal() else (-1, part.lower()) for part in re.split(r"(\d+)", name)]
 
 
-def _entries(folder: Path) -> Iterator[Path]:
+def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as entries:
-            yield from (Path(entry.path) for entry in entries if FILE.fullmatch(entry.name))
+            yield from (entry for entry in entries if FILE.fullmatch(entry.name))
     except OSError:  # removed, or not ours to read: the walk has noted the latter
         return
 
 
 def _inside(path: Path, top: Path) -> bool:
+    """Whether a path leads into the log folder, whatever links are on the way."""
     return Path(os.path.realpath(path)).is_relative_to(top)
 
 

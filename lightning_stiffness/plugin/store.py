@@ -14,6 +14,8 @@ from lightning_stiffness.result import StiffnessResult
 
 LARGEST = 2**29
 """Bytes that a file may unpack to: a small damaged or foreign file must not fill the memory."""
+MOST_STEPS = 500
+"""Steps of a run that are read: as many as can be told apart, and few enough to send."""
 KEPT = 2**29
 """Bytes of arrays that are kept; past it the results used longest ago go."""
 
@@ -97,13 +99,16 @@ class Store:
                 run = self._runs[name]
         notes: list[str] = []
         files = find_files(run, notes)
+        shown = _thinned(files)
+        if len(shown) < len(files):
+            notes.append(f"{name}: of {len(files):,} results, {len(shown):,} are shown, evenly spaced")
         frames: dict[int, Frame] = {}
-        for file in sorted(files, key=lambda file: file.stamp[0]):  # of two files for one step the newer counts
+        for file in sorted(shown, key=lambda file: file.stamp[0]):  # of two files for one step the newer counts
             frame = self._read(file)
             if isinstance(frame, Frame):
                 frames[frame.step] = frame
             else:
-                notes.append(f"{name}: {file.path.name} is skipped: {frame}")
+                notes.append(f"{name}: {file.name} is skipped: {frame}")
         return History(name, _version(files), [frames[step] for step in sorted(frames)], notes)
 
     def _read(self, file: File) -> Frame | str:
@@ -141,10 +146,18 @@ def _load(path: Path) -> Frame | str:
         return f"damaged, half-written or not a stiffness result ({type(cause).__name__}: {reason})"
 
 
+def _thinned(files: list[File]) -> list[File]:
+    """Every 2nd, 4th, 8th … file and the last: the same ones stay as more are written."""
+    stride = 1
+    while len(files) / stride > MOST_STEPS:
+        stride *= 2
+    return files if stride == 1 else [*files[:-1:stride], files[-1]]
+
+
 def _size(frame: Frame | str) -> int:
     return frame.nbytes if isinstance(frame, Frame) else 0
 
 
 def _version(files: list[File]) -> str:
-    stamps = repr([(file.path.name, file.stamp) for file in files])
+    stamps = repr([(file.name, file.stamp) for file in files])
     return hashlib.sha256(stamps.encode("utf-8", "surrogateescape")).hexdigest()[:16]

@@ -101,6 +101,21 @@ def test_of_two_files_for_one_step_the_newer_counts(tmp_path):
     assert frame.views["val-val", "cos"].summary == newer.summary["val-val"]["cos"]
 
 
+def test_of_very_many_steps_evenly_spaced_ones_are_shown_and_the_last(tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    for step in range(0, 110, 10):
+        result(step, classes=2).save(run / "stiffness" / f"step_{step}.npz")  # by number, not by name
+    monkeypatch.setattr(store_module, "MOST_STEPS", 4)
+    store = Store({"": tmp_path})
+    history = store.history("run")
+    assert [frame.step for frame in history.frames] == [0, 40, 80, 100]
+    assert history.notes == ["run: of 11 results, 4 are shown, evenly spaced"]
+    result(110, classes=2).save(run / "stiffness" / "step_110.npz")
+    assert [frame.step for frame in store.history("run").frames] == [0, 40, 80, 110]
+    monkeypatch.setattr(store_module, "MOST_STEPS", 12)
+    assert len(store.history("run").frames) == 12
+
+
 def test_asked_from_several_threads(tmp_path):
     write_run(tmp_path / "run", 8, classes=3)
     store = Store({"": tmp_path})
