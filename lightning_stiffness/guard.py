@@ -14,6 +14,7 @@ from torch.nn.parameter import is_lazy
 from lightning_stiffness.gram import LossFn
 from lightning_stiffness.gram.batch import Batch
 from lightning_stiffness.gram.state import kept_state
+from lightning_stiffness.hush import HUSH, Hush
 from lightning_stiffness.refusal import ReachesTraining
 
 _LOOKS = 3
@@ -49,7 +50,7 @@ def guarded(loss_fn: LossFn, module: nn.Module, shadow: nn.Module, precision: An
     """
     live = {id(p): name for name, p in module.named_parameters()}
     own = {id(p) for p in shadow.parameters()}
-    looked = 0
+    looked, hush = 0, shadow.__dict__.get(HUSH, Hush())
     parameters = _Parameters(module, shadow)
 
     def watched(given: nn.Module, batch: Batch) -> Tensor:
@@ -57,11 +58,13 @@ def guarded(loss_fn: LossFn, module: nn.Module, shadow: nn.Module, precision: An
         with _unwatched():
             parameters.put_back()
         loss = loss_fn(given, batch)
-        if (
-            looked < _LOOKS
-            and isinstance(loss, Tensor)
-            and not torch._C._functorch.is_functorch_wrapped_tensor(loss)
-        ):
+        if not isinstance(loss, Tensor) or torch._C._functorch.is_functorch_wrapped_tensor(loss):
+            return loss
+        with _unwatched():
+            again = hush.heard(loss)
+        if again:
+            loss = loss_fn(given, batch)
+        if looked < _LOOKS:
             looked += 1
             with _unwatched():
                 _check_leaves(loss, live, own, type(module).__name__)

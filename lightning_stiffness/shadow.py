@@ -1,7 +1,6 @@
 """A detached copy of a LightningModule to measure on, and the loss it is measured by."""
 
 import copy
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -10,6 +9,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchmetrics import Metric, MetricCollection
 
 from lightning_stiffness.compat import classes
+from lightning_stiffness.hush import HUSH, Hush
 from lightning_stiffness.rebind import Rebinding
 from lightning_stiffness.refusal import NotCopyable
 from lightning_stiffness.trainer_view import TrainerView
@@ -38,8 +38,10 @@ def make_shadow(module: nn.Module, trainer: Any) -> nn.Module:
         copied, others = _copy(module, trainer, view)
         shadow = _uncompiled(copied)
         view.lightning_module = shadow
+        hush = Hush()
+        shadow.__dict__[HUSH] = hush
         for part in {*shadow.modules(), *others}:
-            _silence(part, view)
+            _silence(part, view, hush)
             _raise_precision(part)
     return shadow
 
@@ -132,7 +134,7 @@ class _Uncompiled(nn.Module):
         return iter(self._modules["_orig_mod"])  # type: ignore[call-overload]
 
 
-def _silence(part: nn.Module, view: TrainerView) -> None:
+def _silence(part: nn.Module, view: TrainerView, hush: Hush) -> None:
     """Whatever would reach out of the copy does nothing."""
     if isinstance(part, classes("LightningModule")):
         part._trainer = view
@@ -144,24 +146,14 @@ def _silence(part: nn.Module, view: TrainerView) -> None:
         part.__dict__["lr_schedulers"] = lambda: _one_or_all(view.schedulers) or None
     elif isinstance(part, MetricCollection):
         names = [str(name) for name in part.keys(keep_base=True)]
-        if not any(metric.is_differentiable for metric in part.values(copy_state=False)):
-            _replace_metric(part, lambda: {name: torch.tensor(float("nan")) for name in names})
+        hush.over(part, lambda: {name: torch.tensor(float("nan")) for name in names})
     elif isinstance(part, Metric):
         part.sync_on_compute = part.dist_sync_on_step = False
-        if not part.is_differentiable:
-            _replace_metric(part, lambda: torch.tensor(float("nan")))
+        hush.over(part, lambda: torch.tensor(float("nan")))
 
 
 def _one_or_all(found: list[Any]) -> Any:
     return found[0] if len(found) == 1 else found
-
-
-def _replace_metric(metric: nn.Module, value: Callable[[], Any]) -> None:
-    # A metric without a gradient cannot take part in a loss. Should it do so all the same, as a weight, its NaN
-    # shows in every gradient instead of a wrong number.
-    for name in ("forward", "compute"):
-        metric.__dict__[name] = lambda *_, **__: value()
-    metric.__dict__["update"] = _nothing
 
 
 def _nothing(*_: Any, **__: Any) -> None:

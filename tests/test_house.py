@@ -35,6 +35,7 @@ ORDER = [
     "probe",
     "trainer_view",
     "rebind",
+    "hush",
     "guard",
     "shadow",
     "steploss",

@@ -1,7 +1,7 @@
 """Modules that log, hold metrics, and return what they compute in one way or another."""
 
 from torch.nn import functional
-from torchmetrics import MeanMetric, MeanSquaredError, MetricCollection
+from torchmetrics import MeanMetric, MeanSquaredError, MetricCollection, R2Score
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
 from tests.callback.setups.base import Plain, Run, cross_entropy, setup
@@ -92,6 +92,41 @@ def metric_loss():
         return (module.net(batch[0]) - functional.one_hot(batch[1], 4)).square().mean()
 
     return Run(Squared(), loss)
+
+
+@setup("a metric as a weight of the loss")
+def metric_weight():
+    class Weighted(Plain):
+        def __init__(self):
+            super().__init__()
+            self.accuracy = MulticlassAccuracy(4, average="micro")
+
+        def training_step(self, batch, batch_idx):
+            logits = self.net(batch[0])
+            share = self.accuracy(logits, batch[1])
+            return functional.cross_entropy(logits, batch[1]) + (2 - share) * logits.square().mean()
+
+    def loss(module, batch):
+        logits = module.net(batch[0])
+        share = (logits.argmax(1) == batch[1]).double().mean()
+        return functional.cross_entropy(logits, batch[1]) + (2 - share) * logits.square().mean()
+
+    return Run(Weighted(), loss, slow=True)
+
+
+@setup("a metric that refuses a single example")
+def metric_of_several():
+    class Explained(Plain):
+        def __init__(self):
+            super().__init__()
+            self.explained = R2Score()
+
+        def training_step(self, batch, batch_idx):
+            logits = self.net(batch[0])
+            self.log("explained", self.explained(logits[:, 0], batch[1].float()))
+            return functional.cross_entropy(logits, batch[1])
+
+    return Run(Explained(), cross_entropy)
 
 
 @setup("outputs gathered in a list for the epoch's end")
