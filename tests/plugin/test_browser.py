@@ -448,6 +448,20 @@ def test_new_steps_and_damaged_files_while_training_goes_on(open_page, logs):
         (folder / f"step_{step:08d}.npz").unlink()
 
 
+def test_what_has_yet_to_arrive_is_not_said_to_be_missing(open_page):
+    page = open_page()
+    choose(page, "lr=1e-3")
+    kept = []
+    page.route("**/stiffness/view*", lambda route: kept.append(route))
+    page.locator("input[name=block][value=val-val]").check()
+    page.get_by_role("status").get_by_text("Loading …").wait_for()
+    assert page.get_by_text("Nothing was measured").or_(page.get_by_text("No distances were")).count() == 0
+    assert page.locator(".panel .empty").inner_text() == "Loading …"
+    kept[0].continue_()
+    page.locator(".status:empty").wait_for(state="attached")
+    assert page.locator(".panel circle.dot").count() > 10
+
+
 def test_a_server_that_is_gone_is_told(open_page):
     page = open_page()
     choose(page, "lr=1e-3")

@@ -67,7 +67,8 @@ export class App {
     const any = runs.some((run) => run.steps.length);
     this.empty.hidden = !model.loaded || any;
     this.content.hidden = !any;
-    setText(this.status, model.error || (model.loaded ? "" : "Loading …"));
+    setText(this.status, model.error || (model.waiting ? "Loading …" : ""));
+    this.status.classList.toggle("error", Boolean(model.error));
     this.controls.update();
     this.updateNotes(runs);
     if (!any) return;

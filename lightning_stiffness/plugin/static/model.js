@@ -130,8 +130,13 @@ export class Model {
     return this.views.get(JSON.stringify([run.name, this.block, this.measure])) ?? null;
   }
 
-  matrixOf(run) {
-    return at(this.viewOf(run), "matrix", this.indexOf(run));
+  // Whether a run has matrices or curves that have yet to arrive.
+  isLoading(run) {
+    return Boolean(run.series[this.block]?.[this.measure]) && !this.viewOf(run);
+  }
+
+  get waiting() {
+    return !this.loaded || this.selected.some((name) => !this.runs.has(name) || this.isLoading(this.runs.get(name)));
   }
 
   // Classes in the order shown. Clusters are those of the first run's last step, so that cells stay where they are.

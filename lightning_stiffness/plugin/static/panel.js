@@ -52,7 +52,8 @@ export class Panel {
     const matrix = run.class_names ? at(model.viewOf(run), "matrix", index) : null;
     this.heatmap.element.hidden = !run.class_names;
     this.noMatrix.hidden = Boolean(run.class_names && matrix);
-    const why = run.class_names ? "Nothing was measured here at this step." : "The examples of this run have no classes.";
+    const nothing = model.isLoading(run) ? "Loading …" : "Nothing was measured here at this step.";
+    const why = run.class_names ? nothing : "The examples of this run have no classes.";
     setText(this.noMatrix, why);
     if (!run.class_names) return;
     const grouped = run.groups && (model.order === "group" || contiguous(run.groups, model.orderOf(run)));
@@ -91,7 +92,7 @@ export class Panel {
     const { model } = this;
     const curve = model.viewOf(run)?.curves[index] ?? null;
     const xi = run.lengths[model.block]?.[model.measure]?.[index] ?? null;
-    setText(this.words, curveWords(curve, xi));
+    setText(this.words, model.isLoading(run) ? "Loading …" : curveWords(curve, xi));
     setText(this.key, curve ? `Points: mean of the pairs at that distance, with its 95% interval (${curve.interval}). ` +
       "Line: fitted to all pairs; it crosses 0 at ξ. Bars: how many pairs." : "");
     this.redraw = () => this.updateCurve(run, index, [range, reach]);
