@@ -125,4 +125,7 @@ def _range(low: float, high: float) -> str:
 
 def _interval(low: float, high: float) -> str:
     """`` [0.12, 0.15]`` without line breaks; nothing where there is no interval."""
-    return "" if math.isnan(low) or math.isnan(high) else f"\u00a0[{number(low)},\u00a0{number(high)}]"
+    if math.isnan(low) or math.isnan(high):
+        return ""
+    digits = 2 if high - low >= 0.02 else 3  # ends that would look the same
+    return f"\u00a0[{number(low, digits)},\u00a0{number(high, digits)}]"
