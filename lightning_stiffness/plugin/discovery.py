@@ -3,12 +3,13 @@
 import os
 import re
 import stat
+import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 FOLDER = "stiffness"
-"""Folder of a run that holds its results."""
+"""Folder of a run that holds its results, unless the callback has another ``name``."""
 FILE = re.compile(r"step_\d+\.npz")
 """Name of a result's file; one being written has another."""
 _URI = re.compile(r"[a-zA-Z][0-9a-zA-Z.+-]*://")
@@ -19,7 +20,8 @@ class Run:
     """A run that has results."""
 
     name: str
-    """As TensorBoard names it: its path in the log directory, with ``/``; ``"."`` for the log directory itself."""
+    """As TensorBoard names it: its path in the log directory, with ``/``; ``"."`` for the log directory itself.
+    Results of a callback with a ``name`` of its own are a run of their own, whose name ends in it."""
     folder: Path
     """Where its results are."""
     top: Path
@@ -90,20 +92,20 @@ def find_runs(folders: Mapping[str, Path], notes: list[str] | None = None) -> It
         if not top.is_dir():  # a run may be about to make it
             continue
         errors: list[OSError] = []
-        for place, subfolders, _ in os.walk(top, onerror=errors.append):
+        for place, subfolders, files in os.walk(top, onerror=errors.append):
             for name in subfolders:
                 if os.path.islink(os.path.join(place, name)) and not _inside(Path(place, name), top):
                     notes.append(
                         f"{_relative(Path(place, name), top)} is a link that leads out of the log directory and is "
                         "not followed; --logdir_spec name:path,name:path shows several places"
                     )
-            if FOLDER in subfolders and not os.path.islink(os.path.join(place, FOLDER)):
-                run = Run(_name(prefix, _relative(Path(place), top)), Path(place, FOLDER), top)
-            elif Path(place) == top and top.name == FOLDER:  # the folder of results itself
-                run = Run(_name(prefix, "."), top, top)
-            else:
+            if not any(map(FILE.fullmatch, files)):
                 continue
-            if run.name not in names and next(_entries(run.folder), None) is not None:
+            folder = Path(place)
+            run = Run(
+                _name(prefix, _relative(folder.parent if _is_usual(folder, top) else folder, top)), folder, top
+            )
+            if run.name not in names and (folder.name == FOLDER or _is_ours(run)):
                 names.add(run.name)
                 yield run
         notes += [_unreadable(error, top) for error in errors]
@@ -149,6 +151,24 @@ def natural(name: str) -> list[tuple[int, str]]:
         ['version_9', 'version_10']
     """
     return [(int(part), "") if part.isdecimal() else (-1, part.lower()) for part in re.split(r"(\d+)", name)]
+
+
+def _is_usual(folder: Path, top: Path) -> bool:
+    return folder.name == FOLDER and folder != top
+
+
+def _is_ours(run: Run) -> bool:
+    """Whether the first or the last file looks like one of ours: others too may call their files so."""
+    files = find_files(run)
+    return any(_holds_meta(file.path) for file in {*files[:1], *files[-1:]})
+
+
+def _holds_meta(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return "meta.npy" in archive.namelist()
+    except Exception:  # whatever else it may be, it is not one of ours
+        return False
 
 
 def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:

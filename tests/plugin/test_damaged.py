@@ -92,6 +92,17 @@ def test_skipped_with_a_note(tmp_path, serve, kind):
     assert view.status_code == 200
 
 
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_in_a_folder_of_another_name_it_hides_no_run(tmp_path, kind):
+    write_run(tmp_path / "run", 1, classes=2)
+    (tmp_path / "other").mkdir()
+    FOREIGN[kind](tmp_path / "other" / "step_1.npz")
+    store = Store({"": tmp_path})
+    listed = [run.name for run in store.list_runs()[0]]
+    assert listed in (["run"], ["other", "run"])
+    assert "other" not in listed or store.history("other").frames == []
+
+
 def test_a_file_that_would_fill_the_memory(tmp_path, monkeypatch):
     folder = write_run(tmp_path / "run", 1, classes=2) / "stiffness"
     with zipfile.ZipFile(folder / "step_00000900.npz", "w", zipfile.ZIP_DEFLATED) as file:

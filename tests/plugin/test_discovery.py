@@ -4,6 +4,7 @@ import os
 import threading
 from argparse import Namespace
 
+import numpy as np
 import pytest
 from tensorboard.plugins.base_plugin import TBContext
 
@@ -30,6 +31,27 @@ def test_the_log_directory_may_be_the_run_or_its_folder_of_results(tmp_path):
     write_run(tmp_path, 1, classes=2)
     assert names(tmp_path) == ["."]
     assert names(tmp_path / "stiffness") == ["."]
+
+
+def test_results_of_a_callback_with_a_name_of_its_own(tmp_path):
+    write_run(tmp_path / "run", 1, classes=2)
+    for name in ("encoder", "stiffness/encoder"):
+        result(3, classes=2).save(tmp_path / "run" / name / "step_00000003.npz")
+    assert names(tmp_path) == ["run", "run/encoder", "run/stiffness/encoder"]
+    assert names(tmp_path / "run" / "encoder") == ["."]
+    assert [frame.step for frame in Store({"": tmp_path}).history("run/encoder").frames] == [3]
+
+
+def test_files_of_others_that_are_called_alike_are_no_runs(tmp_path):
+    for name in ("checkpoints", "mixed"):
+        (tmp_path / name).mkdir()
+        np.savez(tmp_path / name / "step_1.npz", weights=np.eye(2))
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "step_1.npz").write_text("no archive")
+    result(2, classes=2).save(tmp_path / "mixed" / "step_2.npz")
+    assert names(tmp_path) == ["mixed"]
+    (note,) = Store({"": tmp_path}).history("mixed").notes
+    assert note.startswith("mixed: step_1.npz is skipped")
 
 
 def test_the_log_directory_may_be_a_link(tmp_path):
