@@ -232,6 +232,7 @@ class StiffnessCallback(_Base):  # type: ignore[misc]
             label_fn=self.label_fn,
             dataloaders=self.dataloaders,
             indices=self._indices,
+            own_loss=self.loss_fn is not None or hasattr(pl_module, "stiffness_loss"),
             say=self._log.say,
         )
         self._probes = processes.from_first(processes.together(choose))

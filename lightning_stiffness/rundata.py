@@ -7,6 +7,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from lightning_stiffness.compat import misconfiguration
 from lightning_stiffness.fields import FieldFn
+from lightning_stiffness.gram.batch import Batch
 from lightning_stiffness.probe import Probe, build_probe
 
 
@@ -19,6 +20,7 @@ def choose_probes(
     label_fn: FieldFn | str | None,
     dataloaders: Mapping[str, Any],
     indices: Mapping[str, Sequence[int]],
+    own_loss: bool,
     say: Callable[[str], None],
 ) -> dict[str, Probe]:
     """A probe of every split that the run has data for.
@@ -31,6 +33,7 @@ def choose_probes(
         label_fn: function from a batch to labels, ``"auto"`` or None.
         dataloaders: split → loader or dataset to use instead of the run's own.
         indices: split → positions of the examples, where a resumed run has chosen them.
+        own_loss: whether the loss is other than that of ``training_step``.
         say: takes a message to the user.
 
     Returns:
@@ -53,9 +56,27 @@ def choose_probes(
             continue
         known = indices.get(split)
         probes[split] = build_probe(loader, split, size, seed=seed, label_fn=label_fn, limit=limit, indices=known)
+    if len(probes) > 1 and not own_loss and probes["train"].combined:
+        built = [_form(probe.batches[0]) for probe in probes.values()]
+        if built[0] != built[1]:
+            del probes["val"]
+            say(
+                f"validation batches ({built[1]}) are built otherwise than those of the training loaders together "
+                f"({built[0]}), and training_step takes the latter, so stiffness is measured on training data "
+                "alone: pass loss_fn=, or define stiffness_loss(self, batch), for a loss that takes both"
+            )
     if not probes:
         raise misconfiguration(trainer, f"there is no data to measure stiffness on: splits={tuple(splits)}")
     return probes
+
+
+def _form(batch: Batch) -> str:
+    """How a batch is built, in words: its outer containers and what they hold."""
+    if isinstance(batch, dict):
+        return f"dict of {', '.join(f'{key!r}: {_form(value)}' for key, value in batch.items())}"
+    if isinstance(batch, list | tuple):
+        return f"{len(batch)} entries: {', '.join(_form(value) for value in batch)}"
+    return type(batch).__name__
 
 
 def _chosen(trainer: Any, split: str, say: Callable[[str], None]) -> tuple[Any, int | None]:
@@ -63,14 +84,12 @@ def _chosen(trainer: Any, split: str, say: Callable[[str], None]) -> tuple[Any, 
     training = split == "train"
     loader = trainer.train_dataloader if training else trainer.val_dataloaders
     several = isinstance(loader, dict | list | tuple)
-    # Validation loaders are read one after the other, training loaders together unless the user says otherwise
-    combined = getattr(trainer.fit_loop, "_combined_loader", None)
-    if several and loader and (not training or getattr(combined, "_mode", "") == "sequential"):
-        kind = "training" if training else "validation"
+    # Training loaders are read together, validation loaders one after the other
+    if several and loader and not training:
         if len(loader) > 1:
             say(
-                f"stiffness is measured on the first of the {len(loader)} {kind} loaders: pass "
-                f"dataloaders={{{split!r}: ...}} to measure on another"
+                f"stiffness is measured on the first of the {len(loader)} validation loaders: pass "
+                "dataloaders={'val': ...} to measure on another"
             )
         loader = next(iter(loader.values())) if isinstance(loader, dict) else loader[0]
     if trainer.overfit_batches <= 0:
