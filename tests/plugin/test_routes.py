@@ -10,7 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from lightning_stiffness import measure_stiffness
 from lightning_stiffness.figures import style
 from lightning_stiffness.plugin import routes
 from lightning_stiffness.plugin.routes import StiffnessPlugin
@@ -201,3 +203,25 @@ def test_the_plugin_needs_neither_torch_nor_matplotlib():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_a_real_measurement(tmp_path, serve):
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Linear(5, 8), torch.nn.Tanh(), torch.nn.Linear(8, 4))
+    train, val = [(torch.randn(40, 5), torch.arange(40) % 4) for _ in range(2)]
+    found = measure_stiffness(
+        net, train, val, loss_fn=lambda net, batch: torch.nn.functional.cross_entropy(net(batch[0]), batch[1]),
+        superclasses=[0, 0, 1, 1], superclass_names=["left", "right"], step=5, epoch=1,
+    )  # fmt: skip
+    found.save(tmp_path / "run" / "stiffness" / "step_00000005.npz")
+    client = serve(tmp_path)
+    run = client.get(f"{PLUGIN}/run?run=run").json
+    summary = found.summary["train-val"]["cos"]
+    assert {name: [value] for name, value in summary.items()} == run["series"]["train-val"]["cos"]
+    shown = {name: tuple(ends[0]) for name, ends in run["intervals"]["train-val"]["cos"].items()}
+    assert shown == found.interval["train-val"]["cos"]
+    assert (run["groups"], run["group_names"]) == ([0, 0, 1, 1], ["left", "right"])
+    assert set(run["diagnostics"][0]) == {"train", "val"}
+    header, arrays = unpack(client.get(f"{PLUGIN}/view?run=run&block=train-val&measure=cos").data)
+    np.testing.assert_allclose(arrays["matrix"][0], found.class_matrix["train-val"]["cos"], rtol=1e-6)
+    assert header["curves"][0]["interval"] == "bootstrapped over examples"
