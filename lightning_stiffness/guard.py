@@ -1,5 +1,6 @@
 """A loss that is watched: it must depend on the copy alone, and leave everything else as it was."""
 
+import copy
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from lightning_stiffness.gram import LossFn
-from lightning_stiffness.gram.batch import Batch
+from lightning_stiffness.gram.batch import Batch, map_leaves
 from lightning_stiffness.gram.state import kept_state
 from lightning_stiffness.hush import HUSH, Hush
 from lightning_stiffness.refusal import ReachesTraining
@@ -57,13 +58,13 @@ def guarded(loss_fn: LossFn, module: nn.Module, shadow: nn.Module, precision: An
         nonlocal looked
         with _unwatched():
             parameters.put_back()
-        loss = loss_fn(given, batch)
+        loss = loss_fn(given, _own(batch))
         if not isinstance(loss, Tensor) or torch._C._functorch.is_functorch_wrapped_tensor(loss):
             return loss
         with _unwatched():
             again = hush.heard(loss)
         if again:
-            loss = loss_fn(given, batch)
+            loss = loss_fn(given, _own(batch))
         if looked < _LOOKS:
             looked += 1
             with _unwatched():
@@ -90,6 +91,22 @@ def _check_answered(loss_fn: LossFn) -> None:
     check: Callable[[], None] | None = getattr(loss_fn, "check_answered", None)
     if check is not None:
         check()
+
+
+def _own(batch: Batch) -> Batch:
+    """A copy for one loss: a step may change its batch in place, and the probe is to stay."""
+
+    def copied(leaf: Any) -> Any:
+        if isinstance(leaf, Tensor):
+            return leaf.clone()
+        if isinstance(leaf, (*_VALUES, bytes)):
+            return leaf
+        try:
+            return copy.deepcopy(leaf)
+        except Exception:  # such as an open file in it: what is on its surface is copied
+            return copy.copy(leaf)
+
+    return map_leaves(copied, batch)
 
 
 def _unwatched() -> Any:

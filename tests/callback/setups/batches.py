@@ -249,6 +249,39 @@ def channels_last():
     return Run(Plain(net.to(memory_format=torch.channels_last)), cross_entropy)
 
 
+@setup("a batch changed in place by training_step")
+def in_place():
+    class InPlace(Plain):
+        def training_step(self, batch, batch_idx):
+            batch["x"].mul_(2).sub_(0.5)
+            y = batch.pop("y")
+            return functional.cross_entropy(self.net(**{"input": batch["x"]}), y)
+
+        def validation_step(self, batch, batch_idx):
+            self.log("val_loss", functional.cross_entropy(self.net(batch["x"]), batch["y"]))
+
+    return mapped(
+        lambda x, y: {"x": x, "y": y}, InPlace(), lambda m, b: cross_entropy(m, (2 * b["x"] - 0.5, b["y"])),
+        label=lambda b: int(b["y"]),
+    )  # fmt: skip
+
+
+@setup("an object changed in place by training_step")
+def graph_in_place():
+    class InPlace(Plain):
+        def training_step(self, batch, batch_idx):
+            batch.pixels *= 2
+            return functional.cross_entropy(self.net(batch.pixels), batch.targets)
+
+        def validation_step(self, batch, batch_idx):
+            self.log("val_loss", self.net(batch.pixels).mean(), batch_size=len(batch))
+
+    return Run(
+        InPlace(), lambda m, b: functional.cross_entropy(m.net(2 * b.pixels.double()), b.targets),
+        label=lambda b: int(b.targets), loader={"collate_fn": Opaque}, slow=True,
+    )  # fmt: skip
+
+
 @setup("loss per example")
 def per_example():
     class PerExample(Plain):

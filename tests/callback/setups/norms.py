@@ -236,6 +236,16 @@ def max_norm():
     return Run(Short(), loss, slow=True)
 
 
+@setup("hooks on the gradients of parameters")
+def gradient_hooks():
+    class Clamps(Plain):
+        def on_fit_start(self):  # a change of the training's steps, not of the loss
+            for parameter in self.parameters():
+                parameter.register_hook(lambda gradient: gradient.clamp(-1e-3, 1e-3))
+
+    return Run(Clamps(), cross_entropy)
+
+
 @setup("a scripted submodule")
 def scripted():
     return Run(Plain(torch.jit.script(small())), cross_entropy, slow=True)
