@@ -15,6 +15,7 @@ from lightning_stiffness.fields import FieldFn
 from lightning_stiffness.functional.distance import Distance
 from lightning_stiffness.gram import LossFn, ParameterFilter
 from lightning_stiffness.guard import guarded
+from lightning_stiffness.history import drop_from_peak, within_class
 from lightning_stiffness.measure import check_measurement, measure_probe
 from lightning_stiffness.moments import (
     UNSHARDED,
@@ -77,12 +78,15 @@ class StiffnessCallback(_Base):  # type: ignore[misc]
         distance: ``"cosine"`` of the standardised inputs, ``"euclidean"``, or a function of two tensors.
         distance_layer: name of a submodule: distances between its outputs instead of the inputs.
         bins: number of bins of the distance curve.
-        superclasses: group of each class.
+        superclasses: group of each class; or several such lists, from fine to coarse.
+        superclass_names: names of the groups; for several levels, a list of names for each.
         class_names: names of the classes.
         parameters: names or patterns of the parameters to differentiate, or a predicate; by default all
             trainable ones.
         engine: how gradients are computed, see ``lightning_stiffness.gram``.
         memory_budget: bytes for the gradients held at a time.
+        resamples: bootstrap samples of the examples for the 95% intervals; 0 for no intervals.
+        diagnostics: also log coherence, diversity, confusion and effective rank of each split's gradients.
         save: write each result to ``<log directory>/stiffness/``.
         seed: decides which examples are in the probe.
         dataloaders: split → loader or dataset to choose the examples from, instead of the run's own: for a
@@ -117,11 +121,14 @@ class StiffnessCallback(_Base):  # type: ignore[misc]
         distance: Distance = "cosine",
         distance_layer: str | None = None,
         bins: int = 20,
-        superclasses: Sequence[int] | None = None,
+        superclasses: Sequence[int] | Sequence[Sequence[int]] | None = None,
+        superclass_names: Sequence[str] | Sequence[Sequence[str]] | None = None,
         class_names: Sequence[str] | None = None,
         parameters: ParameterFilter = None,
         engine: str = "auto",
         memory_budget: int | None = None,
+        resamples: int = 200,
+        diagnostics: bool = True,
         save: bool = True,
         seed: int = 0,
         dataloaders: Mapping[str, Any] | None = None,
@@ -144,7 +151,18 @@ class StiffnessCallback(_Base):  # type: ignore[misc]
         self.label_fn: FieldFn | str = AUTO if label_fn is None else label_fn
         self.input_fn: FieldFn | str = AUTO if input_fn is None else input_fn
         self.settings = Settings(
-            measures, distance, distance_layer, bins, superclasses, class_names, parameters, engine, memory_budget
+            measures,
+            distance,
+            distance_layer,
+            bins,
+            superclasses,
+            class_names,
+            parameters,
+            engine,
+            memory_budget,
+            superclass_names,
+            resamples,
+            diagnostics,
         )
         self.save = save
         self.seed = seed
@@ -160,6 +178,7 @@ class StiffnessCallback(_Base):  # type: ignore[misc]
         """Time spent measuring in this run."""
         self.failures = 0
         """Measurements of this run that failed."""
+        self._earlier: list[StiffnessResult] = []
         self._probes: dict[str, Probe] = {}
         self._indices: dict[str, list[int]] = {}
         self._cache = DistanceCache()
@@ -185,12 +204,15 @@ class StiffnessCallback(_Base):  # type: ignore[misc]
         return self._generate_state_key(**settings)
 
     def state_dict(self) -> dict[str, Any]:
-        """Which examples are in the probe, as plain numbers, so that a resumed run measures on the same."""
-        return {"probe": self._indices}
+        """As plain numbers: which examples are in the probe, so that a resumed run measures on the same, and
+        within-class stiffness so far, to tell how far it has fallen from its peak."""
+        so_far = [*self._earlier, *self.history]
+        return {"probe": self._indices, "within_class": [within_class(result) for result in so_far]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take the probe of the run that is resumed."""
         self._indices = {split: list(map(int, indices)) for split, indices in state_dict["probe"].items()}
+        self._earlier = [StiffnessResult(**numbers) for numbers in state_dict["within_class"]]
 
     # When to measure
 
@@ -201,7 +223,8 @@ class StiffnessCallback(_Base):  # type: ignore[misc]
         self._probes, self._indices, self._measured_at = {}, {}, None
         self._cache = DistanceCache()
         self._log = RunLog(self.name, save=self.save)
-        self.history, self.seconds, self.failures, self._began = [], 0.0, 0, time.perf_counter()
+        self.history, self._earlier = [], []
+        self.seconds, self.failures, self._began = 0.0, 0, time.perf_counter()
         others = [c for c in trainer.callbacks if isinstance(c, StiffnessCallback) and c is not self]
         if any(other.name == self.name for other in others):
             raise misconfiguration(
@@ -320,7 +343,7 @@ class StiffnessCallback(_Base):  # type: ignore[misc]
             scalars = self._log.missing(self.result, list(self._probes), self.settings.measures)
         else:
             self.history.append(result)
-            scalars = self._log.scalars(result)
+            scalars = self._log.scalars(result, drop_from_peak([*self._earlier, *self.history]))
         if at_epoch_end:
             self._log.through(module, scalars)
         else:

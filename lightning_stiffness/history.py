@@ -63,6 +63,15 @@ def within_class_peak(results: Sequence[StiffnessResult], block: str, measure: s
     return Peak(at.step, at.epoch, highest, highest - values[-1])
 
 
+def within_class(result: StiffnessResult) -> dict[str, Any]:
+    """Step, epoch and within-class stiffness of a result as plain values: arguments of a result of its own."""
+    summary = {
+        block: {m: {"within_class": n["within_class"]} for m, n in measures.items() if "within_class" in n}
+        for block, measures in result.summary.items()
+    }
+    return {"step": result.step, "epoch": result.epoch, "summary": summary}
+
+
 def drop_from_peak(results: Sequence[StiffnessResult]) -> dict[str, float]:
     """How far within-class stiffness has fallen from its highest value, for every block and measure.
 

@@ -1,6 +1,6 @@
 """What a run is told: numbers and pictures under one name, and messages once."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,9 +49,10 @@ class RunLog:
                 "without; StiffnessCallback(on_error='raise') stops it there and shows where the error comes from"
             )
 
-    def scalars(self, result: StiffnessResult) -> dict[str, float]:
-        """Every number of a result, by the name it is logged under."""
-        return {self._renamed(tag): value for tag, value in result.scalars().items()}
+    def scalars(self, result: StiffnessResult, further: Mapping[str, float] | None = None) -> dict[str, float]:
+        """Every number of a result, and further ones, by the names they are logged under."""
+        numbers = {**result.scalars(), **(further or {})}
+        return {self._renamed(tag): value for tag, value in numbers.items()}
 
     def missing(
         self, before: StiffnessResult | None, splits: Iterable[str], measures: Iterable[str]

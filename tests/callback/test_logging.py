@@ -157,3 +157,51 @@ def test_resumed_run_measures_on_the_same_probe(tmp_path):
     assert [result.step for result in second.history] == [10]
     for split in data:
         assert (first.history[0].probe_indices[split] == second.history[0].probe_indices[split]).all()
+
+
+def test_the_fall_from_the_peak_goes_on_over_a_resumed_run(tmp_path):
+    def tag(name):
+        return f"stiffness/train-train/cos/{name}"
+
+    first = StiffnessCallback(probe_size=8)
+    _, trainer = fit(callbacks=[first], max_epochs=2)
+    values = [result.summary["train-train"]["cos"]["within_class"] for result in first.history]
+    assert float(trainer.callback_metrics[tag("drop_from_peak")]) == pytest.approx(max(values) - values[-1])
+    trainer.save_checkpoint(tmp_path / "two.ckpt")
+    checkpoint = torch.load(tmp_path / "two.ckpt", weights_only=True)
+    (state,) = [state for key, state in checkpoint["callbacks"].items() if "StiffnessCallback" in key]
+    assert [numbers["step"] for numbers in state["within_class"]] == [0, 5, 10]
+    state["within_class"][1]["summary"]["train-train"]["cos"]["within_class"] = values[1] = 0.99
+    torch.save(checkpoint, tmp_path / "two.ckpt")
+
+    second = StiffnessCallback(probe_size=8)
+    trainer = pl.Trainer(
+        max_epochs=3, accelerator="cpu", callbacks=[second], logger=False, enable_progress_bar=False,
+        enable_checkpointing=False, enable_model_summary=False,
+    )  # fmt: skip
+    data = (torch.utils.data.DataLoader(part, batch_size=8) for part in (digits(40), digits(24, 1)))
+    trainer.fit(Classifier(fc()), *data, ckpt_path=tmp_path / "two.ckpt")
+    values += [result.summary["train-train"]["cos"]["within_class"] for result in second.history]
+    assert len(values) == 4
+    assert float(trainer.callback_metrics[tag("drop_from_peak")]) == pytest.approx(max(values) - values[-1])
+    assert max(values) == 0.99  # the peak was before the run was resumed
+
+
+def test_settings_reach_the_result():
+    callback = StiffnessCallback(
+        probe_size=8,
+        superclasses=[[0, 0, 1, 1], [0, 0, 0, 0]],
+        superclass_names=[["low", "high"], ["all"]],
+        resamples=0,
+        diagnostics=False,
+    )
+    fit(callbacks=[callback], max_epochs=1)
+    result = callback.result
+    assert result.superclass_names == [["low", "high"], ["all"]]
+    assert not any(measures for block in result.interval.values() for measures in block.values())
+    assert result.diagnostics == {}
+    full = StiffnessCallback(probe_size=20)
+    fit(callbacks=[full], max_epochs=1)
+    low, high = full.result.interval["train-train"]["cos"]["within_class"]
+    assert low < full.result.summary["train-train"]["cos"]["within_class"] < high
+    assert set(full.result.diagnostics) == {"train", "val"}
