@@ -185,7 +185,7 @@ def main() -> None:
     results: dict[str, dict[str, Any]] = {}
     earlier = {file: json.loads(file.read_text(encoding="utf-8")) for file in arguments.out.glob("*.json")}
 
-    def keep(name: str, run: Runner, result: dict[str, Any]) -> None:
+    def keep(name: str, result: dict[str, Any]) -> None:
         """Write what was found at once, so that a run broken off leaves it."""
         head = {"machine": machine(), "versions": versions(), "settings": run.fixed}
         results[name] = {**head, **result, "absent": absent}
@@ -202,10 +202,13 @@ def main() -> None:
         run = Runner(arguments)
         budgets = [] if arguments.no_budgets or arguments.quick else BUDGETS.get(key, [])
         for result in measure(key, n, contenders, run, budgets):
-            keep(key, run, result)
+            keep(key, result)
     if not arguments.no_traps:
         run = Runner(arguments)
-        keep("traps", run, {"traps": {name: run("traps", contender=name) for name in contenders}})
+        answers = {name: run("traps", contender=name) for name in contenders}
+        for answer in answers.values():
+            del answer["load"]  # nothing is timed
+        keep("traps", {"traps": answers})
     report(list(results.values()), arguments.markdown)
 
 
