@@ -36,6 +36,7 @@ from lightning_stiffness.gram.product import Products
 from lightning_stiffness.gram.result import GradientGram
 from lightning_stiffness.gram.share import Share
 from lightning_stiffness.gram.state import measuring
+from lightning_stiffness.gram.unfit import check_all_lost, check_layers, guarded_against_quantised
 from lightning_stiffness.gram.vmap import vmap_gram
 
 __all__ = ["ENGINES", "Examples", "GradientGram", "gradient_gram", "gram_of_examples"]
@@ -130,7 +131,7 @@ def gradient_gram(
 
     Raises:
         ValueError: for an unknown engine, a batch with tensors of different lengths, a loss of the wrong
-            shape, no trainable parameter, a parameter that is lazy, NaN or infinite.
+            shape, no trainable parameter, a parameter that is lazy, NaN or infinite, quantised weights.
 
     Example:
         >>> import torch
@@ -169,9 +170,12 @@ def gram_of_examples(
     """
     check_engine(engine)
     check_budget(memory_budget)
+    check_layers(module)
     problem = Problem(module, loss_fn, select_parameters(module, parameters), share)
-    with measuring(module):
-        return ENGINES[engine](problem, rows, columns, memory_budget)
+    with measuring(module), guarded_against_quantised(module):
+        gram = ENGINES[engine](problem, rows, columns, memory_budget)
+    check_all_lost(module, gram.norms)
+    return gram
 
 
 __all__ += [

@@ -1,0 +1,62 @@
+"""``torch.compile``: the Gram of a compiled module is that of the module as it was written."""
+
+import copy
+import os
+import shutil
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lightning_stiffness.gram import ENGINES, gradient_gram
+
+BATCH = torch.randn(6, 4), torch.arange(6) % 3
+
+
+def loss(module: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+    return F.cross_entropy(module(batch[0]), batch[1], reduction="none")
+
+
+def network() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3))
+
+
+def whole(module: nn.Sequential, backend: str) -> nn.Module:
+    return torch.compile(module, backend=backend)
+
+
+def submodule(module: nn.Sequential, backend: str) -> nn.Module:
+    module[0] = torch.compile(module[0], backend=backend)
+    return module
+
+
+def in_place(module: nn.Sequential, backend: str) -> nn.Module:
+    module.compile(backend=backend)
+    return module
+
+
+def assert_measured(compiled: nn.Module, engine: str) -> None:
+    expected = gradient_gram(network(), BATCH, loss_fn=loss, engine="loop").values
+    compiled(BATCH[0])  # compiled before it is measured, as in training
+    gram = gradient_gram(compiled, BATCH, loss_fn=loss, engine=engine)
+    torch.testing.assert_close(gram.values, expected, rtol=1e-4, atol=1e-6)
+    assert gram.plan is None or not gram.plan.fallbacks
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("compiled", [whole, submodule, in_place])
+def test_graph_without_a_compiler(compiled: Callable[[nn.Sequential, str], nn.Module], engine: str) -> None:
+    assert_measured(compiled(copy.deepcopy(network()), "aot_eager"), engine)
+
+
+@pytest.mark.skipif(shutil.which(os.environ.get("CXX", "g++")) is None, reason="no C++ compiler for torch.compile")
+def test_compiled_to_machine_code() -> None:
+    module = whole(network(), "inductor")
+    try:
+        module(BATCH[0])
+    except Exception as error:
+        pytest.skip(f"torch.compile does not work here: {type(error).__name__}")
+    assert_measured(module, "auto")
