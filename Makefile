@@ -29,7 +29,7 @@ help:  ## list the targets
 demo: $(DEMO_READY)  ## train on handwritten digits for a few epochs, with logs under runs/
 	$(BIN)/python examples/mnist.py --max_epochs 5 --log_dir runs $(ARGS)
 	@echo
-	@echo 'Next: `make tensorboard` shows the run in the browser (the tabs Time Series, Scalars and Images);'
+	@echo 'Next: `make tensorboard` shows the run in the browser (the tabs Stiffness, Scalars and Images);'
 	@echo '      `make demo ARGS="--model cnn --lr 3e-3"` trains another network, ARGS=--help lists the options;'
 	@echo '      README.md says how to watch your own model.'
 

@@ -4,6 +4,7 @@ Drawing is Python's work from beginning to end: a thread would take turns with t
 """
 
 import contextlib
+import gc
 import os
 import pickle
 import queue
@@ -139,7 +140,9 @@ def main() -> None:
     """Draw what comes in; ends with the process that asks."""
     # Whatever a library prints must not get between the pictures
     out, sys.stdout = os.fdopen(os.dup(1), "wb"), sys.stderr
+    gc.disable()  # a figure is tens of thousands of objects that are all still in use while it is drawn
     for result, tags in _read(sys.stdin.buffer):
+        gc.collect()
         for tag in tags:
             try:
                 drawn: Any = draw_picture(result, tag)
