@@ -1,11 +1,9 @@
 """A loss that is watched: it must depend on the copy alone, and leave everything else as it was."""
 
 import copy
-import sys
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -17,11 +15,10 @@ from lightning_stiffness.gram.batch import Batch, map_leaves
 from lightning_stiffness.gram.state import kept_state
 from lightning_stiffness.hush import HUSH, Hush
 from lightning_stiffness.refusal import ReachesTraining
+from lightning_stiffness.surroundings import kept_surroundings
 
 _LOOKS = 3
 """Losses whose graph is searched: those of a batch and of single examples among them."""
-_LIBRARIES = frozenset({"torch", "torchmetrics", "lightning", "pytorch_lightning", "builtins", "abc", "typing"})
-_CONTAINERS = (list, dict, set, deque)
 _VALUES = (int, float, str, bool, type(None))
 _SNIPPET = (
     "Refer to the parameter as an attribute of self in training_step, or pass StiffnessCallback(loss_fn=...) "
@@ -73,7 +70,7 @@ def guarded(loss_fn: LossFn, module: nn.Module, shadow: nn.Module, precision: An
 
     with ExitStack() as stack:
         stack.enter_context(kept_state(module))
-        stack.enter_context(_kept_namespaces(module))
+        stack.enter_context(kept_surroundings(*module.modules()))
         stack.enter_context(_no_autocast())
         if str(precision) == "64-true":
             stack.enter_context(_default_dtype(torch.float64))
@@ -174,58 +171,6 @@ def _check_leaves(loss: Tensor, live: dict[int, str], own: set[int], owner: str)
                 "attribute, in nn.ParameterList or nn.ModuleList), or detach it"
             )
         waiting.extend(following for following, _ in node.next_functions if following is not None)
-
-
-@contextmanager
-def _kept_namespaces(module: nn.Module) -> Iterator[None]:
-    """Class attributes, and global variables of the files that classes come from, are at the end what they were."""
-    spaces: dict[int, Any] = {}
-    for part in module.modules():
-        for kind in type(part).__mro__:
-            if kind.__module__.split(".")[0] not in _LIBRARIES:
-                spaces[id(kind)] = kind
-                home = sys.modules.get(kind.__module__)
-                if home is not None:
-                    spaces[id(home)] = home
-    kept = [(space, name, value, _snapshot(value)) for space in spaces.values() for name, value in _state(space)]
-    try:
-        yield
-    finally:
-        for space, name, value, before in kept:
-            if vars(space).get(name) is not value:
-                setattr(space, name, value)
-            if isinstance(value, Tensor):
-                if not torch.equal(value, before):
-                    with torch.no_grad():
-                        value.detach().copy_(before)
-            elif isinstance(value, _CONTAINERS) and not _same(value, before):
-                value.clear()
-                value.update(before) if isinstance(value, dict | set) else value.extend(before)
-
-
-def _state(space: Any) -> list[tuple[str, Any]]:
-    plain = (*_CONTAINERS, *_VALUES, Tensor)
-    return [
-        (name, value)
-        for name, value in vars(space).items()
-        if type(value) in plain
-        and not (isinstance(value, Tensor) and value.is_inference())
-        and not (name.startswith("__") and isinstance(space, type | ModuleType))
-    ]
-
-
-def _snapshot(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return value.detach().clone()
-    return value.copy() if isinstance(value, _CONTAINERS) else value
-
-
-def _same(value: Any, before: Any) -> bool:
-    if len(value) != len(before):
-        return False
-    if isinstance(value, dict):
-        return all(k in before and before[k] is v for k, v in value.items())
-    return value == before if isinstance(value, set) else all(a is b for a, b in zip(value, before, strict=True))
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from lightning_stiffness.gram.state import kept_random_state
 from lightning_stiffness.probeset import AUTO, ProbeSet, probe_fields
 from lightning_stiffness.sources import Key, Stream, Table, batched, source_of
 from lightning_stiffness.strata import dataset_labels, labels_of_batches, stratified
+from lightning_stiffness.surroundings import kept_surroundings
 
 DEFAULT_SIZE = 500
 """Examples of each split where the caller names no number, as in the paper for 10 classes."""
@@ -101,7 +102,7 @@ def build_probe(
     Raises:
         ValueError: for an empty dataset, one smaller than ``size``, or a stream that cannot be copied.
     """
-    with seeded(seed):
+    with seeded(seed), kept_surroundings(*_sources(loader)):
         if isinstance(loader, dict | list | tuple):
             return _combined(loader, split, size, seed, label_fn, limit)
         if limit is not None and not batched(loader):
@@ -114,6 +115,21 @@ def build_probe(
             if all(index in known for index in indices):
                 return _collated(loader, source, source.read(indices), indices)
         return _of_examples(source, loader, split, size, seed, label_fn)
+
+
+def _sources(loader: Any) -> list[Any]:
+    """What gives a loader's examples: data sets, also those within others, and the collate function."""
+    if isinstance(loader, dict | list | tuple):
+        loaders = loader.values() if isinstance(loader, dict) else loader
+        return [source for one in loaders for source in _sources(one)]
+    waiting, found = [getattr(loader, "dataset", loader)], [getattr(loader, "collate_fn", None)]
+    while waiting:
+        source = waiting.pop()
+        if source is not None and not any(source is known for known in found):
+            found.append(source)
+            inner = getattr(source, "datasets", None)
+            waiting += [getattr(source, "dataset", None), *(inner if isinstance(inner, list | tuple) else ())]
+    return found
 
 
 def _of_examples(

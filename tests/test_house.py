@@ -30,6 +30,7 @@ ORDER = [
     "plugin",
     "compat",
     "refusal",
+    "surroundings",
     "strata",
     "sources",
     "probe",

@@ -1,5 +1,8 @@
 """Data sets, loaders, workers and data modules."""
 
+import random
+
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset, WeightedRandomSampler
@@ -96,3 +99,40 @@ def module_loaders():
     run = Run(Loads(), cross_entropy, trainer={"reload_dataloaders_every_n_epochs": 1})
     run.own_loaders = True
     return run
+
+
+NOISE = np.random.default_rng(3)
+CHOICE = random.Random(4)
+
+
+class Drawn(Dataset):
+    """Noise from a generator that the data set keeps, as many do, or from one beside it."""
+
+    def __init__(self, n, seed, keeps):
+        self.items, self.keeps = digits(n, seed, noise=3), keeps
+        self.rng, self.own = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
+
+    def __len__(self):
+        return len(self.items)
+
+    def __getitem__(self, i):
+        x, y = self.items[i]
+        noise = self.rng.random() + float(torch.rand((), generator=self.own)) if self.keeps else NOISE.random()
+        return x + 1e-9 * noise, y
+
+
+@setup("a generator of random numbers that the data set keeps")
+def own_generator():
+    return Run(Plain(), cross_entropy, train=Drawn(24, 0, True), val=Drawn(16, 1, True))
+
+
+@setup("generators of random numbers in global variables")
+def global_generator():
+    class Draws(Plain):
+        def training_step(self, batch, batch_idx):
+            self.log_dict({"drawn": CHOICE.random(), "noise": float(NOISE.random())})
+            return cross_entropy(self, batch)
+
+    NOISE.bit_generator.state = np.random.default_rng(3).bit_generator.state
+    CHOICE.seed(4)
+    return Run(Draws(), cross_entropy, train=Drawn(24, 0, False), val=Drawn(16, 1, False))

@@ -175,3 +175,32 @@ def stateful():
         return functional.cross_entropy(module.head(module.rnn(batch[0][:, 0])[0][:, -1]), batch[1])
 
     return Run(Stateful(), loss)
+
+
+class Watched(nn.Module):
+    """A network beside the module that counts what it sees."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = small()
+        self.register_buffer("seen", torch.zeros(()))
+
+    def forward(self, x):
+        self.seen += 1
+        return self.net(x)
+
+
+@setup("a frozen network in a global variable")
+def beside():
+    class Matches(Plain):
+        def training_step(self, batch, batch_idx):
+            target = TEACHER(batch[0])
+            self.log("seen", TEACHER.seen)
+            return functional.mse_loss(self.net(batch[0]), target)
+
+    TEACHER.load_state_dict(STARTED)
+    return Run(Matches(), lambda m, b: functional.mse_loss(m.net(b[0]), TEACHER.net(b[0].float()).double()))
+
+
+TEACHER = Watched().requires_grad_(False)
+STARTED = copy.deepcopy(TEACHER.state_dict())
