@@ -36,6 +36,7 @@ from lightning_stiffness.runlog import RunLog
 from lightning_stiffness.settings import Settings, one_of
 from lightning_stiffness.shadow import make_shadow
 from lightning_stiffness.steploss import find_loss
+from lightning_stiffness.surroundings import kept_surroundings
 from lightning_stiffness.transfer import transfer_to_device
 
 SPLITS = ("train", "val")
@@ -319,7 +320,8 @@ class StiffnessCallback(_Base):  # type: ignore[misc]
 
     def _probe_sets(self, trainer: Any, module: nn.Module) -> dict[str, ProbeSet]:
         transfer = functools.partial(transfer_to_device, trainer, module)
-        return {split: p.to_set(transfer, self.label_fn, self.input_fn) for split, p in self._probes.items()}
+        with kept_surroundings(module, trainer.datamodule):  # which the hooks of the transfer may write to
+            return {split: p.to_set(transfer, self.label_fn, self.input_fn) for split, p in self._probes.items()}
 
     def _check(self, trainer: Any, module: nn.Module) -> None:
         with seeded(self.seed):

@@ -23,6 +23,7 @@ _CONTAINERS = (list, dict, set, deque)
 _VALUES = (int, float, str, bool, type(None))
 _GENERATORS = (random.Random, np.random.Generator, np.random.RandomState, torch.Generator)
 _PLAIN = (*_VALUES, bytes, Tensor, np.ndarray, type, ModuleType, *ProxyTypes)
+_NAMESPACES = (type, ModuleType)
 _MANY = 1000
 """Longer containers hold data, not generators."""
 
@@ -32,8 +33,9 @@ def kept_surroundings(*things: Any) -> Iterator[None]:
     """Keep what code of some objects may reach: afterwards it is what it was.
 
     Kept are the attributes of their classes and the global variables of the files that these come from (plain
-    values, tensors, the contents of containers, the buffers of networks), and the state of every random
-    generator among those and among what the objects hold.
+    values, tensors, the contents of containers, the buffers of networks), the state of every random generator
+    among those and among what the objects hold, and the objects' own plain values and containers. The attributes
+    of networks are :func:`~lightning_stiffness.gram.state.kept_state`'s.
 
     Args:
         things: modules, data sets, functions.
@@ -61,27 +63,30 @@ def kept_surroundings(*things: Any) -> Iterator[None]:
                 _set_state(generator, state)
             for space, name, value, before in kept:
                 if vars(space).get(name) is not value:
-                    setattr(space, name, value)
+                    _set(space, name, value)
                 _put_back(value, before)
 
 
 def _spaces(things: tuple[Any, ...]) -> list[Any]:
-    """Classes, and modules of Python, that the code of some objects is written in."""
+    """The objects, and the classes and modules of Python that their code is written in."""
     found: dict[int, Any] = {}
     for thing in things:
         function = isinstance(thing, FunctionType | MethodType)
+        if hasattr(thing, "__dict__") and not function and not isinstance(thing, nn.Module):
+            found[id(thing)] = thing
         for owner in (thing,) if function else type(thing).__mro__:
             home = getattr(owner, "__module__", None) or ""
             if home.split(".")[0] in _LIBRARIES:
                 continue
             for space in (owner, sys.modules.get(home)):
-                if isinstance(space, type | ModuleType):
+                if isinstance(space, _NAMESPACES):
                     found[id(space)] = space
     return list(found.values())
 
 
 def _state(space: Any) -> list[tuple[str, Any]]:
-    plain = (*_CONTAINERS, *_VALUES, Tensor)
+    # The tensors of a data set are its data: too much to copy, and nobody writes into them.
+    plain = (*_CONTAINERS, *_VALUES, *((Tensor,) if isinstance(space, _NAMESPACES) else ()))
     return [
         (name, value)
         for name, value in vars(space).items()
@@ -89,6 +94,13 @@ def _state(space: Any) -> list[tuple[str, Any]]:
         and not (isinstance(value, Tensor) and value.is_inference())
         and not name.startswith("__")
     ]
+
+
+def _set(space: Any, name: str, value: Any) -> None:
+    if isinstance(space, _NAMESPACES):
+        setattr(space, name, value)
+    else:  # past whatever the class does when an attribute is set
+        vars(space)[name] = value
 
 
 def _snapshot(value: Any) -> Any:
