@@ -146,7 +146,7 @@ def half_product(network: Network) -> Span:
     """Half of G Gᵀ in float32; long gradients are measured on some columns and scaled up."""
     total = Span(0, 0)
     for parameter in network.module.parameters():
-        columns = min(parameter.numel(), 65536)
+        columns = min(parameter.numel(), 16384)
         gradients = torch.randn(network.n, columns)
         gradients @ gradients.T
         total = total.plus(timed(lambda g=gradients: g @ g.T), parameter.numel() / columns / 2)
