@@ -120,6 +120,7 @@ def test_pairs_outside_the_bins_count_for_the_length_alone():
     assert metric.critical_length().value == pytest.approx(2.5)
 
 
+@pytest.mark.filterwarnings("ignore:The ``compute`` method of metric")
 def test_in_a_collection():
     S, y, d, pairs = block()
     collection = MetricCollection(
