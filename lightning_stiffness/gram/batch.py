@@ -76,8 +76,10 @@ def map_leaves(function: Callable[[Any], Any], batch: Batch) -> Batch:
     """The batch with ``function`` applied to every leaf: tensors, lists of plain values, anything opaque."""
 
     def walk(node: Any) -> Any:
-        if _is_leaf(node):
+        if type(node) is Tensor or _is_leaf(node):
             return function(node)
+        if type(node) is tuple:
+            return tuple(walk(value) for value in node)
         if dataclasses.is_dataclass(node) and not isinstance(node, type):
             return dataclasses.replace(node, **{k: walk(v) for k, v in _fields(node)})
         if isinstance(node, Mapping):
@@ -122,8 +124,11 @@ def detached(batch: Batch) -> Batch:
     return map_leaves(detach, batch)
 
 
+_LEAVES = (Tensor, str, bytes)
+
+
 def _is_leaf(node: Any) -> bool:
-    if isinstance(node, Tensor | str | bytes):
+    if isinstance(node, _LEAVES):
         return True
     if dataclasses.is_dataclass(node) and not isinstance(node, type):
         return False
