@@ -215,3 +215,25 @@ def test_damaged_and_foreign_files_are_named(tmp_path, damage):
 def test_a_missing_file(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"nothing\.npz"):
         StiffnessResult.load(tmp_path / "nothing.npz")
+
+
+@pytest.mark.parametrize("dead", [("train", "val"), ("train",)], ids=str)
+def test_a_probe_without_any_gradient_gives_nan_and_its_reason(dead):
+    torch.manual_seed(0)
+    net, y = torch.nn.Linear(4, 3), torch.arange(12) % 3
+    train, val = torch.randn(12, 4), torch.randn(12, 4) + 10
+
+    def loss_fn(module, batch):
+        alive = 0.0 if len(dead) == 2 else (batch[0][:, 0] > 5).float()
+        return torch.nn.functional.cross_entropy(module(batch[0]), batch[1], reduction="none") * alive
+
+    with pytest.warns(UserWarning, match="12 of 12 in train"):
+        result = measure_stiffness(net, (train, y), (val, y), loss_fn=loss_fn)
+    assert result.excluded == {"train": 12, "val": 12 if "val" in dead else 0}
+    for block in result.blocks:
+        measured = block == "val-val" and "val" not in dead
+        for numbers in result.summary[block].values():
+            assert all(np.isfinite(value) == measured for value in numbers.values())
+        for name, (low, high) in result.interval[block]["cos"].items():
+            assert (np.isfinite(low) and np.isfinite(high)) == measured, name
+        assert np.isnan(result.critical_length[block]["cos"].value) or measured

@@ -162,7 +162,7 @@ class PairList:
             mine = self.values.new_zeros(len(strata) * self.groups, self.values.shape[1])
             for end in ends:
                 mine.index_add_(0, (end * self.groups + self.group)[inside], self.values[inside])
-            mine = mine.reshape(len(strata), self.groups, -1)
+            mine = mine.reshape(len(strata), self.groups, self.values.shape[1])  # there may be no example at all
             stratum = per_stratum(mine, strata)
             all_pairs = (stratum.mean * stratum.size / counted_twice)[strata]
             size = stratum.size[strata]

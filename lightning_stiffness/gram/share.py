@@ -63,7 +63,8 @@ class Share:
             OutOfStep: if another process failed.
             Abandoned: if another process is no longer there.
         """
-        text, tensors = b"", []
+        text = b""
+        tensors: list[Tensor] = []
         if failed is None:
             text, tensors = _packed(value)
         sizes = [_room(tensor) for tensor in tensors]
@@ -130,10 +131,11 @@ class _Packer(pickle.Pickler):
 class _Unpacker(pickle.Unpickler):
     def __init__(self, stream: io.BytesIO, tensors: list[Tensor]) -> None:
         super().__init__(stream)
-        self._tensors = tensors
+        self._tensors: list[Tensor] = tensors
 
-    def persistent_load(self, pid: Any) -> Tensor:
-        return self._tensors[pid]
+    def persistent_load(self, pid: int) -> Tensor:
+        tensor: Tensor = self._tensors[pid]
+        return tensor
 
 
 def _packed(value: Any) -> tuple[bytes, list[Tensor]]:
