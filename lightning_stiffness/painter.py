@@ -27,6 +27,10 @@ class Painter:
     The other process is started with the first picture and ends with :meth:`close`. Where it cannot be started,
     or ends early, the pictures are drawn here.
 
+    Args:
+        apart: whether to draw in another process; by default where there is a processor core that training leaves
+            free. Where torch's threads have all of them, each would wait for the one that draws.
+
     Example:
         >>> painter = Painter()
         >>> painter.finished(wait=True)
@@ -34,12 +38,12 @@ class Painter:
         >>> painter.close()
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, apart: bool | None = None) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         self._orders: queue.SimpleQueue[tuple[StiffnessResult, Sequence[str]] | None] = queue.SimpleQueue()
         self._drawn: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._waiting: list[tuple[StiffnessResult, str]] = []
-        self._broken = False
+        self._broken = not (_spare_core() if apart is None else apart)
 
     def order(self, result: StiffnessResult, tags: Sequence[str]) -> None:
         """Have pictures of a result drawn."""
@@ -48,7 +52,7 @@ class Painter:
             self._orders.put((result, list(tags)))
 
     def finished(self, *, wait: bool = False) -> list[tuple[StiffnessResult, str, Picture]]:
-        """The pictures drawn since the last call, in the order they were asked for.
+        """The pictures drawn since the last call, in the order they were asked for; those to draw here are drawn.
 
         Args:
             wait: until all of them are there.
@@ -59,8 +63,6 @@ class Painter:
         done = []
         while self._waiting:
             if self._broken:
-                if not wait:
-                    break
                 result, tag = self._waiting.pop(0)
                 done.append((result, tag, draw_picture(result, tag)))
                 continue
@@ -105,6 +107,12 @@ class Painter:
                     target=talk, args=(self._process, self._orders, self._drawn), daemon=True, name=talk.__name__
                 ).start()
         return True
+
+
+def _spare_core() -> bool:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    torch = sys.modules.get("torch")
+    return cores > (1 if torch is None else int(torch.get_num_threads()))
 
 
 def _surroundings() -> dict[str, str]:

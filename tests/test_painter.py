@@ -20,7 +20,7 @@ def result():
 
 @pytest.fixture
 def painter():
-    made = Painter()
+    made = Painter(apart=True)
     yield made
     made.close()
 
@@ -61,8 +61,19 @@ def test_a_process_that_cannot_start(painter, result, monkeypatch):
     monkeypatch.setattr("sys.executable", "/nowhere/python")
     tags = pictures(result)
     painter.order(result, tags)
-    assert painter.finished() == []
-    check(painter.finished(wait=True), result, tags)
+    check(painter.finished(), result, tags)
+
+
+def test_where_training_takes_every_core_pictures_are_drawn_here(result, monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1}, raising=False)
+    tags = pictures(result)[:1]
+    for threads, apart in ((2, False), (1, True)):
+        monkeypatch.setattr("torch.get_num_threads", lambda threads=threads: threads)
+        painter = Painter()
+        painter.order(result, tags)
+        assert (painter._process is not None) == apart
+        check(painter.finished(wait=True), result, tags)
+        painter.close()
 
 
 def test_an_error_in_a_picture_is_told_and_the_others_come(painter, result):
