@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import _peers as peers
 import torch
-from _networks import Network, loss_fn
+from _zoo import Network, loss_fn
 from torch import Tensor
 from torch.nn import functional as F
 

@@ -19,8 +19,8 @@ from unittest import mock
 
 import torch
 from _contenders import CONTENDERS, engine, quiet
-from _networks import Network, build
 from _traps import TRAPS, trap
+from _zoo import Network, build
 from torch import Tensor
 from torch.nn import functional as F
 

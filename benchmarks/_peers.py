@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable
 
 import torch
-from _networks import Network
+from _zoo import Network
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import torch
-from _networks import Network
+from _zoo import Network
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm

@@ -19,8 +19,8 @@ from typing import Any
 
 import torch
 from _contenders import CONTENDERS
-from _networks import NETWORKS, build
-from _report import TITLES, report
+from _tables import TITLES, report
+from _zoo import NETWORKS, build
 
 HERE = Path(__file__).parent
 QUICK = {"fc": 100, "cnn": 100, "resnet20": 50}

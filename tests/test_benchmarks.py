@@ -13,9 +13,9 @@ sys.path.insert(0, str(FOLDER))
 import _measuring  # noqa: E402
 from _contenders import CONTENDERS, Contender  # noqa: E402
 from _measuring import error_of, peak_memory, run  # noqa: E402
-from _networks import NETWORKS, Transformer, convolutional, fully_connected, resnet, resnet18  # noqa: E402
-from _report import report  # noqa: E402
+from _tables import report  # noqa: E402
 from _traps import TRAPS, trap  # noqa: E402
+from _zoo import NETWORKS, Transformer, convolutional, fully_connected, resnet, resnet18  # noqa: E402
 
 sys.path.remove(str(FOLDER))
 
