@@ -18,7 +18,6 @@ from lightning_stiffness.guard import guarded
 from lightning_stiffness.history import drop_from_peak, within_class
 from lightning_stiffness.measure import check_measurement, measure_probe
 from lightning_stiffness.moments import (
-    UNSHARDED,
     about_to_count,
     batches_stepped,
     in_fit,
@@ -152,18 +151,18 @@ class StiffnessCallback(_Base):  # type: ignore[misc]
         self.label_fn: FieldFn | str = AUTO if label_fn is None else label_fn
         self.input_fn: FieldFn | str = AUTO if input_fn is None else input_fn
         self.settings = Settings(
-            measures,
-            distance,
-            distance_layer,
-            bins,
-            superclasses,
-            class_names,
-            parameters,
-            engine,
-            memory_budget,
-            superclass_names,
-            resamples,
-            diagnostics,
+            measures=measures,
+            distance=distance,
+            distance_layer=distance_layer,
+            bins=bins,
+            superclasses=superclasses,
+            superclass_names=superclass_names,
+            class_names=class_names,
+            parameters=parameters,
+            engine=engine,
+            memory_budget=memory_budget,
+            resamples=resamples,
+            diagnostics=diagnostics,
         )
         self.save = save
         self.seed = seed
@@ -174,6 +173,10 @@ class StiffnessCallback(_Base):  # type: ignore[misc]
         if not name or name != name.strip("/"):
             raise ValueError(f"expected name to begin the logged names with, such as 'stiffness', got {name!r}")
         self.name = name
+        self._forget()
+
+    def _forget(self) -> None:
+        """As before any run."""
         self.history: list[StiffnessResult] = []
         self.seconds = 0.0
         """Time spent measuring in this run."""
@@ -184,8 +187,8 @@ class StiffnessCallback(_Base):  # type: ignore[misc]
         self._indices: dict[str, list[int]] = {}
         self._cache = DistanceCache()
         self._measured_at: int | None = None
-        self._log = RunLog(name, save=save)
-        self._began = 0.0
+        self._log = RunLog(self.name, save=self.save)
+        self._began = time.perf_counter()
 
     @property
     def result(self) -> StiffnessResult | None:
@@ -221,11 +224,7 @@ class StiffnessCallback(_Base):  # type: ignore[misc]
         """Forget an earlier run; refuse what cannot be measured before anything is spread over processes."""
         if stage != "fit":
             return
-        self._probes, self._indices, self._measured_at = {}, {}, None
-        self._cache = DistanceCache()
-        self._log = RunLog(self.name, save=self.save)
-        self.history, self._earlier = [], []
-        self.seconds, self.failures, self._began = 0.0, 0, time.perf_counter()
+        self._forget()
         others = [c for c in trainer.callbacks if isinstance(c, StiffnessCallback) and c is not self]
         if any(other.name == self.name for other in others):
             raise misconfiguration(
@@ -236,7 +235,8 @@ class StiffnessCallback(_Base):  # type: ignore[misc]
             raise misconfiguration(
                 trainer,
                 f"{sharded} spreads parameters over processes, so that none of them has an example's whole "
-                f"gradient, which stiffness is made of: {UNSHARDED}",
+                "gradient, which stiffness is made of: train with strategy='ddp', or measure its checkpoints "
+                "afterwards with measure_stiffness",
             )
 
     def on_fit_start(self, trainer: Any, pl_module: nn.Module) -> None:

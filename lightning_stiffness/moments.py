@@ -2,8 +2,6 @@
 
 from typing import Any
 
-UNSHARDED = "train with strategy='ddp', or measure its checkpoints afterwards with measure_stiffness"
-
 _SHARDED = ("FSDPStrategy", "DeepSpeedStrategy", "ModelParallelStrategy", "XLAFSDPStrategy")
 
 

@@ -43,12 +43,12 @@ class Painter:
         self._orders: queue.SimpleQueue[tuple[StiffnessResult, Sequence[str]] | None] = queue.SimpleQueue()
         self._drawn: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._waiting: list[tuple[StiffnessResult, str]] = []
-        self._broken = not (_spare_core() if apart is None else apart)
+        self._here = not (_spare_core() if apart is None else apart)
 
     def order(self, result: StiffnessResult, tags: Sequence[str]) -> None:
         """Have pictures of a result drawn."""
         self._waiting += [(result, tag) for tag in tags]
-        if tags and not self._broken and self._running():
+        if tags and not self._here and self._running():
             self._orders.put((result, list(tags)))
 
     def finished(self, *, wait: bool = False) -> list[tuple[StiffnessResult, str, Picture]]:
@@ -62,7 +62,7 @@ class Painter:
         """
         done = []
         while self._waiting:
-            if self._broken:
+            if self._here:  # there is no other process, or it has ended
                 result, tag = self._waiting.pop(0)
                 done.append((result, tag, draw_picture(result, tag)))
                 continue
@@ -71,7 +71,7 @@ class Painter:
             except queue.Empty:
                 break
             if drawn is None:  # the other process has ended
-                self._broken = True
+                self._here = True
             elif isinstance(drawn, Exception):
                 self._waiting.pop(0)
                 raise drawn
@@ -100,7 +100,7 @@ class Painter:
                     start_new_session=True,
                 )
             except OSError:
-                self._broken = True
+                self._here = True
                 return False
             for talk in (_send, _receive):
                 threading.Thread(

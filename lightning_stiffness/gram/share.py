@@ -67,7 +67,7 @@ class Share:
         tensors: list[Tensor] = []
         if failed is None:
             text, tensors = _packed(value)
-        sizes = [_room(tensor) for tensor in tensors]
+        sizes = [_aligned(tensor.numel() * tensor.element_size()) for tensor in tensors]
         told = exchange(
             "gather", (None if failed is None else str(failed), text, [_form(t) for t in tensors], sum(sizes))
         )
@@ -134,8 +134,7 @@ class _Unpacker(pickle.Unpickler):
         self._tensors: list[Tensor] = tensors
 
     def persistent_load(self, pid: int) -> Tensor:
-        tensor: Tensor = self._tensors[pid]
-        return tensor
+        return self._tensors[pid]
 
 
 def _packed(value: Any) -> tuple[bytes, list[Tensor]]:
@@ -151,7 +150,7 @@ def _unpacked(text: bytes, forms: list[tuple[torch.dtype, torch.Size]], data: Te
         for dtype, shape in forms:
             length = shape.numel() * dtype.itemsize
             yield data[offset : offset + length].view(dtype).view(shape)
-            offset += -(-length // _ALIGNED) * _ALIGNED
+            offset += _aligned(length)
 
     return _Unpacker(io.BytesIO(text), list(tensors())).load()
 
@@ -160,5 +159,5 @@ def _form(tensor: Tensor) -> tuple[torch.dtype, torch.Size]:
     return tensor.dtype, tensor.shape
 
 
-def _room(tensor: Tensor) -> int:
-    return -(-tensor.numel() * tensor.element_size() // _ALIGNED) * _ALIGNED
+def _aligned(length: int) -> int:
+    return -(-length // _ALIGNED) * _ALIGNED
