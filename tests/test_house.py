@@ -25,9 +25,11 @@ ORDER = [
     "distances",
     "blocks",
     "measure",
+    "palette",
     "figures",
     "metrics",
     "plugin",
+    "report",
     "compat",
     "refusal",
     "surroundings",
@@ -43,13 +45,14 @@ ORDER = [
     "transfer",
     "loggers",
     "pictures",
-    "painter",
     "runlog",
     "rundata",
     "moments",
     "processes",
     "progress",
     "callback",
+    "cli",
+    "__main__",
 ]
 KNOW_LIGHTNING = {"compat", "probe", "shadow", "loggers", "runlog", "callback"}
 

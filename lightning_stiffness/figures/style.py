@@ -14,6 +14,8 @@ from matplotlib.colors import Colormap, LinearSegmentedColormap
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from lightning_stiffness.palette import DARK, LIGHT, STOPS
+
 Array = NDArray[Any]
 
 DPI = 110
@@ -22,16 +24,9 @@ DPI = 110
 MEASURES = {"cos": "cosine stiffness", "sign": "sign stiffness"}
 """Measure → what it is called in a figure."""
 
-# Most stiffness lies near 0. The colours change fastest there, so that 0.05 differs from 0 at a glance,
-# while the scale itself stays linear and ends at -1 and 1. Orange against blue is told apart by
-# readers with any of the common colour-vision deficiencies.
-_STOPS = (-1.0, -0.5, -0.2, -0.05, 0.0, 0.05, 0.2, 0.5, 1.0)
-_LIGHT = ("#6b1d00", "#b8430c", "#ee9457", "#fbe2d0", "#ffffff", "#d8e8f5", "#79b2dc", "#2468ad", "#08285c")
-_DARK = ("#ffdcbd", "#f39a4a", "#a9541d", "#4d3426", "#2a2a2c", "#25394a", "#2b6ea8", "#56aeef", "#cfe9ff")
-
 
 def _colours(name: str, colours: tuple[str, ...], missing: str) -> Colormap:
-    places = [(stop + 1) / 2 for stop in _STOPS]
+    places = [(stop + 1) / 2 for stop in STOPS]
     colormap = LinearSegmentedColormap.from_list(name, list(zip(places, colours, strict=True)), N=513)
     return colormap.with_extremes(bad=missing)
 
@@ -63,7 +58,7 @@ THEMES = {
         shade="#e6f0f9",
         missing="#d2d2d2",
         hatch="#8d8d8d",
-        colormap=_colours("stiffness_light", _LIGHT, "#d2d2d2"),
+        colormap=_colours("stiffness_light", LIGHT, "#d2d2d2"),
     ),
     "dark": Theme(
         background="#16181c",
@@ -75,7 +70,7 @@ THEMES = {
         shade="#1d2d3c",
         missing="#5d5d60",
         hatch="#9a9a9d",
-        colormap=_colours("stiffness_dark", _DARK, "#5d5d60"),
+        colormap=_colours("stiffness_dark", DARK, "#5d5d60"),
     ),
 }
 

@@ -7,10 +7,13 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from lightning_stiffness.plugin.discovery import File, Run, find_files, find_runs, natural
 from lightning_stiffness.plugin.frames import Frame, frame_of
 from lightning_stiffness.result import StiffnessResult
+
+T = TypeVar("T")
 
 LARGEST = 2**29
 """Bytes that a file may unpack to: a small damaged or foreign file must not fill the memory."""
@@ -99,7 +102,7 @@ class Store:
                 run = self._runs[name]
         notes: list[str] = []
         files = find_files(run, notes)
-        shown = _thinned(files)
+        shown = thinned(files)
         if len(shown) < len(files):
             notes.append(f"{name}: of {len(files):,} results, {len(shown):,} are shown, evenly spaced")
         frames: dict[int, Frame] = {}
@@ -118,7 +121,8 @@ class Store:
             if kept is not None and kept[0] == file.stamp:
                 self._kept.move_to_end(file.path)
                 return kept[1]
-        frame = _load(file.path)
+        read = read_result(file.path)
+        frame = read if isinstance(read, str) else read[1]
         with self._lock:
             self._forget(file.path)
             self._kept[file.path] = (file.stamp, frame)
@@ -132,13 +136,15 @@ class Store:
             self._bytes -= _size(self._kept.pop(path)[1])
 
 
-def _load(path: Path) -> Frame | str:
+def read_result(path: Path) -> tuple[StiffnessResult, Frame] | str:
+    """A result and what is shown of it, or why the file is none."""
     try:
         with zipfile.ZipFile(path) as archive:
             size = sum(entry.file_size for entry in archive.infolist())
         if size > LARGEST:
             return f"it would take {size:,} bytes, and no result takes more than {LARGEST:,}"
-        return frame_of(StiffnessResult.load(path))
+        result = StiffnessResult.load(path)
+        return result, frame_of(result)
     # A file may hold anything at all, and one that cannot be read must not hide the others.
     except Exception as error:
         cause = error.__cause__ or error
@@ -146,12 +152,12 @@ def _load(path: Path) -> Frame | str:
         return f"damaged, half-written or not a stiffness result ({type(cause).__name__}: {reason})"
 
 
-def _thinned(files: list[File]) -> list[File]:
-    """Every 2nd, 4th, 8th … file and the last: the same ones stay as more are written."""
+def thinned(steps: list[T]) -> list[T]:
+    """Every 2nd, 4th, 8th … and the last where there are too many: the same ones stay as more are added."""
     stride = 1
-    while len(files) / stride > MOST_STEPS:
+    while len(steps) / stride > MOST_STEPS:
         stride *= 2
-    return files if stride == 1 else [*files[:-1:stride], files[-1]]
+    return steps if stride == 1 else [*steps[:-1:stride], steps[-1]]
 
 
 def _size(frame: Frame | str) -> int:

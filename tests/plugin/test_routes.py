@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_stiffness import measure_stiffness
+from lightning_stiffness import measure_stiffness, palette
 from lightning_stiffness.figures import style
 from lightning_stiffness.plugin import routes
 from lightning_stiffness.plugin.routes import StiffnessPlugin
@@ -192,7 +192,7 @@ def test_the_package_holds_the_files_of_the_page():
 def test_colours_and_words_are_those_of_the_figures():
     text = (STATIC / "colours.js").read_text("utf-8")
     found = {name: json.loads(values) for name, values in re.findall(r"export const (\w+) = (\[[^\]]+\]);", text)}
-    assert found == {"STOPS": list(style._STOPS), "LIGHT": list(style._LIGHT), "DARK": list(style._DARK)}
+    assert found == {"STOPS": list(palette.STOPS), "LIGHT": list(palette.LIGHT), "DARK": list(palette.DARK)}
     for theme in ("light", "dark"):
         assert f'{theme}: "{style.THEMES[theme].missing}"' in text
 

@@ -16,11 +16,13 @@ import { drawVerdict } from "./verdict.js";
 const EVERY = 15_000; // ms between two looks for new steps
 
 export class App {
-  constructor() {
+  // `live`: results may be added while the page is open.
+  constructor({ live = true } = {}) {
+    this.live = live;
     this.model = new Model(() => this.schedule());
     this.tooltip = new Tooltip();
     this.panels = new Map();
-    this.controls = new Controls(this.model, () => this.model.refresh());
+    this.controls = new Controls(this.model, live ? () => this.model.refresh() : null);
     this.player = new Player((step) => this.model.set({ step }));
     this.history = new History(this.model, (step) => this.model.set({ step }), this.tooltip);
     this.verdict = h("section", { class: "verdict", "aria-live": "off", "aria-label": "Verdict" });
@@ -43,8 +45,9 @@ export class App {
 
   async start() {
     watchTheme((theme) => this.model.set({ theme }));
-    watchReload(() => this.model.refresh());
+    if (this.live) watchReload(() => this.model.refresh());
     await this.model.refresh();
+    if (!this.live) return;
     setInterval(() => {
       const seen = !document.hidden && innerHeight > 0; // a tab not in front has no height
       if (this.controls.auto.checked && seen) this.model.refresh();

@@ -8,6 +8,7 @@ import { BLOCKS, MEASURES } from "./words.js";
 const ORDERS = [["given", "as given"], ["group", "by group"], ["clustered", "alike side by side (clustered)"]];
 
 export class Controls {
+  // `refresh()` looks for new results; null where there can be none.
   constructor(model, refresh) {
     this.model = model;
     this.filter = h("input", { type: "search", placeholder: "filter", "aria-label": "Filter runs by name", oninput: () => this.update() });
@@ -23,7 +24,7 @@ export class Controls {
       h("fieldset", {}, h("legend", {}, "Step on → effect on"), this.blocks),
       h("fieldset", {}, h("legend", {}, "Measure"), this.measures),
       h("fieldset", {}, h("legend", {}, h("label", { for: "order" }, "Order of classes")), this.order),
-      h("div", { class: "refresh" },
+      refresh && h("div", { class: "refresh" },
         h("button", { type: "button", onclick: refresh }, "Refresh"),
         h("label", {}, this.auto, "every 15 s")));
   }
