@@ -24,6 +24,7 @@ from lightning_stiffness.moments import (
     last_validation_of_epoch,
     sharded_strategy,
 )
+from lightning_stiffness.pictures import CHOICES
 from lightning_stiffness.probe import Probe, seeded
 from lightning_stiffness.probeset import AUTO, ProbeSet
 from lightning_stiffness.processes import Processes
@@ -87,6 +88,9 @@ class StiffnessCallback(_Base):  # type: ignore[misc]
         memory_budget: bytes for the gradients held at a time.
         resamples: bootstrap samples of the examples for the 95% intervals; 0 for no intervals.
         diagnostics: also log coherence, diversity, confusion and effective rank of each split's gradients.
+        pictures: what loggers show as images: ``"main"``, a class matrix and a distance curve from training to
+            validation examples; ``"all"``, those of every block and measure; ``"none"``. Drawing takes a tenth of a
+            second or two each, and the tab "Stiffness" of TensorBoard shows all of them without it.
         save: write each result to ``<log directory>/stiffness/``.
         seed: decides which examples are in the probe.
         dataloaders: split → loader or dataset to choose the examples from, instead of the run's own: for a
@@ -129,6 +133,7 @@ class StiffnessCallback(_Base):  # type: ignore[misc]
         memory_budget: int | None = None,
         resamples: int = 200,
         diagnostics: bool = True,
+        pictures: str = "main",
         save: bool = True,
         seed: int = 0,
         dataloaders: Mapping[str, Any] | None = None,
@@ -164,6 +169,7 @@ class StiffnessCallback(_Base):  # type: ignore[misc]
             resamples=resamples,
             diagnostics=diagnostics,
         )
+        self.pictures = one_of("pictures", pictures, CHOICES)[0]
         self.save = save
         self.seed = seed
         self.dataloaders = dict(dataloaders or {})
@@ -187,7 +193,7 @@ class StiffnessCallback(_Base):  # type: ignore[misc]
         self._indices: dict[str, list[int]] = {}
         self._cache = DistanceCache()
         self._measured_at: int | None = None
-        self._log = RunLog(self.name, save=self.save)
+        self._log = RunLog(self.name, save=self.save, pictures=self.pictures)
         self._began = time.perf_counter()
 
     @property
@@ -268,7 +274,6 @@ class StiffnessCallback(_Base):  # type: ignore[misc]
 
     def on_train_batch_end(self, trainer: Any, pl_module: nn.Module, *_: Any) -> None:
         """Measure within an epoch, where that was asked for."""
-        self._hand_over(trainer)
         every, step = self.every_n_train_steps, batches_stepped(trainer) + about_to_count(trainer)
         if every is None or step == 0 or step == self._measured_at:
             return
@@ -290,8 +295,7 @@ class StiffnessCallback(_Base):  # type: ignore[misc]
             self._measure(trainer, pl_module, step=step, epoch=trainer.current_epoch + 1, at_epoch_end=True)
 
     def on_train_end(self, trainer: Any, pl_module: nn.Module) -> None:
-        """Wait for the last pictures, and say what measuring cost."""
-        self._hand_over(trainer, wait=True)
+        """Say what measuring cost."""
         made, failed = len(self.history), self.failures
         if not made + failed:
             return
@@ -303,15 +307,13 @@ class StiffnessCallback(_Base):  # type: ignore[misc]
             text += "; a smaller probe_size or a larger every_n_epochs makes it less"
         inform(trainer, text)
 
-    def on_exception(self, trainer: Any, *_: Any) -> None:
-        """Hand over the pictures that are drawn, and release everything."""
-        self._hand_over(trainer)
+    def on_exception(self, *_: Any) -> None:
+        """Release everything."""
         self.teardown()
 
     def teardown(self, *_: Any, **__: Any) -> None:
-        """Release the probe and the process that draws."""
+        """Release the probe."""
         self._probes, self._cache = {}, DistanceCache()
-        self._log.close()
 
     def _epoch_is_due(self, trainer: Any) -> bool:
         return self.every_n_epochs > 0 and (trainer.current_epoch + 1) % self.every_n_epochs == 0
@@ -354,11 +356,6 @@ class StiffnessCallback(_Base):  # type: ignore[misc]
             # Lightning puts what it logs at the end of an epoch on the epoch's last batch
             shown_at = max(step - 1, 0) if at_epoch_end else step
             self._or_say("shown or saved", lambda: self._log.show(trainer, result, step=shown_at))
-        self.seconds += time.perf_counter() - started
-
-    def _hand_over(self, trainer: Any, *, wait: bool = False) -> None:
-        started = time.perf_counter()
-        self._or_say("shown or saved", lambda: self._log.hand_over(trainer, wait=wait))
         self.seconds += time.perf_counter() - started
 
     def _or_say(self, what: str, work: Callable[[], None]) -> None:

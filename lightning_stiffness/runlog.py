@@ -8,8 +8,7 @@ import torch
 from lightning_utilities.core.rank_zero import rank_zero_warn
 
 from lightning_stiffness.loggers import log_picture, log_scalars, takes_pictures
-from lightning_stiffness.painter import Painter
-from lightning_stiffness.pictures import pictures
+from lightning_stiffness.pictures import draw_picture, pictures
 from lightning_stiffness.result import StiffnessResult
 
 
@@ -19,14 +18,13 @@ class RunLog:
     Args:
         name: what logged names and the folder of saved results begin with.
         save: whether results are saved.
+        pictures: which pictures the loggers are given, one of ``lightning_stiffness.pictures.CHOICES``.
     """
 
-    def __init__(self, name: str, *, save: bool) -> None:
-        self.name, self.save = name, save
+    def __init__(self, name: str, *, save: bool, pictures: str) -> None:
+        self.name, self.save, self.pictures = name, save, pictures
         self.folder: Path | None = None
         self._said: set[str] = set()
-        self._painter = Painter()
-        self._steps: dict[int, int] = {}
 
     def find_folder(self, trainer: Any) -> None:
         """Find out where results are saved. Processes agree on it, so each of them has to ask, and at once."""
@@ -78,24 +76,14 @@ class RunLog:
             log_scalars(trainer.loggers, scalars, step=step)
 
     def show(self, trainer: Any, result: StiffnessResult, *, step: int) -> None:
-        """The result to a file, and pictures to the loggers as soon as they are drawn."""
+        """The result to a file, and pictures to the loggers."""
         if not trainer.is_global_zero:
             return
         if self.folder is not None:
             result.save(self.folder / f"step_{result.step:08d}.npz")
         if takes_pictures(trainer.loggers):
-            self._steps[id(result)] = step
-            self._painter.order(result, pictures(result))
-        self.hand_over(trainer)
-
-    def hand_over(self, trainer: Any, *, wait: bool = False) -> None:
-        """Give the loggers what is drawn by now; all that was asked for, where ``wait`` is set."""
-        for result, tag, picture in self._painter.finished(wait=wait):
-            log_picture(trainer.loggers, self._renamed(tag), picture, step=self._steps[id(result)])
-
-    def close(self) -> None:
-        """Let go of the process that draws."""
-        self._painter.close()
+            for tag in pictures(result, self.pictures):
+                log_picture(trainer.loggers, self._renamed(tag), draw_picture(result, tag), step=step)
 
     def _renamed(self, tag: str) -> str:
         return f"{self.name}/{tag.split('/', 1)[1]}"

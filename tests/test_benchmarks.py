@@ -12,7 +12,7 @@ FOLDER = Path(__file__).parents[1] / "benchmarks"
 sys.path.insert(0, str(FOLDER))
 import _measuring  # noqa: E402
 from _contenders import CONTENDERS, Contender  # noqa: E402
-from _measuring import error_of, peak_memory, run  # noqa: E402
+from _measuring import error_of, run  # noqa: E402
 from _tables import report  # noqa: E402
 from _traps import TRAPS, trap  # noqa: E402
 from _zoo import NETWORKS, Transformer, convolutional, fully_connected, resnet, resnet18  # noqa: E402

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.collections import LineCollection, PolyCollection
-from matplotlib.patches import PathPatch
 from numpy.testing import assert_allclose, assert_array_equal
 
 from lightning_stiffness.figures import (
@@ -21,6 +20,7 @@ from lightning_stiffness.figures import (
     figure_to_rgb,
     heatmap,
 )
+from lightning_stiffness.figures.lettering import Lettering
 from lightning_stiffness.result import Curve, Length, StiffnessResult
 
 NAMES = ["cat", "dog", "car"]
@@ -35,6 +35,16 @@ def texts(figure):
     """Every text of a figure, on one line each."""
     found = [*figure.texts, *(text for axes in figure.axes for text in axes.texts)]
     return [text.get_text().replace("\n", " ").replace("\u00a0", " ") for text in found]
+
+
+def values(figure) -> dict[tuple[int, int], str]:
+    """What is printed in each cell (row, column)."""
+    printed = [patch for patch in figure.axes[0].patches if isinstance(patch, Lettering)]
+    return {
+        (row, column): text
+        for patch in printed
+        for text, (column, row) in zip(patch.texts, patch.places.tolist(), strict=True)
+    }
 
 
 def tick_names(axis):
@@ -101,11 +111,11 @@ class TestHeatmap:
         figure = heatmap(MATRIX, class_names=NAMES, title="train-val, epoch 3, step 1200")
         axes = figure.axes[0]
         assert tick_names(axes.yaxis) == NAMES == tick_names(axes.xaxis)
-        assert [text.get_text() for text in axes.texts] == [
-            *["0.50", "0.20", "−0.10"],
-            *["0.20", "0.40", "−0.15"],
-            *["−0.10", "−0.15", "0.90"],
-        ]
+        assert values(figure) == {
+            **{(0, 0): "0.50", (0, 1): "0.20", (0, 2): "−0.10"},
+            **{(1, 0): "0.20", (1, 1): "0.40", (1, 2): "−0.15"},
+            **{(2, 0): "−0.10", (2, 1): "−0.15", (2, 2): "0.90"},
+        }
         assert "train-val, epoch 3, step 1200" in texts(figure)
         assert {"step taken on", "effect on"} <= set(texts(figure))
         caption = "strongly helps its own class (mean 0.60) and hardly affects other classes (mean −0.02)."
@@ -113,11 +123,22 @@ class TestHeatmap:
 
     def test_rows_are_the_first_index(self):
         figure = heatmap([[0.1, 0.7], [-0.7, 0.2]])
-        shown = {(text.get_position()[1], text.get_position()[0]): text.get_text() for text in figure.axes[0].texts}
-        assert shown[(0, 1)] == "0.70"
-        assert shown[(1, 0)] == "−0.70"
+        assert values(figure)[0, 1] == "0.70"
+        assert values(figure)[1, 0] == "−0.70"
         bottom, top = figure.axes[0].get_ylim()
         assert bottom > top  # row 0 on top
+
+    def test_each_value_stands_upright_inside_its_cell(self):
+        for patch in heatmap(np.full((12, 12), -0.28)).axes[0].patches:
+            whole = patch.get_path().get_extents()
+            assert_allclose([whole.x0 + whole.x1, whole.y0 + whole.y1], [11, 11])
+            assert -0.48 < whole.x0 < whole.x1 < 11.48
+        one = Lettering(["−0.28"], [(5, 7)], 0.25, "black").get_path().get_extents()
+        assert_allclose([one.x0 + one.x1, one.y0 + one.y1], [10, 14])
+        assert 0.15 < one.height < 0.25
+        seven = Lettering(["7"], [(0, 0)], 1, "black").get_path().vertices
+        bar = seven[seven[:, 1] < 0]  # the bar of a 7 is on top, where an image's axis is less
+        assert np.ptp(bar[:, 0]) > np.ptp(seven[seven[:, 1] > 0.3][:, 0])
 
     def test_the_colour_bar_speaks_words(self):
         names = tick_names(heatmap(MATRIX).axes[1].yaxis)
@@ -130,16 +151,15 @@ class TestHeatmap:
         matrix[1] = math.nan
         figure = heatmap(matrix, class_names=NAMES)
         assert_array_equal(np.ma.getmaskarray(image_of(figure).get_array()), np.isnan(matrix))
-        (hatched,) = (patch for patch in figure.axes[0].patches if isinstance(patch, PathPatch))
-        assert hatched.get_hatch()
+        (hatched,) = (patch for patch in figure.axes[0].patches if patch.get_hatch())
         assert_allclose(hatched.get_path().get_extents().extents, [-0.5, 0.5, 2.5, 1.5])
         assert "no pair of examples to measure" in texts(figure)
-        assert len(figure.axes[0].texts) == 6
+        assert set(values(figure)) == {(row, column) for row in (0, 2) for column in range(3)}
         assert not any("nan" in text for text in texts(figure))
 
     def test_no_hatching_where_nothing_is_missing(self):
         figure = heatmap(MATRIX)
-        assert not [patch for patch in figure.axes[0].patches if isinstance(patch, PathPatch)]
+        assert not [patch for patch in figure.axes[0].patches if patch.get_hatch()]
         assert "no pair of examples to measure" not in texts(figure)
 
     @pytest.mark.parametrize(
@@ -193,7 +213,7 @@ class TestHeatmap:
     @pytest.mark.parametrize("size", [12, 13, 20, 45, 100, 300])
     def test_names_never_overlap(self, size):
         figure = heatmap(np.eye(size), class_names=[f"name of class {i}" for i in range(size)])
-        assert bool(figure.axes[0].texts) == (size <= 12)
+        assert bool(values(figure)) == (size <= 12)
         figure_to_rgb(figure)  # lays the labels out
         labels = figure.axes[0].get_yticklabels()
         boxes = sorted((label.get_window_extent() for label in labels), key=lambda box: box.y0)

@@ -15,6 +15,7 @@ from matplotlib.path import Path
 
 from lightning_stiffness.figures.captions import captions
 from lightning_stiffness.figures.labels import Ticks, axis_ticks
+from lightning_stiffness.figures.lettering import Lettering
 from lightning_stiffness.figures.style import (
     MEASURES,
     Array,
@@ -114,7 +115,7 @@ def heatmap(
         figure = new_figure(width, height, colours)
         axes = figure.add_axes((left / width, bottom / height, side / width, side / height))
         visible = np.ma.masked_invalid(shown)
-        image = axes.imshow(visible, cmap=colours.colormap, vmin=-1, vmax=1, interpolation="nearest", aspect="auto")
+        axes.imshow(visible, cmap=colours.colormap, vmin=-1, vmax=1, interpolation="nearest", aspect="auto")
         _label_axes(axes, ticks, colours)
         style: dict[str, Any] = {"ha": "center", "color": colours.text, "size": 11, "parse_math": False}
         middle = (left + side / 2) / width, (bottom + side / 2) / height
@@ -126,7 +127,7 @@ def heatmap(
         if size <= VALUES_UP_TO:
             _print_values(axes, shown, side / size, colours)
         bar = figure.add_axes(((left + side + 0.22) / width, bottom / height, 0.2 / width, side / height))
-        _colour_bar(figure, bar, image, measure, colours)
+        _colour_bar(bar, measure, colours)
         add_heading(figure, colours, "Does a step on one class help another?", title or MEASURES[measure])
         for index, line in enumerate(lines):
             y = (foot - 0.05 - 0.17 * (index + 1)) / height
@@ -175,8 +176,7 @@ def _label_axes(axes: Axes, ticks: Ticks, theme: Theme) -> None:
         ticks.names, size=ticks.size, color=theme.text, rotation=ticks.rotation, parse_math=False, **turned
     )
     axes.tick_params(length=2 if ticks.thinned else 0, color=theme.muted, pad=3)
-    for spine in axes.spines.values():
-        spine.set_color(theme.muted)
+    _frame(axes, theme)
 
 
 def _hatch(axes: Axes, missing: Array, theme: Theme) -> None:
@@ -188,7 +188,7 @@ def _hatch(axes: Axes, missing: Array, theme: Theme) -> None:
     vertices = (corners[:, None, :] + square).reshape(-1, 2)
     codes = np.tile([Path.MOVETO, *[Path.LINETO] * 3, Path.CLOSEPOLY], len(corners))
     cells = Path(vertices, codes)
-    axes.add_patch(PathPatch(cells, facecolor="none", edgecolor=theme.hatch, hatch="///", linewidth=0))
+    axes.add_artist(PathPatch(cells, facecolor="none", edgecolor=theme.hatch, hatch="///", linewidth=0))
 
 
 def _outline(axes: Axes, groups: list[int], theme: Theme) -> None:
@@ -201,16 +201,17 @@ def _outline(axes: Axes, groups: list[int], theme: Theme) -> None:
 
 
 def _print_values(axes: Axes, cells: Array, pitch: float, theme: Theme) -> None:
-    size = min(12.0, 72 * pitch / 3.3)  # "−0.00" is 2.9 times as wide as its type is high
+    size = min(12.0, 72 * pitch / 3.7)  # "−0.00" is 2.9 times as wide as its type is high
     shades = theme.colormap((cells + 1) / 2)[:, :, :3] @ (0.299, 0.587, 0.114)
-    for (row, column), value in np.ndenumerate(cells):
-        if not math.isnan(value):
-            ink = "#111111" if shades[row, column] > 0.55 else "#ffffff"
-            axes.text(column, row, number(value), ha="center", va="center", size=size, color=ink)
+    dark = shades > 0.55
+    for ink, where in (("#111111", dark), ("#ffffff", ~dark)):
+        places = np.argwhere(where & ~np.isnan(cells))
+        texts = [number(cells[row, column]) for row, column in places]
+        if texts:
+            axes.add_artist(Lettering(texts, places[:, ::-1], size / (72 * pitch), ink))
 
 
-def _colour_bar(figure: Figure, axes: Axes, image: Any, measure: str, theme: Theme) -> None:
-    bar = figure.colorbar(image, cax=axes)
+def _colour_bar(axes: Axes, measure: str, theme: Theme) -> None:
     words = {
         -1.0: "−1  hurts",
         -0.5: "−0.5",
@@ -220,10 +221,19 @@ def _colour_bar(figure: Figure, axes: Axes, image: Any, measure: str, theme: The
         0.5: "0.5",
         1.0: "1  helps",
     }
-    bar.set_ticks(list(words), labels=list(words.values()))
-    bar.outline.set_edgecolor(theme.muted)
+    shades = np.linspace(-1, 1, 256)[:, None]
+    axes.imshow(shades, cmap=theme.colormap, vmin=-1, vmax=1, extent=(0, 1, -1, 1), origin="lower", aspect="auto")
+    axes.xaxis.set_visible(False)
+    axes.yaxis.tick_right()
+    axes.set_yticks(list(words), labels=list(words.values()))
+    _frame(axes, theme)
     axes.tick_params(labelsize=9.5, labelcolor=theme.text, color=theme.muted, length=3)
     axes.set_title(MEASURES[measure].replace(" ", "\n"), size=9.5, color=theme.text, loc="left", pad=9)
+
+
+def _frame(axes: Axes, theme: Theme) -> None:
+    for spine in axes.spines.values():
+        spine.set_color(theme.muted)
 
 
 def _legend(figure: Figure, theme: Theme) -> None:

@@ -24,7 +24,7 @@ def events(folder) -> EventAccumulator:
 
 def test_tensorboard_holds_scalars_and_images_at_the_start_and_after_each_epoch(tmp_path):
     logger = TensorBoardLogger(tmp_path, name=None, version="")
-    callback = StiffnessCallback(probe_size=16)
+    callback = StiffnessCallback(probe_size=16, pictures="all")
     fit(callbacks=[callback], logger=logger, max_epochs=3)
     found = events(tmp_path)
     # Lightning writes what an epoch ends with at the epoch's last batch, counted from 0.
@@ -49,6 +49,23 @@ def test_tensorboard_holds_scalars_and_images_at_the_start_and_after_each_epoch(
     np.testing.assert_allclose(values, measured, rtol=1e-6)
     assert [result.step for result in callback.history] == [0, 5, 10, 15]
     assert [result.epoch for result in callback.history] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, {"train-val/cos/class_matrix", "train-val/cos/distance_curve"}),
+        (
+            {"splits": "train", "measures": "sign"},
+            {"train-train/sign/class_matrix", "train-train/sign/distance_curve"},
+        ),
+        ({"pictures": "none"}, set()),
+    ],
+)
+def test_the_pictures_asked_for(tmp_path, settings, expected):
+    logger = TensorBoardLogger(tmp_path, name=None, version="")
+    fit(callbacks=[StiffnessCallback(probe_size=16, **settings)], logger=logger, max_epochs=1)
+    assert set(events(tmp_path).Tags()["images"]) == {f"stiffness/{tag}" for tag in expected}
 
 
 def test_results_are_saved_under_the_log_directory(tmp_path):
