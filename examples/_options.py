@@ -6,60 +6,93 @@ import os
 import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
-
-from _data import EMBEDDED, Images
+from typing import Protocol, TypeVar
 
 PROBE_SIZE = 500
 """Examples per split to measure on, as in the paper for ten classes."""
 
 
-def read_options(
-    description: str | None, models: Iterable[str], load: Callable[[str | None], Images]
-) -> tuple[argparse.Namespace, Images]:
-    """The command line's options, and the data they name.
+class Data(Protocol):
+    """What an example trains on: images or anything else that has a training and a test part."""
+
+    @property
+    def noun(self) -> str:
+        """What its examples are, in the plural: images, pairs."""
+
+    @property
+    def source(self) -> str:
+        """Where they come from, in words."""
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """How many are for training, and how many for testing."""
+
+    def limited(self: "D", limit: int | None) -> "D":
+        """The first ``limit`` of either part; all of them where it is None."""
+
+
+D = TypeVar("D", bound=Data)
+
+
+def example_parser(description: str | None, models: Iterable[str], *, data: str) -> argparse.ArgumentParser:
+    """The options that every example has; the example may add its own before :func:`read_options`.
 
     Args:
         description: for ``--help``: the example's docstring.
         models: the networks to choose from, the default one first.
-        load: ``--data`` → images; raises ValueError where it is not what it should be.
-
-    Returns:
-        Options and images. ``options.probe_size`` is a number that the data can fill.
+        data: for ``--help``: what ``--data`` takes.
     """
     names = list(models)
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--max_epochs", type=_positive_int, default=5, help="default %(default)s")
-    parser.add_argument(
-        "--lr", type=_positive_float, default=1e-3, help="Adam's learning rate, default %(default)s"
+    parser = argparse.ArgumentParser(
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        conflict_handler="resolve",  # an example may put an option of its own in the place of one of these
     )
-    parser.add_argument(
-        "--data", help=f".npz file or folder of IDX files, or '{EMBEDDED}' for the example's own digits"
-    )
+    parser.add_argument("--max_epochs", type=positive_int, default=5, help="default %(default)s")
+    parser.add_argument("--lr", type=positive_float, default=1e-3, help="Adam's learning rate, default %(default)s")
+    parser.add_argument("--data", help=data)
     parser.add_argument("--model", choices=names, default=names[0], help=f"default {names[0]}")
     parser.add_argument("--seed", type=int, default=0, help="default %(default)s")
     parser.add_argument(
-        "--probe_size", type=_positive_int, help=f"examples of each split to measure on, default up to {PROBE_SIZE}"
+        "--probe_size", type=positive_int, help=f"examples of each split to measure on, default up to {PROBE_SIZE}"
     )
-    parser.add_argument("--limit", type=_positive_int, help="use at most so many training and so many test images")
+    parser.add_argument("--limit", type=positive_int, help="use at most so many training and so many test examples")
     parser.add_argument(
         "--log_dir", type=Path, default=Path("runs"), help="folder for the logs, default %(default)s"
     )
     parser.add_argument(
         "--accelerator", default="auto", help="Lightning's, such as cpu or gpu; default %(default)s"
     )
+    return parser
+
+
+def read_options(
+    parser: argparse.ArgumentParser, load: Callable[[argparse.Namespace], D], *, probe_size: int = PROBE_SIZE
+) -> tuple[argparse.Namespace, D]:
+    """The command line's options, and the data they name; ends the program with one line where they are wrong.
+
+    Args:
+        parser: from :func:`example_parser`.
+        load: options → data; raises ValueError where ``options.data`` is not what it should be.
+        probe_size: examples per split to measure on where ``--probe_size`` does not say.
+
+    Returns:
+        Options and data. ``options.probe_size`` is a number that the data can fill.
+    """
     options = parser.parse_args()
     try:
-        data = load(options.data).limited(options.limit)
+        data = load(options).limited(options.limit)
         _make_folder(options.log_dir)
     except ValueError as error:
         parser.error(str(error))
-    smallest = min(len(data.x_train), len(data.x_test))
+    train, test = data.sizes
+    smallest = min(train, test)
     if options.probe_size is None:
-        options.probe_size = min(PROBE_SIZE, smallest)
+        options.probe_size = min(probe_size, smallest)
     elif not 2 <= options.probe_size <= smallest:
         parser.error(
-            f"expected --probe_size from 2 to {smallest}, the number of images in the smaller of the training part "
-            f"({len(data.x_train)}) and the test part ({len(data.x_test)}), got {options.probe_size}"
+            f"expected --probe_size from 2 to {smallest}, the number of {data.noun} in the smaller of the training "
+            f"part ({train}) and the test part ({test}), got {options.probe_size}"
         )
     _quieten()
     return options, data
@@ -85,14 +118,16 @@ def _make_folder(folder: Path) -> None:
         raise ValueError(f"expected --log_dir to be a folder to write to, but {folder} can't be written to")
 
 
-def _positive_int(text: str) -> int:
+def positive_int(text: str) -> int:
+    """For argparse: a whole number from 1."""
     value = int(text) if text.isdecimal() else 0
     if value < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number from 1, got {text!r}")
     return value
 
 
-def _positive_float(text: str) -> float:
+def positive_float(text: str) -> float:
+    """For argparse: a number above 0."""
     try:
         value = float(text)
     except ValueError:

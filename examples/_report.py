@@ -8,7 +8,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from _data import Images
+from _options import Data
 from pytorch_lightning import Trainer
 
 from lightning_stiffness import StiffnessCallback, StiffnessResult
@@ -19,9 +19,10 @@ FIGURES = ("train-val", "cos")
 COLUMNS = ("within_class", "between_class", "critical_length")
 
 
-def print_data(data: Images) -> None:
+def print_data(data: Data) -> None:
     """Say which data is used, and how much."""
-    print(f"Data: {data.source}: {len(data.x_train)} training and {len(data.x_test)} test images.", flush=True)
+    train, test = data.sizes
+    print(f"Data: {data.source}: {train} training and {test} test {data.noun}.", flush=True)
 
 
 def print_report(trainer: Trainer, stiffness: StiffnessCallback, options: argparse.Namespace) -> None:
@@ -80,15 +81,18 @@ def _notes(results: list[StiffnessResult]) -> list[str]:
 
 
 def save_figures(result: StiffnessResult, folder: Path) -> list[Path]:
-    """Write the class heatmap and the distance curve as PNGs, and return their paths."""
+    """Write the class heatmap and the distance curve, where there are such, as PNGs, and return their paths."""
     block, measure = FIGURES
-    drawn = {
-        f"class_matrix_{block}_{measure}.png": class_matrix_figure(result, block, measure),
-        f"distance_curve_{block}_{measure}.png": distance_curve_figure(result, block, measure),
+    kinds = {
+        "class_matrix": (result.class_matrix, class_matrix_figure),
+        "distance_curve": (result.curve, distance_curve_figure),
     }
-    for name, figure in drawn.items():
-        figure.savefig(folder / name, dpi=150)
-    return [folder / name for name in drawn]
+    paths = []
+    for kind, (measured, draw) in kinds.items():
+        if measure in measured.get(block, {}):
+            paths.append(folder / f"{kind}_{block}_{measure}.png")
+            draw(result, block, measure).savefig(paths[-1], dpi=150)
+    return paths
 
 
 def tensorboard_command(log_dir: Path) -> str:

@@ -9,9 +9,9 @@ Without --data, MNIST is downloaded where torchvision is installed and the netwo
 6,000 digits in examples/data are used.
 """
 
-from _data import load_mnist
+from _data import EMBEDDED, load_mnist
 from _networks import NETWORKS, ImageClassifier
-from _options import read_options
+from _options import example_parser, read_options
 from _report import print_data, print_report
 from pytorch_lightning import Trainer, seed_everything
 from pytorch_lightning.loggers import TensorBoardLogger
@@ -22,7 +22,9 @@ from lightning_stiffness import StiffnessCallback
 
 def main() -> None:
     """Train, measure, and say what was found."""
-    options, data = read_options(__doc__, NETWORKS, load_mnist)
+    about_data = f".npz file or folder of IDX files, or '{EMBEDDED}' for the example's own digits"
+    parser = example_parser(__doc__, NETWORKS, data=about_data)
+    options, data = read_options(parser, lambda options: load_mnist(options.data))
     print_data(data)
     seed_everything(options.seed, verbose=False)
     train, val = data.datasets()

@@ -104,13 +104,13 @@ def test_without_torchvision_the_embedded_digits_are_used(
 def test_a_failed_download_goes_on_with_the_embedded_digits(
     data_module: ModuleType, monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
 ) -> None:
-    def fail() -> None:
+    def fail(*_: object) -> None:
         raise error
 
     monkeypatch.setattr(data_module, "_download", fail)
     images = data_module.load_mnist(None)
     assert len(images.x_train) == 5000
-    assert f"torchvision could not give it: {said}" in images.source
+    assert f"torchvision could not give MNIST: {said}" in images.source
 
 
 def _changed(arrays: Arrays, **changes: object) -> dict[str, object]:

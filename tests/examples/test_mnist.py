@@ -166,13 +166,13 @@ def test_wrong_options_are_refused_before_training(
     np.savez(tmp_path / "wrong.npz", x_train=arrays["x_train"])
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(ROOT / "examples"))
-    read = importlib.import_module("_options").read_options
+    module = importlib.import_module("_options")
     load = importlib.import_module("_data").load_mnist
     monkeypatch.setattr("sys.argv", ["mnist.py", *options])
     if options == ["--data", "."]:
         (tmp_path / "noise.npz").unlink()
     with pytest.raises(SystemExit) as stopped:
-        read("", ["fc", "cnn"], load)
+        module.read_options(module.example_parser("", ["fc", "cnn"], data=""), lambda options: load(options.data))
     assert stopped.value.code == 2
     assert message in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "runs").exists() or not any((tmp_path / "runs").iterdir())
