@@ -4,7 +4,9 @@ A pair ``(i, j)`` weighs ``w_i v_j``. Every sum over pairs is then a quadratic f
 resamples are one matrix product. Sums carry the resamples in their last dimension.
 """
 
+import functools
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -62,13 +64,20 @@ def draw_weights(block: Block, resamples: int, seed: int) -> Weights:
         >>> weights.shape, weights[2].tolist()
         (torch.Size([3, 5]), [1.0, 1.0, 1.0, 1.0, 1.0])
     """
-    generator = torch.Generator().manual_seed(seed)
     drawn = []
-    for strata in block.sides:
-        weights = torch.empty(len(strata), resamples, dtype=torch.float64).exponential_(generator=generator)
-        weights = weights.to(strata.device)
+    for strata, exponential in zip(
+        block.sides, _exponential(tuple(map(len, block.sides)), resamples, seed), strict=True
+    ):
+        weights = exponential.to(strata.device)
         drawn.append(weights / per_stratum(weights, strata).mean[strata])
     return Weights(drawn[0], drawn[-1])
+
+
+@functools.lru_cache(maxsize=4)  # every measurement of a run draws the same
+def _exponential(lengths: tuple[int, ...], resamples: int, seed: int) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    empty = (torch.empty(length, resamples, dtype=torch.float64) for length in lengths)
+    return [weights.exponential_(generator=generator) for weights in empty]
 
 
 @dataclass(frozen=True)
@@ -91,11 +100,18 @@ def weighted_cells(values: Tensor, block: Block, weights: Weights, classes: int)
     """Sums of ``w_i v_j values_kij`` over the pairs of every two strata, for each ``k``: ``[k, c, c, r]``."""
     resamples = weights.rows.shape[1]
     cells = values.new_zeros(len(values), classes, classes, resamples)
-    for b in torch.unique(block.columns).tolist():
-        inside = block.columns == b
-        by_row = (values[:, :, inside] @ weights.columns[inside]).mul_(weights.rows)
-        cells[:, :, b] = values.new_zeros(len(values), classes, resamples).index_add(1, block.rows, by_row)
+    (row, row_ends), (column, column_ends) = _by_stratum(block.rows, classes), _by_stratum(block.columns, classes)
+    values, of_rows, of_columns = values[:, row][:, :, column], weights.rows[row], weights.columns[column]
+    for b, (left, right) in enumerate(pairwise(column_ends)):
+        by_row = (values[:, :, left:right] @ of_columns[left:right]).mul_(of_rows)
+        for a, (low, high) in enumerate(pairwise(row_ends)):
+            torch.sum(by_row[:, low:high], 1, out=cells[:, a, b])
     return cells
+
+
+def _by_stratum(strata: Tensor, groups: int) -> tuple[Tensor, list[int]]:
+    """The examples in the order of their strata, and where in it each stratum begins and the last ends."""
+    return strata.argsort(stable=True), [0, *torch.bincount(strata, minlength=groups).cumsum(0).tolist()]
 
 
 def weighted_counts(block: Block, weights: Weights, classes: int) -> Tensor:
