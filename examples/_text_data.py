@@ -130,7 +130,7 @@ def _parsed(line: str, path: Path, number: int) -> Iterator[Triple]:
     premise, hypothesis, label = (found[key] for key in keys)
     if label in NO_LABEL:
         return
-    place = label if isinstance(label, int) else LABELS.index(label) if label in LABELS else -1
+    place = label if type(label) is int else LABELS.index(label) if label in LABELS else -1
     if place not in range(len(LABELS)):
         raise ValueError(
             f"expected a label of {', '.join(LABELS)} (or 0, 1, 2; '-' for none) in line {number} of {path}, got "
