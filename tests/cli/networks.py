@@ -135,7 +135,7 @@ def train(folder):
     from lightning_stiffness import StiffnessCallback
 
     seed_everything(0, verbose=False)
-    stiffness = StiffnessCallback(20, every_n_train_steps=2)
+    stiffness = StiffnessCallback(20, every_n_train_steps=2, resamples=20)
     trainer = Trainer(
         max_epochs=2,
         callbacks=[

@@ -24,8 +24,8 @@ def logs(tmp_path):
         ("lightning_log", "there is nothing at lightning_log; did you mean lightning_logs? There are runs in"),
         ("lightning_logs/version_3", "did you mean lightning_logs/version_"),
         ("lightning_logs/version_3/deep/er", "There are runs in lightning_logs/version_0"),
-        ("empty", "there are no results (stiffness/step_….npz) below empty; StiffnessCallback saves them there where "
-                  "the run has a logger. There are runs in lightning_logs/version_0"),
+        ("empty", "there are no results (stiffness/step_….npz) below empty; StiffnessCallback saves them there "
+                  "where the run has a logger. There are runs in lightning_logs/version_0"),
         ("notes.txt", "got the file notes.txt. There are runs in"),
         ("lightning_logs", "expected one run, but lightning_logs holds 3: lightning_logs/version_0, "
                            "lightning_logs/version_2, lightning_logs/version_10. Name one of them, or compare "

@@ -52,7 +52,17 @@ def plain(weights, *more):
 def test_the_callbacks_own_numbers(command, run):
     logs, files, history = run
     answer = command(
-        "measure", "--module", f"{NAMES}:Net", "--data", f"{NAMES}:Data", "--probe-size", 20, "--ckpt", *files
+        "measure",
+        "--module",
+        f"{NAMES}:Net",
+        "--data",
+        f"{NAMES}:Data",
+        "--probe-size",
+        20,
+        "--resamples",
+        20,
+        "--ckpt",
+        *files,
     )
     assert answer.code == 0
     found = StiffnessHistory.load(logs.with_name("measured_version_0"))
@@ -134,9 +144,9 @@ def test_json_is_all_that_is_printed(command, weights):
 
 def test_how_it_is_measured(command, weights):
     answer = command(*plain(
-        weights[:1], "--loss", f"{NAMES}:loss", "--data", f"{NAMES}:named", "--probe-size", 12, "--measures", "sign",
-        "--superclasses", "[0, 0, 1]", "--superclass-names", "[warm, cold]", "--class-names", "[a, b, c]",
-        "--distance", "euclidean", "--bins", 4, "--parameters", "net.2.*", "--memory-budget", "1GB",
+        weights[:1], "--loss", f"{NAMES}:loss", "--data", f"{NAMES}:named", "--probe-size", 12,
+        "--measures", "sign", "--superclasses", "[0, 0, 1]", "--superclass-names", "[warm, cold]",
+        "--class-names", "[a, b, c]", "--distance", "euclidean", "--bins", 4, "--parameters", "net.2.*", "--memory-budget", "1GB",
         "--resamples", 0, "--engine", "loop", "--no-diagnostics", "--seed", 3, "-o", "deep/er",
     ))  # fmt: skip
     assert answer.code == 0
