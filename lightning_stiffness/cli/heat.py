@@ -44,6 +44,8 @@ def matrix_lines(
     """
     order = range(len(names)) if groups is None else sorted(range(len(names)), key=lambda i: (groups[i], i))
     titles = [f"{place} {' '.join(names[i].split())}" for place, i in enumerate(order)]
+    if all(title == f"{place} {place}" for place, title in enumerate(titles)):  # classes without names
+        titles = [str(place) for place in range(len(titles))]
     titles = [title if len(title) <= NAME else title[: NAME - 1] + "…" for title in titles]
     left = max(map(len, titles)) + 1
     shown = matrix[np.ix_(order, order)]
@@ -86,7 +88,7 @@ def _numbers(matrix: Array, titles: list[str], left: int) -> list[Any]:
     for title, row in zip(titles, matrix, strict=True):
         line = Text(f"{title:<{left - 1}} ")
         for value in row:
-            line.append(f"{cell(value):>{CELL}}" if CELL > 4 else cell(value), _style(value))
+            line.append(f"{cell(value):>{CELL}}", _style(value))
         lines.append(line)
     return lines
 

@@ -106,9 +106,9 @@ def _lines(run: Run, index: int, block: str, measure: str) -> list[str]:
         finite = [value for value in values if not math.isnan(value)]
         if finite:
             ends = run.results[index].interval.get(block, {}).get(measure, {}).get(name)
-            range_ = f"  95%: {number(ends[0])} to {number(ends[1])}" if ends and plain_ends(*ends) else ""
-            now = number(values[index])
-            told.append(f"{title:<14} {sparkline(values, low, high)}  {number(finite[0])} → {now}{range_}")
+            range_ = f"  95%: {number(ends[0], 3)} to {number(ends[1], 3)}" if ends and plain_ends(*ends) else ""
+            now = number(values[index], 3)
+            told.append(f"{title:<14} {sparkline(values, low, high)}  {number(finite[0], 3)} → {now}{range_}")
     if told and len(run.results) > 1:
         told.append(f"{'':<14} bars from {number(low)} to {number(high)}, steps {_span(run)}")
     return told

@@ -146,8 +146,9 @@ def test_how_it_is_measured(command, weights):
     answer = command(*plain(
         weights[:1], "--loss", f"{NAMES}:loss", "--data", f"{NAMES}:named", "--probe-size", 12,
         "--measures", "sign", "--superclasses", "[0, 0, 1]", "--superclass-names", "[warm, cold]",
-        "--class-names", "[a, b, c]", "--distance", "euclidean", "--bins", 4, "--parameters", "net.2.*", "--memory-budget", "1GB",
-        "--resamples", 0, "--engine", "loop", "--no-diagnostics", "--seed", 3, "-o", "deep/er",
+        "--class-names", "[a, b, c]", "--distance", "euclidean", "--bins", 4,
+        "--parameters", "net.2.*", "--memory-budget", "1GB", "--resamples", 0,
+        "--engine", "loop", "--no-diagnostics", "--seed", 3, "-o", "deep/er",
     ))  # fmt: skip
     assert answer.code == 0
     one = StiffnessHistory.load("deep/er")[0]

@@ -36,8 +36,8 @@ def browser():
 
 @pytest.fixture
 def open_report(browser, tmp_path):
-    """Opens a report on runs; at the end no console may have told of anything, and nothing been asked for. That these
-    tests read pixels is told, and no fault of the page."""
+    """Opens a report on runs; at the end no console may have told of anything, and nothing been asked for. That the
+    tests read pixels is told too, and no fault of the page."""
     opened, said, asked = [], [], []
 
     def start(runs, **options):

@@ -45,7 +45,7 @@ def test_a_run_in_words_and_numbers(command, tmp_path):
     assert np.abs(shown - matrix).max() <= 0.005 + 1e-12
     line = next(line for line in answer.out.splitlines() if line.startswith("same class"))
     first = saved(tmp_path, "logs/version_0", 0).summary["train-val"]["cos"]["within_class"]
-    assert line.endswith(f"{first:.2f} → {summary['within_class']:.2f}")
+    assert line.endswith(f"{first:.3f} → {summary['within_class']:.3f}")
     assert f"Reach ξ: ≈ {one.critical_length['train-val']['cos'].value:.3g}, beyond" in answer.out
     assert "\x1b" not in answer.out
 
@@ -96,7 +96,7 @@ def test_json_of_numbers_that_are_none(command, tmp_path):
     assert view["class_matrix"][1][2] is None
     assert view["intervals"] == {"within_class": [0.25, 0.75], "between_class": None}
     answer = command("show", "run")
-    assert "95%: 0.25 to 0.75" in answer.out
+    assert "95%: 0.250 to 0.750" in answer.out
     assert re.search(r"1 automobile .* –$", answer.out, flags=re.MULTILINE)
 
 
@@ -157,7 +157,7 @@ def test_a_run_without_classes_and_without_validation_data(command, tmp_path):
     answer = command("show", "run")
     assert "? No verdict: only one set of examples was measured." in answer.out
     assert "The examples of this run have no classes." in answer.out
-    assert re.search(r"any two +█  0.40 → 0.40", answer.out)
+    assert re.search(r"any two +█  0.400 → 0.400", answer.out)
     assert "Left out: 3 examples" in answer.out
     assert "Note: a note" in answer.out
     assert "Reach ξ: no distances were measured." in answer.out
