@@ -13,13 +13,14 @@ loop      one backward pass per example: the specification                  very
 ========= ================================================================= ==========================
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from torch import nn
 
 from lightning_stiffness.gram.batch import Batch
 from lightning_stiffness.gram.check import CoupledExamples, check_against_loop
+from lightning_stiffness.gram.layers import Layers, layers_of
 from lightning_stiffness.gram.layerwise import planned
 from lightning_stiffness.gram.loop import loop_gram
 from lightning_stiffness.gram.partition import BudgetError
@@ -36,6 +37,7 @@ from lightning_stiffness.gram.product import Products
 from lightning_stiffness.gram.result import GradientGram
 from lightning_stiffness.gram.share import Share
 from lightning_stiffness.gram.state import measuring
+from lightning_stiffness.gram.steps import StepError, StepSize, optimizer_step, scales
 from lightning_stiffness.gram.unfit import check_all_lost, check_layers, guarded_against_quantised
 from lightning_stiffness.gram.vmap import vmap_gram
 
@@ -53,8 +55,8 @@ class Engine(Protocol):
 def _layerwise(
     problem: Problem, rows: Examples, columns: Examples | None, memory_budget: int | None
 ) -> GradientGram:
-    products, plan = planned(problem, rows, columns, memory_budget)
-    return GradientGram.from_products(products, "layerwise", plan)
+    layers, plan = planned(problem, rows, columns, memory_budget)
+    return GradientGram.from_layers(layers, "layerwise", plan)
 
 
 _Run = Callable[[Problem, Examples, Examples | None, int | None], GradientGram]
@@ -62,7 +64,11 @@ _Run = Callable[[Problem, Examples, Examples | None, int | None], GradientGram]
 
 def _single(name: str, engine: Engine) -> _Run:
     def run(problem: Problem, rows: Examples, columns: Examples | None, memory_budget: int | None) -> GradientGram:
-        return GradientGram.from_products(engine(problem, rows, columns, memory_budget=memory_budget), name)
+        layers = {
+            layer: engine(problem.of(names), rows, columns, memory_budget=memory_budget)
+            for layer, names in problem.by_layer().items()
+        }
+        return GradientGram.from_layers(layers, name)
 
     return run
 
@@ -70,9 +76,12 @@ def _single(name: str, engine: Engine) -> _Run:
 def _checked_vmap(
     problem: Problem, rows: Examples, columns: Examples | None, memory_budget: int | None
 ) -> GradientGram:
-    products = vmap_gram(problem, rows, columns, memory_budget=memory_budget)
-    check_against_loop(problem, products, rows, columns)
-    return GradientGram.from_products(products, "vmap")
+    layers = {}
+    for layer, names in problem.by_layer().items():
+        part = problem.of(names)
+        layers[layer] = vmap_gram(part, rows, columns, memory_budget=memory_budget)
+        check_against_loop(part, layers[layer], rows, columns)
+    return GradientGram.from_layers(layers, "vmap")
 
 
 ENGINES: dict[str, _Run] = {
@@ -105,6 +114,8 @@ def gradient_gram(
     engine: str = "auto",
     memory_budget: int | None = None,
     parameters: ParameterFilter = None,
+    per_layer: Layers = False,
+    step: Mapping[str, StepSize] | None = None,
 ) -> GradientGram:
     r"""Inner products of the per-example loss gradients of a module.
 
@@ -124,6 +135,11 @@ def gradient_gram(
         memory_budget: bytes for the gradients held at a time.
         parameters: which parameters: names or glob patterns, a function ``(name, parameter) -> bool``,
             or None for all trainable ones.
+        per_layer: also the Gram of each layer's parameters, ``.layers``: True for every submodule that holds
+            parameters, or the names of submodules. The engine ``"auto"`` takes no further pass for them; each
+            layer keeps a Gram.
+        step: name of each parameter → D, one number or a tensor of its shape, for :math:`g_i \cdot D g_j`: what
+            a step of an optimizer on one example does to another (see :func:`optimizer_step`).
 
     Returns:
         :class:`GradientGram` with ``values`` ``[n, m]``, ``norms`` ``[n]`` and ``other_norms`` ``[m]``, in
@@ -147,7 +163,15 @@ def gradient_gram(
     rows = Examples.of(batch)
     columns = None if other is None else Examples.of(other)
     return gram_of_examples(
-        module, rows, columns, loss_fn=loss_fn, engine=engine, memory_budget=memory_budget, parameters=parameters
+        module,
+        rows,
+        columns,
+        loss_fn=loss_fn,
+        engine=engine,
+        memory_budget=memory_budget,
+        parameters=parameters,
+        per_layer=per_layer,
+        step=step,
     )
 
 
@@ -160,6 +184,8 @@ def gram_of_examples(
     engine: str = "auto",
     memory_budget: int | None = None,
     parameters: ParameterFilter = None,
+    per_layer: Layers = False,
+    step: Mapping[str, StepSize] | None = None,
     share: Share | None = None,
 ) -> GradientGram:
     """As :func:`gradient_gram`, for examples that come in several batches.
@@ -171,7 +197,11 @@ def gram_of_examples(
     check_engine(engine)
     check_budget(memory_budget)
     check_layers(module)
-    problem = Problem(module, loss_fn, select_parameters(module, parameters), share)
+    chosen = select_parameters(module, parameters)
+    scale = None if step is None else scales(step, chosen)
+    if scale is not None:
+        chosen = {name: chosen[name] for name in scale}
+    problem = Problem(module, loss_fn, chosen, share, scale, layers_of(chosen, per_layer))
     with measuring(module), guarded_against_quantised(module):
         gram = ENGINES[engine](problem, rows, columns, memory_budget)
     check_all_lost(module, gram.norms)
@@ -183,8 +213,12 @@ __all__ += [
     "CoupledExamples",
     "EngineRefusal",
     "LossError",
+    "Layers",
     "LossFn",
     "ParameterFilter",
+    "StepSize",
+    "StepError",
     "check_budget",
     "check_engine",
+    "optimizer_step",
 ]

@@ -17,6 +17,7 @@ from lightning_stiffness.gram.loop import by_name, example_gradient, has_reentra
 from lightning_stiffness.gram.parts import Dense, Part
 from lightning_stiffness.gram.problem import EngineRefusal, Examples, LossError, Problem
 from lightning_stiffness.gram.rules import is_factored, parts_of, valueless
+from lightning_stiffness.gram.scaled import times
 from lightning_stiffness.gram.state import kept_state
 from lightning_stiffness.gram.uses import Pure, StaleOperand, Use, flat
 
@@ -163,6 +164,8 @@ class Collector:
             else:
                 at = self.reference.position - offset - start
                 found = self._pass(out, names, batch, size, at if 0 <= at < size else None)
+                if self.problem.scale is not None:
+                    found = {n: [times(p, self.problem.scale[n]) for p in parts] for n, parts in found.items()}
             for name in names:
                 parts = found.get(name, [])
                 out.parts[name].append([p.compact() for p in parts] if len(pieces) > 1 else parts)

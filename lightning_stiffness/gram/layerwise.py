@@ -7,24 +7,31 @@ Before it is trusted, everything is held against a few examples taken alone; par
 calls no rule covers, go through ``torch.func`` or the loop by themselves.
 """
 
-import itertools
 import math
 import warnings
 
 import torch
 
-from lightning_stiffness.gram.check import CoupledExamples, Witness, check_against_loop, compare
+from lightning_stiffness.gram.check import CoupledExamples, Witness, compare
 from lightning_stiffness.gram.collect import Collected, Collector, Reference, refer
-from lightning_stiffness.gram.loop import example_gradient, loop_gram
+from lightning_stiffness.gram.fallback import by_other_engines, told
+from lightning_stiffness.gram.loop import example_gradient
 from lightning_stiffness.gram.multiply import multiply
-from lightning_stiffness.gram.partition import PASSES, BudgetError, Group, partition, slab_of
+from lightning_stiffness.gram.partition import (
+    PASSES,
+    BudgetError,
+    Group,
+    blocks_of,
+    first_place,
+    partition,
+    slab_of,
+)
 from lightning_stiffness.gram.plan import Plan, Step
 from lightning_stiffness.gram.precise import agree_in_double
 from lightning_stiffness.gram.problem import EngineRefusal, Examples, LossError, Problem
-from lightning_stiffness.gram.product import Products
+from lightning_stiffness.gram.product import Products, accumulation_dtype
 from lightning_stiffness.gram.share import Abandoned
 from lightning_stiffness.gram.total import Total
-from lightning_stiffness.gram.vmap import vmap_gram
 
 WEIGHTED = (
     "The loss of a batch is no plain mean or sum of the examples' losses: each example's gradient keeps a positive "
@@ -39,7 +46,7 @@ ROUNDED = (
 
 def planned(
     problem: Problem, rows: Examples, columns: Examples | None, memory_budget: int | None
-) -> tuple[Products, Plan]:
+) -> tuple[dict[str, Products], Plan]:
     r"""Gram :math:`g_i \cdot g_j` use by use of each parameter, and how it was computed.
 
     Args:
@@ -49,7 +56,7 @@ def planned(
         memory_budget: bytes beside the module, the batch and the Gram; 2 GiB where it is None.
 
     Returns:
-        Inner products ``[n, m]`` in float64, and the plan.
+        Layer → inner products ``[n, m]`` in float64, which add up to the Gram; and the plan.
 
     Raises:
         CoupledExamples: if an example alone has no gradient, but it has one in a batch.
@@ -78,9 +85,11 @@ class _Measurement:
         self.fallback: dict[str, str] = {}
         self.rounded: set[str] = set()
         device = next(iter(problem.parameters.values())).device
-        self.total = Total(len(rows), None if columns is None else len(columns), device)
         self.share = problem.share
         self.device = device
+        self.n, self.m = len(rows), None if columns is None else len(columns)
+        self.layers = problem.by_layer()
+        self.totals = {layer: Total(self.n, self.m, device) for layer in self.layers}
         self.sizes: torch.Tensor | None = None
         self.could_be_sum = self.could_be_mean = True
 
@@ -94,7 +103,7 @@ class _Measurement:
         """Whether each example's gradient keeps a positive factor of its own."""
         return self.sizes is not None and not self.could_be_sum and not self.could_be_mean
 
-    def run(self) -> tuple[Products, Plan]:
+    def run(self) -> tuple[dict[str, Products], Plan]:
         """The whole measurement."""
         reference = self.reference = refer(self.problem, self.every, self._reference_place())
         witness = self._witness(reference)
@@ -107,13 +116,13 @@ class _Measurement:
                 self._group(group, collector, witness)
             else:
                 self._blockwise(group, group.block, collector, witness)
-        products = self.total.products()
+        products = {layer: total.products() for layer, total in self.totals.items()}
         if self.weighted:
             self.plan.notes.append(WEIGHTED)
         if self.rounded:
             self.plan.notes.append(ROUNDED.format(", ".join(sorted(self.rounded))))
         if self.factors is not None:
-            products = _scaled(products, self.factors, len(self.rows), self.columns is not None)
+            products = {layer: _scaled(one, self.factors, self.m is not None) for layer, one in products.items()}
         self._check_total(products, witness)
         if self.fallback:
             products = self._fall_back(products)
@@ -138,20 +147,27 @@ class _Measurement:
         """Add the Gram of some parameters, whose parts are held for all examples."""
         collected = self._collected(group, collector)
         good = self._checked(group, collected, 0, collector, witness)
-        total = self.total if self.share is None else Total(self.total.n, self.total.m, self.device, self.share)
         good = self._agreed(good)
-        self.plan.steps += multiply(self.problem, collected, good, total, group.slab)
-        if total is not self.total:
-            self.share.add(total.values)
-            self.total.values += total.values
-            self.total.squares += total.squares
+        for layer, names in self._by_layer(good):
+            kept = self.totals[layer]
+            total = kept if self.share is None else Total(self.n, self.m, self.device, self.share)
+            self.plan.steps += multiply(self.problem, collected, names, total, group.slab)
+            if total is not kept:
+                self.share.add(total.values)
+                kept += total
+
+    def _by_layer(self, names: list[str]) -> list[tuple[str, list[str]]]:
+        """The layers of some parameters, each with those of them that are in it."""
+        wanted = set(names)
+        inside = {layer: [n for n in own if n in wanted] for layer, own in self.layers.items()}
+        return [(layer, own) for layer, own in inside.items() if own]
 
     def _reference_place(self) -> int:
         """An example of a batch of several: with its like alone, it tells which axis holds the examples."""
         if self.share is None:
-            return _first_place(self.every)
+            return first_place(self.every)
         low, high = self.share.span(len(self.every))
-        return low + _first_place(self.every.part(low, high)) if low < high else 0
+        return low + first_place(self.every.part(low, high)) if low < high else 0
 
     def _collected(self, group: Group, collector: Collector) -> Collected:
         """The parts of all examples; each process of a share sees to some of them."""
@@ -187,11 +203,11 @@ class _Measurement:
     def _blockwise(self, group: Group, block: int, collector: Collector, witness: Witness) -> None:
         """The same with the parts of two blocks of examples held at a time."""
         names = [name for name in group.names if name not in self.fallback]
-        n, m = self.total.n, self.total.m
-        blocks = _blocks(self.every, group.most, block)
+        n, m = self.n, self.m
+        blocks = blocks_of(self.every, group.most, block)
         first = [span for span in blocks if span[1] <= n]
         second = [span for span in blocks if span[0] >= (0 if m is None else n)]
-        total = Total(n, m, self.device)
+        totals = {layer: Total(n, m, self.device) for layer, _ in self._by_layer(names)}
         steps: list[Step] = []
 
         def held(span: tuple[int, int]) -> Collected | None:
@@ -210,11 +226,13 @@ class _Measurement:
                     if len(names) > len(self.fallback.keys() & set(names)):
                         self._blockwise(group, block, collector, witness)
                     return
-                part = Total(rows[1] - rows[0], None if same else columns[1] - columns[0], self.device)
-                steps = multiply(self.problem, left.copy() if same else left.beside(right), names, part, group.slab)
-                total.paste(part.products(), rows, columns)
-        self.total.values += total.values
-        self.total.squares += total.squares
+                both, steps = left.copy() if same else left.beside(right), []
+                for layer, own in self._by_layer(names):
+                    part = Total(rows[1] - rows[0], None if same else columns[1] - columns[0], self.device)
+                    steps += multiply(self.problem, both, own, part, group.slab)
+                    totals[layer].paste(part.products(), rows, columns)
+        for layer, total in totals.items():
+            self.totals[layer] += total
         self.plan.steps += steps
 
     def _checked(
@@ -257,7 +275,7 @@ class _Measurement:
         """Keep how many examples each one's loss was averaged with, if it was."""
         sizes = torch.tensor([size for size in collected.sizes for _ in range(size)], device=self.device)
         if self.sizes is None:
-            self.sizes = torch.ones(len(self.every), dtype=self.total.values.dtype, device=self.device)
+            self.sizes = torch.ones(len(self.every), dtype=accumulation_dtype(self.device), device=self.device)
         self.sizes[offset : offset + len(sizes)] = sizes.to(self.sizes.dtype)
 
     def _settle_factors(self, ratios: torch.Tensor, near: Witness) -> None:
@@ -270,7 +288,7 @@ class _Measurement:
                 self.could_be_sum &= abs(ratio - 1) < rounding
                 self.could_be_mean &= abs(ratio * float(self.sizes[position]) - 1) < rounding
 
-    def _check_total(self, products: Products, witness: Witness) -> None:
+    def _check_total(self, layers: dict[str, Products], witness: Witness) -> None:
         """Hold the finished sum over parameters against the single examples, once more.
 
         Raises:
@@ -279,7 +297,9 @@ class _Measurement:
         names = [name for name in self.problem.parameters if name not in self.fallback]
         if not names:
             return
-        n = len(self.rows)
+        n = self.n
+        first, *others = layers.values()
+        products = sum(others, start=first)
         expected = witness.expected(names).sum(0).tolist()
         tolerance = float(witness.tolerances(names).max())
         for a, i in enumerate(witness.positions):
@@ -298,78 +318,41 @@ class _Measurement:
                         f"where the norms' product is {norm:.1e})"
                     )
 
-    def all_fall_back(self, reason: str) -> tuple[Products, Plan]:
+    def all_fall_back(self, reason: str) -> tuple[dict[str, Products], Plan]:
         """The measurement by the other engines."""
         self.fallback = dict.fromkeys(self.problem.parameters, reason) | self.fallback
         self.plan = Plan()
-        return self._fall_back(None), self.plan
+        return self._fall_back({}), self.plan
 
-    def _fall_back(self, products: Products | None) -> Products:
+    def _fall_back(self, products: dict[str, Products]) -> dict[str, Products]:
         """Add what the other engines find for the parameters that fell back."""
         if self.weighted and len(self.fallback) < len(self.problem.parameters):
             # each example has a factor of its own, which the other engines do not share
             raise EngineRefusal(
-                f"its loss is a weighted mean, and parts of it need another engine: {_told(self.fallback)}"
+                f"its loss is a weighted mean, and parts of it need another engine: {told(self.fallback)}"
             )
-        parameters = {name: self.problem.parameters[name] for name in self.fallback}
-        part = Problem(self.problem.module, self.problem.loss_fn, parameters)
-        try:
-            found = vmap_gram(part, self.rows, self.columns, memory_budget=self.budget)
-            check_against_loop(part, found, self.rows, self.columns)
-            engine = "vmap(grad)"
-        except EngineRefusal:
-            found, engine = loop_gram(part, self.rows, self.columns, memory_budget=self.budget), "loop"
-        for name, reason in self.fallback.items():
-            p = self.problem.parameters[name]
-            self.plan.steps.append(
-                Step(
-                    (name,), "", engine, str(list(p.shape)), 2.0 * self.total.values.numel() * p.numel(), 0, reason
-                )
-            )
+        for layer, names in self._by_layer(list(self.fallback)):
+            found, engine = by_other_engines(self.problem.of(names), self.rows, self.columns, self.budget)
+            products[layer] = found if layer not in products else products[layer] + found
+            for name in names:
+                parameter = self.problem.parameters[name]
+                flops = 2.0 * found.values.numel() * parameter.numel()
+                shape, reason = str(list(parameter.shape)), self.fallback[name]
+                self.plan.steps.append(Step((name,), "", engine, shape, flops, 0, reason))
         how = "one backward pass per example" if engine == "loop" else "torch.func"
         warnings.warn(
-            f"stiffness of {type(self.problem.module).__name__}: {len(parameters)} of its "
+            f"stiffness of {type(self.problem.module).__name__}: {len(self.fallback)} of its "
             f"{len(self.problem.parameters)} parameters are measured by {how}, exact but slow: "
-            f"{_told(self.fallback)}",
+            f"{told(self.fallback)}",
             stacklevel=2,
         )
-        return found if products is None else products + found
+        return products
 
 
-def _first_place(every: Examples) -> int:
-    offset = 0
-    for size in every.sizes:
-        if size > 1:
-            return offset + 1
-        offset += size
-    raise EngineRefusal("its examples come one by one, not in batches")
-
-
-def _blocks(every: Examples, most: int, length: int) -> list[tuple[int, int]]:
-    """First and last position of blocks of whole pieces: an example is always computed among the same ones."""
-    blocks: list[tuple[int, int]] = []
-    ends = set(itertools.accumulate(every.sizes))
-    for start, size, _ in every.pieces(most):
-        if blocks and start not in ends and start + size - blocks[-1][0] <= length:
-            blocks[-1] = (blocks[-1][0], start + size)
-        else:
-            blocks.append((start, start + size))
-    return blocks
-
-
-def _scaled(products: Products, factors: torch.Tensor, n: int, cross: bool) -> Products:
+def _scaled(products: Products, factors: torch.Tensor, cross: bool) -> Products:
+    n = len(products.values)
     rows = factors[:n]
     columns = factors[n:] if cross else rows
     squares = products.squares * rows**2
     other = products.other_squares * columns**2 if cross else squares
     return Products(products.values * rows[:, None] * columns[None, :], squares, other)
-
-
-def _told(reasons: dict[str, str]) -> str:
-    """Parameters and reasons, those with the same reason together."""
-    groups: dict[str, list[str]] = {}
-    for name, reason in reasons.items():
-        groups.setdefault(reason, []).append(name)
-    return "; ".join(
-        f"{', '.join(names[:4])}{' …' if len(names) > 4 else ''} ({reason})" for reason, names in groups.items()
-    )

@@ -23,7 +23,8 @@ def example_gradient(problem: Problem, example: Batch) -> dict[str, Tensor]:
         example: a batch of one example.
 
     Returns:
-        Parameter name → gradient, of the parameter's shape; zero where the loss does not depend on it.
+        Parameter name → gradient, of the parameter's shape, times the problem's scale; zero where the loss does
+        not depend on it.
     """
     with kept_state(problem.module):  # each example meets the module as it was
         loss = problem.example_loss(example)
@@ -35,12 +36,13 @@ def example_gradient(problem: Problem, example: Batch) -> dict[str, Tensor]:
 
 
 def by_name(problem: Problem, gradients: Sequence[Tensor | None]) -> dict[str, Tensor]:
-    """Parameter name → gradient, dense; zero where it is None."""
+    """Parameter name → gradient, dense and scaled; zero where it is None."""
     result = {}
     for (name, parameter), gradient in zip(problem.parameters.items(), gradients, strict=True):
         if gradient is None:
             gradient = torch.zeros_like(parameter)
-        result[name] = (gradient.to_dense() if gradient.is_sparse else gradient).detach()
+        gradient = (gradient.to_dense() if gradient.is_sparse else gradient).detach()
+        result[name] = gradient if problem.scale is None else gradient * problem.scale[name]
     return result
 
 

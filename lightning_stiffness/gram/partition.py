@@ -1,10 +1,11 @@
 """Which examples and parameters are worked on together, within the memory budget."""
 
+import itertools
 from dataclasses import dataclass
 
 from lightning_stiffness.gram.collect import Collector, Reference
 from lightning_stiffness.gram.contract import ROOM
-from lightning_stiffness.gram.problem import Examples, Problem
+from lightning_stiffness.gram.problem import EngineRefusal, Examples, Problem
 
 DEFAULT_BUDGET = 2 << 30
 """Bytes where no budget is given: 2 GiB."""
@@ -86,3 +87,29 @@ def partition(
     if together:
         groups.append(Group(together, most, None, slab))
     return groups
+
+
+def first_place(every: Examples) -> int:
+    """An example of the first batch of several.
+
+    Raises:
+        EngineRefusal: if every batch has one example.
+    """
+    offset = 0
+    for size in every.sizes:
+        if size > 1:
+            return offset + 1
+        offset += size
+    raise EngineRefusal("its examples come one by one, not in batches")
+
+
+def blocks_of(every: Examples, most: int, length: int) -> list[tuple[int, int]]:
+    """First and last position of blocks of whole pieces: an example is always computed among the same ones."""
+    blocks: list[tuple[int, int]] = []
+    ends = set(itertools.accumulate(every.sizes))
+    for start, size, _ in every.pieces(most):
+        if blocks and start not in ends and start + size - blocks[-1][0] <= length:
+            blocks[-1] = (blocks[-1][0], start + size)
+        else:
+            blocks.append((start, start + size))
+    return blocks

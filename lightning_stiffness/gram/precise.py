@@ -55,7 +55,8 @@ def agree_in_double(problem: Problem, every: Examples, witness: Witness, most: i
 def _in_double(problem: Problem, names: list[str]) -> Problem:
     module: nn.Module = copy.deepcopy(problem.module).double()
     parameters = dict(module.named_parameters())
-    return Problem(module, problem.loss_fn, {name: parameters[name] for name in names})
+    scale = problem.scale and {name: problem.scale[name].double() for name in names}
+    return Problem(module, problem.loss_fn, {name: parameters[name] for name in names}, scale=scale)
 
 
 def _converted(batch: Any) -> Any:

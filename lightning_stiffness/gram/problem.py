@@ -1,8 +1,8 @@
 """What every engine is given: the gradients wanted (module, loss, parameters) and the examples."""
 
 import fnmatch
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -36,6 +36,20 @@ class Problem:
     """Each trainable parameter once, under its first name."""
     share: Any = None
     """The processes that work together on the Gram (:class:`lightning_stiffness.gram.share.Share`)."""
+    scale: Mapping[str, Tensor] | None = None
+    """Parameter → what its gradients are multiplied with, of its shape or one number; None for nothing."""
+    layers: Mapping[str, Sequence[str]] | None = None
+    """Layer → its parameters, for a Gram of each; None for that of all parameters together."""
+
+    def of(self, names: Iterable[str]) -> "Problem":
+        """The same gradients with respect to some of the parameters, in this process alone."""
+        return replace(self, parameters={n: self.parameters[n] for n in names}, share=None, layers=None)
+
+    def by_layer(self) -> dict[str, list[str]]:
+        """Layer → its parameters; all of them under ``""`` where no layers are asked for."""
+        if self.layers is None:
+            return {"": list(self.parameters)}
+        return {layer: list(names) for layer, names in self.layers.items()}
 
     def example_loss(self, example: Batch) -> Tensor:
         """The loss of a batch of one example, as a scalar.

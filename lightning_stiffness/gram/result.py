@@ -1,6 +1,6 @@
 """The Gram of per-example gradients, as engines return it and as a caller receives it."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -24,10 +24,21 @@ class GradientGram:
     plan: Any = field(default=None, repr=False)
     """Which formula each parameter took, readable with ``print``; None for engines without a choice."""
 
+    layers: "dict[str, GradientGram]" = field(default_factory=dict, repr=False)
+    """Layer → the Gram of its parameters' gradients, which add up to this one; empty where none were asked for."""
+
     @classmethod
     def from_products(cls, products: Products, engine: str, plan: Any = None) -> "GradientGram":
         """From sums of inner products over all parameters."""
         return cls(products.values, products.squares.sqrt(), products.other_squares.sqrt(), engine, plan)
+
+    @classmethod
+    def from_layers(cls, layers: dict[str, Products], engine: str, plan: Any = None) -> "GradientGram":
+        """From the sums over each layer's parameters; the layer ``""`` is all of them."""
+        first, *others = layers.values()
+        whole = cls.from_products(sum(others, start=first), engine, plan)
+        named = {} if "" in layers else {n: cls.from_products(one, engine) for n, one in layers.items()}
+        return replace(whole, layers=named)
 
     def block(self, rows: slice, columns: slice) -> "GradientGram":
         """The Gram between some of the rows and some of the columns.
@@ -37,12 +48,12 @@ class GradientGram:
             >>> gram.block(slice(0, 1), slice(1, 3)).values.tolist()
             [[0.0, 0.0]]
         """
-        return GradientGram(
-            self.values[rows, columns], self.norms[rows], self.other_norms[columns], self.engine, self.plan
-        )
+        values, layers = self.values[rows, columns], {n: one.block(rows, columns) for n, one in self.layers.items()}
+        norms, other_norms = self.norms[rows], self.other_norms[columns]
+        return replace(self, values=values, norms=norms, other_norms=other_norms, layers=layers)
 
     def to(self, device: torch.device | str) -> "GradientGram":
         """The same Gram on another device."""
-        return GradientGram(
-            self.values.to(device), self.norms.to(device), self.other_norms.to(device), self.engine, self.plan
-        )
+        norms, other_norms = self.norms.to(device), self.other_norms.to(device)
+        layers = {name: one.to(device) for name, one in self.layers.items()}
+        return replace(self, values=self.values.to(device), norms=norms, other_norms=other_norms, layers=layers)

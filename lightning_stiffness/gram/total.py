@@ -31,6 +31,11 @@ class Total:
         self.values = torch.zeros(n, n if m is None else m, dtype=dtype, device=device)
         self.squares = torch.zeros(n + (m or 0), dtype=dtype, device=device)
 
+    def __iadd__(self, other: "Total") -> "Total":
+        self.values += other.values
+        self.squares += other.squares
+        return self
+
     def products(self) -> Products:
         """The finished Gram."""
         if self.m is None:

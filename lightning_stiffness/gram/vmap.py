@@ -41,7 +41,7 @@ def vmap_gram(
     examples = len(rows) + len(columns or ())
     total = None
     for group, width in _groups(problem, max(1, budget // examples)):
-        part = Problem(problem.module, problem.loss_fn, group)
+        part = problem.of(group)
         block = max(1, budget // (2 * width)) if examples * width > budget else examples
         products = _blockwise(part, rows, columns, block)
         total = products if total is None else total + products
@@ -104,7 +104,11 @@ def _gradients(problem: Problem, examples: Examples) -> list[Tensor]:
             raise  # the caller's to mend, whatever the engine
         except Exception as error:
             raise EngineRefusal(f"torch.func could not trace it: {type(error).__name__}: {error}") from error
-    return [torch.cat([piece[name].detach().reshape(len(piece[name]), -1) for piece in pieces]) for name in names]
+    found = []
+    for name in names:
+        gradients = torch.cat([piece[name].detach() for piece in pieces])
+        found.append((gradients if problem.scale is None else gradients * problem.scale[name]).flatten(1))
+    return found
 
 
 def _loss_of(problem: Problem, piece: Batch, size: int) -> Callable[[dict[str, Tensor], list[Tensor]], Tensor]:

@@ -1,0 +1,59 @@
+"""Which layer each parameter belongs to."""
+
+from collections.abc import Iterable, Sequence
+
+OTHER = "other"
+"""Name of the layer of what belongs to none of those asked for."""
+
+Layers = bool | Sequence[str]
+"""Whether layers are told apart: one for each submodule that holds parameters, or the submodules named."""
+
+
+def layers_of(names: Iterable[str], wanted: Layers) -> dict[str, list[str]] | None:
+    """Layer → its parameters.
+
+    Args:
+        names: of the parameters, as in ``named_parameters``.
+        wanted: True for a layer of each submodule that holds parameters itself; names of submodules, each for a
+            layer of everything in it, what is left being one more, called "other"; False for none.
+
+    Returns:
+        The layers in the order of their first parameters; None where none are wanted.
+
+    Raises:
+        ValueError: if a name is that of no submodule with parameters, or one submodule lies in another.
+
+    Example:
+        >>> layers_of(["body.0.weight", "body.0.bias", "body.1.weight", "scale"], True)
+        {'body.0': ['body.0.weight', 'body.0.bias'], 'body.1': ['body.1.weight'], 'scale': ['scale']}
+        >>> layers_of(["body.0.weight", "body.0.bias", "body.1.weight", "scale"], ["body"])
+        {'body': ['body.0.weight', 'body.0.bias', 'body.1.weight'], 'other': ['scale']}
+    """
+    listed = list(names)
+    if wanted is False:
+        return None
+    layers: dict[str, list[str]] = {}
+    if wanted is True:
+        for name in listed:
+            layers.setdefault(name.rpartition(".")[0] or name, []).append(name)
+        return layers
+    chosen = [wanted] if isinstance(wanted, str) else list(wanted)
+    for layer in chosen:
+        if not any(_inside(name, layer) for name in listed):
+            known = ", ".join(list(layers_of(listed, True) or ())[:12])
+            raise ValueError(
+                f"expected per_layer to name submodules with parameters to measure ({known}), got {layer!r}"
+            )
+        nested = next((one for one in chosen if one != layer and _inside(one, layer)), None)
+        if nested is not None or chosen.count(layer) > 1:
+            raise ValueError(
+                f"expected per_layer to name each parameter's layer once, got {layer!r} and {nested or layer!r}"
+            )
+    for name in listed:
+        layer = next((layer for layer in chosen if _inside(name, layer)), OTHER)
+        layers.setdefault(layer, []).append(name)
+    return layers
+
+
+def _inside(name: str, layer: str) -> bool:
+    return name == layer or name.startswith(f"{layer}.")

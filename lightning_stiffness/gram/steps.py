@@ -1,0 +1,171 @@
+r"""How far an optimizer moves each parameter for a gradient: its step as a diagonal matrix D.
+
+A gradient step on example i moves the parameters by :math:`-D g_i` and the loss of example j by
+:math:`-g_j \cdot D g_i`. For plain gradient descent D is the learning rate, the same for all. Adam and its like
+divide each entry by the root of a running mean of its squares, which their state holds.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lightning_stiffness.gram.product import accumulation_dtype
+
+StepSize = Tensor | float
+"""D of one parameter: of its shape, or one number for all of its entries."""
+
+
+class StepError(ValueError):
+    """An optimizer whose steps are not known, or steps that are no steps."""
+
+
+def optimizer_step(
+    optimizers: torch.optim.Optimizer | Iterable[torch.optim.Optimizer], module: nn.Module
+) -> dict[str, StepSize]:
+    r"""The diagonal D by which an optimizer's next step depends on a gradient, to first order.
+
+    .. math:: \theta(g) = \theta(0) - D g + O(g^2) \qquad D_\text{Adam} =
+        \frac{\eta (1 - \beta_1)}{(1 - \beta_1^{t+1}) (\sqrt{\hat v} + \epsilon)} \qquad
+        \hat v = \frac{\beta_2 v}{1 - \beta_2^{t+1}}
+
+    with :math:`v` as the optimizer's state has it now, after ``t`` steps (Kingma and Ba, arXiv:1412.6980,
+    algorithm 1). What does not depend on the gradient (momentum so far, weight decay) moves the parameters
+    whatever the example, and is no part of D.
+
+    Args:
+        optimizers: SGD, Adam, AdamW, NAdam, Adamax, RMSprop or Adagrad, or several; left as they are.
+        module: whose parameters they step.
+
+    Returns:
+        Name of each trainable parameter → D. An entry that no gradient has reached yet has D = 0: the state does
+        not say how far it would move. So has a parameter that no optimizer steps. Before an optimizer's first
+        step D is its learning rate.
+
+    Raises:
+        StepError: for another optimizer, or complex parameters.
+
+    Example:
+        >>> net = nn.Linear(1, 1, bias=False)
+        >>> optimizer_step(torch.optim.SGD(net.parameters(), lr=0.1), net)
+        {'weight': 0.1}
+    """
+    every = [optimizers] if isinstance(optimizers, torch.optim.Optimizer) else list(optimizers)
+    steps: dict[int, StepSize] = {}
+    for optimizer in every:
+        rule = next((RULES[kind.__name__] for kind in type(optimizer).__mro__ if kind.__name__ in RULES), None)
+        if rule is None:
+            raise StepError(
+                f"expected an optimizer whose steps are known ({', '.join(RULES)}), got "
+                f"{type(optimizer).__name__}: pass a function that returns parameter name → step size, a number or "
+                "a tensor of its shape"
+            )
+        rates = [float(group["lr"]) for group in optimizer.param_groups]
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            # A warm-up may begin at 0: what matters is how rates compare
+            group = {**group, "lr": rate if any(rates) else 1.0}
+            for parameter in group["params"]:
+                if parameter.is_complex():
+                    raise StepError("the steps of complex parameters are not known: leave them out by parameters=")
+                state = optimizer.state.get(parameter, {})
+                steps[id(parameter)] = rule(group, state) if state or rule is _sgd else group["lr"]
+    return {name: steps.get(id(p), 0.0) for name, p in module.named_parameters() if p.requires_grad}
+
+
+def _sgd(group: dict[str, Any], state: Mapping[str, Any]) -> StepSize:
+    momentum = group.get("momentum", 0)
+    mine = 1 - group["dampening"] if momentum and state.get("momentum_buffer") is not None else 1.0
+    return float(group["lr"] * ((1 + momentum * mine) if group.get("nesterov") else mine))
+
+
+def _adam(group: dict[str, Any], state: Mapping[str, Any]) -> StepSize:
+    beta, beta2 = map(float, group["betas"])
+    t = float(state["step"])
+    mean = state["max_exp_avg_sq"] if group.get("amsgrad") else beta2 * state["exp_avg_sq"]
+    mean = mean / (1 - beta2 ** (t + 1))
+    return _over(group["lr"] * (1 - beta) / (1 - beta ** (t + 1)), mean.sqrt(), group["eps"])
+
+
+def _nadam(group: dict[str, Any], state: Mapping[str, Any]) -> StepSize:
+    beta, beta2 = map(float, group["betas"])
+    t = float(state["step"])
+    decay = group["momentum_decay"]
+    now, following = (beta * (1 - 0.5 * 0.96 ** (k * decay)) for k in (t + 1, t + 2))
+    product = float(state["mu_product"]) * now
+    mine = (1 - now) / (1 - product) + following * (1 - beta) / (1 - product * following)
+    mean = beta2 * state["exp_avg_sq"] / (1 - beta2 ** (t + 1))
+    return _over(group["lr"] * mine, mean.sqrt(), group["eps"])
+
+
+def _adamax(group: dict[str, Any], state: Mapping[str, Any]) -> StepSize:
+    beta, beta2 = map(float, group["betas"])
+    rate = group["lr"] * (1 - beta) / (1 - beta ** (float(state["step"]) + 1))
+    return _over(rate, beta2 * state["exp_inf"], 0.0)
+
+
+def _rmsprop(group: dict[str, Any], state: Mapping[str, Any]) -> StepSize:
+    mean = group["alpha"] * state["square_avg"]
+    if group.get("centered"):
+        mean = (mean - (group["alpha"] * state["grad_avg"]) ** 2).clamp(min=0)
+    return _over(group["lr"], mean.sqrt(), group["eps"])
+
+
+def _adagrad(group: dict[str, Any], state: Mapping[str, Any]) -> StepSize:
+    rate = group["lr"] / (1 + float(state["step"]) * group["lr_decay"])
+    return _over(rate, state["sum"].sqrt(), group["eps"])
+
+
+def _over(rate: float, root: Tensor, eps: float) -> Tensor:
+    """``rate / (root + eps)``; 0 where no gradient has been yet."""
+    root = root.detach().to(accumulation_dtype(root.device))
+    return torch.where(root > 0, rate / (root + eps), 0.0)
+
+
+RULES: dict[str, Callable[[dict[str, Any], Mapping[str, Any]], StepSize]] = {
+    "SGD": _sgd,
+    "Adam": _adam,
+    "AdamW": _adam,
+    "NAdam": _nadam,
+    "Adamax": _adamax,
+    "RMSprop": _rmsprop,
+    "Adagrad": _adagrad,
+}
+"""Class of an optimizer, or of one it derives from → its steps, from a parameter's group and state."""
+
+
+def scales(step: Mapping[str, StepSize], parameters: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
+    r"""Parameter → :math:`\sqrt D`, which turns its gradients into ones whose inner products are
+    :math:`g_i \cdot D g_j`; parameters that take no step are left out.
+
+    Args:
+        step: parameter → D.
+        parameters: what is measured.
+
+    Raises:
+        StepError: if a parameter has no D, or one of another shape, or D is negative or not finite, or no
+            parameter takes a step.
+
+    Example:
+        >>> scales({"w": 0.25}, {"w": nn.Parameter(torch.ones(2))})
+        {'w': tensor(0.5000)}
+    """
+    found: dict[str, Tensor] = {}
+    for name, parameter in parameters.items():
+        if name not in step:
+            raise StepError(f"expected a step size for every parameter measured, got none for {name!r}")
+        real = parameter.real if parameter.is_complex() else parameter
+        size = torch.as_tensor(step[name], dtype=accumulation_dtype(real.device)).to(real.device)
+        if size.numel() != 1 and size.shape != parameter.shape:
+            raise StepError(
+                f"expected the step size of {name!r} to be one number or a tensor {list(parameter.shape)}, got "
+                f"{list(size.shape)}"
+            )
+        if not bool((size >= 0).all()) or not math.isfinite(float(size.max())):
+            raise StepError(f"expected step sizes of {name!r} to be finite and at least 0")
+        if bool((size > 0).any()):
+            found[name] = size.sqrt().to(real.dtype) if size.numel() > 1 else size.sqrt().to(real.dtype).reshape(())
+    if not found:
+        raise StepError("no parameter that is measured takes a step: none is in an optimizer, or all rates are 0")
+    return found
