@@ -25,8 +25,8 @@ RESULTS = Path(__file__).parent / "results" / "overhead.json"
 def train(options: argparse.Namespace) -> None:
     """One run of the example; prints its seconds, and those that the callback took."""
     sys.path.insert(0, str(ROOT / "examples"))
+    from _classifier import ImageClassifier
     from _data import load_mnist
-    from _networks import ImageClassifier
     from pytorch_lightning import Trainer, seed_everything
     from pytorch_lightning.loggers import TensorBoardLogger
     from torch.utils.data import DataLoader

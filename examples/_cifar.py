@@ -11,6 +11,7 @@ from _images import CIFAR10, CIFAR100, KEYS, Array, Images, Kind, checked_images
 from _npz import read_arrays
 from _shapes import draw_shapes
 
+ABOUT_COLOUR = f".npz file, or folder or .tar.gz of CIFAR's Python batches, or '{EMBEDDED}' for shapes in its place"
 KINDS = {10: CIFAR10, 100: CIFAR100}
 FINE_KEYS = {key: key if key.startswith("x_") else f"{key}_fine" for key in KEYS}
 """What the arrays are called in a file with CIFAR-100's two levels of labels."""

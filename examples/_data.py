@@ -13,6 +13,7 @@ from _npz import read_arrays
 
 EMBEDDED = "embedded"
 """What to pass as ``--data`` for the data that comes with the examples, whatever else is at hand."""
+ABOUT_GREY = f".npz file or folder of IDX files, or '{EMBEDDED}' for the images that come with the example"
 HERE = Path(__file__).parent / "data"
 DIGITS = HERE / "mnist_digits.npz"
 CLOTHES = HERE / "fashion_mnist_clothes.npz"

@@ -1,10 +1,8 @@
-"""The networks of Fort et al. (arXiv:1901.09491v3) for images, and the LightningModule that trains them."""
+"""The networks of Fort et al. (arXiv:1901.09491v3) for images."""
 
 import torch
-from pytorch_lightning import LightningModule
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, pad
-from torchmetrics.classification import MulticlassAccuracy
+from torch.nn.functional import pad
 
 
 def fully_connected(classes: int = 10, channels: int = 1, side: int = 28) -> nn.Sequential:
@@ -68,42 +66,3 @@ NETWORKS = {"fc": fully_connected, "cnn": convolutional}
 """For grey images."""
 COLOUR_NETWORKS = {"cnn": convolutional, "resnet20": resnet20}
 """For images with three channels."""
-
-
-class ImageClassifier(LightningModule):
-    """A classifier trained with Adam at a constant learning rate, as in the paper."""
-
-    def __init__(
-        self, model: str = "fc", lr: float = 1e-3, classes: int = 10, channels: int = 1, side: int = 28
-    ) -> None:
-        super().__init__()
-        self.save_hyperparameters()
-        self.network = {**NETWORKS, **COLOUR_NETWORKS}[model](classes, channels, side)
-        self.train_accuracy = MulticlassAccuracy(classes, average="micro")
-        self.val_accuracy = MulticlassAccuracy(classes, average="micro")
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits ``[n, classes]`` of images ``[n, channels, side, side]``."""
-        return self.network(images)
-
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
-        """Mean cross-entropy of the batch."""
-        images, labels = batch
-        logits = self(images)
-        loss = cross_entropy(logits, labels)
-        self.train_accuracy(logits, labels)
-        self.log("loss/train", loss, on_step=False, on_epoch=True, prog_bar=True)
-        self.log("accuracy/train", self.train_accuracy, on_step=False, on_epoch=True)
-        return loss
-
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> None:
-        """Log loss and accuracy on examples that are not trained on."""
-        images, labels = batch
-        logits = self(images)
-        self.val_accuracy(logits, labels)
-        self.log("loss/val", cross_entropy(logits, labels), prog_bar=True)
-        self.log("accuracy/val", self.val_accuracy, prog_bar=True)
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Adam at a constant learning rate."""
-        return torch.optim.Adam(self.parameters(), lr=self.hparams["lr"])

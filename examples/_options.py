@@ -34,13 +34,16 @@ class Data(Protocol):
 D = TypeVar("D", bound=Data)
 
 
-def example_parser(description: str | None, models: Iterable[str], *, data: str) -> argparse.ArgumentParser:
+def example_parser(
+    description: str | None, models: Iterable[str], *, data: str, probe_size: int | str = PROBE_SIZE
+) -> argparse.ArgumentParser:
     """The options that every example has; the example may add its own before :func:`read_options`.
 
     Args:
         description: for ``--help``: the example's docstring.
         models: the networks to choose from, the default one first.
         data: for ``--help``: what ``--data`` takes.
+        probe_size: for ``--help``: on how many examples it measures by default.
     """
     names = list(models)
     parser = argparse.ArgumentParser(
@@ -54,7 +57,7 @@ def example_parser(description: str | None, models: Iterable[str], *, data: str)
     parser.add_argument("--model", choices=names, default=names[0], help=f"default {names[0]}")
     parser.add_argument("--seed", type=int, default=0, help="default %(default)s")
     parser.add_argument(
-        "--probe_size", type=positive_int, help=f"examples of each split to measure on, default up to {PROBE_SIZE}"
+        "--probe_size", type=positive_int, help=f"examples of each split to measure on, default up to {probe_size}"
     )
     parser.add_argument("--limit", type=positive_int, help="use at most so many training and so many test examples")
     parser.add_argument(
@@ -67,14 +70,18 @@ def example_parser(description: str | None, models: Iterable[str], *, data: str)
 
 
 def read_options(
-    parser: argparse.ArgumentParser, load: Callable[[argparse.Namespace], D], *, probe_size: int = PROBE_SIZE
+    parser: argparse.ArgumentParser,
+    load: Callable[[argparse.Namespace], D],
+    *,
+    probe_size: Callable[[argparse.Namespace], int] = lambda options: PROBE_SIZE,
 ) -> tuple[argparse.Namespace, D]:
     """The command line's options, and the data they name; ends the program with one line where they are wrong.
 
     Args:
         parser: from :func:`example_parser`.
         load: options → data; raises ValueError where ``options.data`` is not what it should be.
-        probe_size: examples per split to measure on where ``--probe_size`` does not say.
+        probe_size: options → examples per split to measure on, up to that many, where ``--probe_size`` does not
+            say.
 
     Returns:
         Options and data. ``options.probe_size`` is a number that the data can fill.
@@ -88,7 +95,7 @@ def read_options(
     train, test = data.sizes
     smallest = min(train, test)
     if options.probe_size is None:
-        options.probe_size = min(probe_size, smallest)
+        options.probe_size = min(probe_size(options), smallest)
     elif not 2 <= options.probe_size <= smallest:
         parser.error(
             f"expected --probe_size from 2 to {smallest}, the number of {data.noun} in the smaller of the training "
@@ -96,6 +103,19 @@ def read_options(
         )
     _quieten()
     return options, data
+
+
+def free_folder(parent: Path) -> Path:
+    """The first of ``version_0``, ``version_1``, … in ``parent`` that is not there yet, made."""
+    number = 0
+    while True:
+        folder = parent / f"version_{number}"
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            number += 1
+        else:
+            return folder
 
 
 def _quieten() -> None:

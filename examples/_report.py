@@ -6,13 +6,19 @@ import os
 import shlex
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from _options import Data
-from pytorch_lightning import Trainer
 
-from lightning_stiffness import StiffnessCallback, StiffnessResult
+from lightning_stiffness import StiffnessResult
 from lightning_stiffness.figures import class_matrix_figure, distance_curve_figure
+
+if TYPE_CHECKING:  # an example without Lightning needs none for its report
+    from pytorch_lightning import Trainer
+
+    from lightning_stiffness import StiffnessCallback
 
 FIGURES = ("train-val", "cos")
 """Block and measure of the figures: does a step on training examples help examples not trained on?"""
@@ -25,19 +31,33 @@ def print_data(data: Data) -> None:
     print(f"Data: {data.source}: {train} training and {test} test {data.noun}.", flush=True)
 
 
-def print_report(trainer: Trainer, stiffness: StiffnessCallback, options: argparse.Namespace) -> None:
-    """Print the numbers of the first and the last measurement, write the last figures, say where all is."""
-    first, last = stiffness.history[0], stiffness.history[-1]
+def print_report(trainer: "Trainer", stiffness: "StiffnessCallback", options: argparse.Namespace) -> None:
+    """Report on a Trainer's run."""
     logs = Path(trainer.log_dir or options.log_dir)
-    print("\n" + stiffness_table(first, last))
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    print_results(stiffness.history[0], stiffness.history[-1], metrics, logs, options.log_dir)
+
+
+def print_results(
+    first: StiffnessResult, last: StiffnessResult, metrics: Mapping[str, float], logs: Path, log_dir: Path
+) -> None:
+    """Print the numbers of the first and the last measurement, write the last figures, say where all is.
+
+    Args:
+        first: the first measurement.
+        last: the last one.
+        metrics: ``loss/train``, ``accuracy/train`` and the same for ``val``.
+        logs: folder of this run.
+        log_dir: folder of all runs, for TensorBoard.
+    """
+    print("\n" + stiffness_table(first, last))
     print("\nlast epoch      loss  accuracy")
     for part in ("train", "val"):
         print(f"{part:<10} {metrics[f'loss/{part}']:9.4f} {metrics[f'accuracy/{part}']:9.4f}")
     figures = save_figures(last, logs)
     print(f"\nLogs:    {logs}")
     print("Figures: " + "\n         ".join(map(str, figures)))
-    print(f"To see it all: {tensorboard_command(options.log_dir)}", flush=True)
+    print(f"To see it all: {tensorboard_command(log_dir)}", flush=True)
 
 
 def stiffness_table(first: StiffnessResult, last: StiffnessResult) -> str:
@@ -54,7 +74,25 @@ def stiffness_table(first: StiffnessResult, last: StiffnessResult) -> str:
                 " → ".join(_cell(result, block, measure, name) for result in (first, last)) for name in COLUMNS
             ]
             lines.append(f"{block:<12} {measure:<7}" + "".join(f"{cell:>{width}}" for cell in cells))
-    return "\n".join([*lines, *_notes([first, last])])
+    return "\n".join([*lines, *_group_lines(first, last), *_notes([first, last])])
+
+
+def _group_lines(first: StiffnessResult, last: StiffnessResult) -> list[str]:
+    """Stiffness of different classes within and between super-classes, level by level."""
+    block, lines = FIGURES[0], []
+    for level in range(len(last.superclass_levels)):
+        suffix = "" if level == 0 else f"_{level + 1}"
+        for measure, p_values in last.superclass_p_value.get(block, {}).items():
+            inside, outside = (
+                " → ".join(_cell(result, block, measure, f"{kind}_superclass{suffix}") for result in (first, last))
+                for kind in ("within", "between")
+            )
+            groups = len(set(last.superclass_levels[level]))
+            lines.append(
+                f"{block} {measure}, classes in {groups} groups: within one {inside}, between two {outside}, "
+                f"p = {p_values[level]:.3g} at the end"
+            )
+    return lines
 
 
 def _cell(result: StiffnessResult, block: str, measure: str, name: str) -> str:

@@ -9,8 +9,9 @@ Without --data, MNIST is downloaded where torchvision is installed and the netwo
 6,000 digits in examples/data are used.
 """
 
-from _data import EMBEDDED, load_mnist
-from _networks import NETWORKS, ImageClassifier
+from _classifier import ImageClassifier
+from _data import ABOUT_GREY, load_mnist
+from _networks import NETWORKS
 from _options import example_parser, read_options
 from _report import print_data, print_report
 from pytorch_lightning import Trainer, seed_everything
@@ -22,8 +23,7 @@ from lightning_stiffness import StiffnessCallback
 
 def main() -> None:
     """Train, measure, and say what was found."""
-    about_data = f".npz file or folder of IDX files, or '{EMBEDDED}' for the example's own digits"
-    parser = example_parser(__doc__, NETWORKS, data=about_data)
+    parser = example_parser(__doc__, NETWORKS, data=ABOUT_GREY)
     options, data = read_options(parser, lambda options: load_mnist(options.data))
     print_data(data)
     seed_everything(options.seed, verbose=False)

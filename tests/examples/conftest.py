@@ -2,6 +2,9 @@
 
 import gzip
 import importlib
+import os
+import re
+import runpy
 import struct
 import subprocess
 import sys
@@ -10,10 +13,17 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+import torch
+from matplotlib.image import imread
 from numpy.typing import NDArray
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
+REAL = Path(os.environ.get("STIFFNESS_DATA", ROOT.parent / "shared" / "data"))
+"""Where real data sets lie, where they are at hand."""
+BLOCKS = ("train-train", "train-val", "val-val")
+FIGURES = ("class_matrix_train-val_cos.png", "distance_curve_train-val_cos.png")
 Arrays = dict[str, NDArray[np.uint8]]
 
 
@@ -67,3 +77,96 @@ def run_example(script: str, *options: str, cwd: Path) -> subprocess.CompletedPr
         timeout=300,
         check=False,
     )
+
+
+def run_to_logs(script: str, folder: Path, *options: str) -> tuple[str, Path]:
+    """Run an example in ``folder``; what it printed, and the folder of its logs."""
+    done = run_example(script, *options, cwd=folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout, folder / logs_in(done.stdout)
+
+
+def logs_in(printed: str) -> str:
+    """The folder of its logs, as an example prints it."""
+    logs = re.search(r"^Logs: +(.+)$", printed, re.MULTILINE)
+    assert logs, printed
+    return logs[1]
+
+
+class InProcess:
+    """Runs examples as a person would, but in the process of the tests: nothing has to be imported anew."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        self.folder, self.monkeypatch, self.capsys = folder, monkeypatch, capsys
+        monkeypatch.chdir(folder)
+        monkeypatch.syspath_prepend(str(EXAMPLES))
+
+    def __call__(self, script: str, *options: str) -> tuple[str, Path]:
+        """Run an example; what it printed, and the folder of its logs."""
+        self.start(script, *options)
+        printed = self.capsys.readouterr().out
+        return printed, self.folder / logs_in(printed)
+
+    def refused(self, script: str, *options: str) -> str:
+        """Run an example with options that it refuses; what it says, in one line."""
+        with pytest.raises(SystemExit) as stopped:
+            self.start(script, *options)
+        assert stopped.value.code == 2
+        return " ".join(self.capsys.readouterr().err.split())
+
+    def start(self, script: str, *options: str) -> None:
+        """Run it to its end, whatever that is."""
+        threads = torch.get_num_threads()
+        self.monkeypatch.setattr("sys.argv", [script, "--accelerator", "cpu", *options])
+        try:
+            runpy.run_path(str(EXAMPLES / script), run_name="__main__")
+        finally:
+            torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> InProcess:
+    """Runs examples in ``tmp_path``."""
+    return InProcess(tmp_path, monkeypatch, capsys)
+
+
+def events(logs: Path) -> EventAccumulator:
+    """All that TensorBoard finds in the logs."""
+    return EventAccumulator(str(logs), size_guidance={"scalars": 0, "images": 0}).Reload()
+
+
+def assert_stiffness_logged(logs: Path, moments: int, *more: str) -> None:
+    """Every number of every block and measure is there, at every moment, and in its range.
+
+    Args:
+        logs: of one run.
+        moments: how often it was measured.
+        more: further names, such as ``within_superclass``.
+    """
+    logged = events(logs)
+    for block in BLOCKS:
+        for measure in ("cos", "sign"):
+            for name in ("within_class", "between_class", "overall", *more):
+                values = [point.value for point in logged.Scalars(f"stiffness/{block}/{measure}/{name}")]
+                assert len(values) == moments
+                assert all(-1 <= value <= 1 for value in values)
+            assert len(logged.Scalars(f"stiffness/{block}/{measure}/critical_length")) == moments
+    for part in ("train", "val"):
+        assert all(0 < point.value < 20 for point in logged.Scalars(f"loss/{part}"))
+        assert all(0 <= point.value <= 1 for point in logged.Scalars(f"accuracy/{part}"))
+
+
+def assert_pictures(printed: str, folder: Path, *names: str) -> None:
+    """The PNGs that an example names are there, and show something."""
+    paths = [folder / line for line in re.findall(r"^(?:Figures:)? +(\S+\.png)$", printed, re.MULTILINE)]
+    assert [path.name for path in paths] == list(names)
+    for path in paths:
+        pixels = imread(path)
+        assert min(pixels.shape[:2]) > 400
+        assert len(np.unique(pixels.reshape(-1, pixels.shape[2]), axis=0)) > 50
+
+
+def data_or_default(name: str) -> tuple[str, ...]:
+    """Options for the real data where it is at hand, else for what comes with the example."""
+    path = REAL / name / f"{name}.npz"
+    return ("--data", str(path) if path.exists() else "embedded")

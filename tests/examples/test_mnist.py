@@ -7,12 +7,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from matplotlib.image import imread
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from .conftest import ROOT, Arrays, run_example, write_idx
+from .conftest import (
+    BLOCKS,
+    FIGURES,
+    ROOT,
+    Arrays,
+    assert_pictures,
+    events,
+    run_example,
+    run_to_logs,
+    write_idx,
+)
 
-BLOCKS = ("train-train", "train-val", "val-val")
 # Lightning puts what it logs at the end of an epoch on the epoch's last batch: here two epochs of seven.
 STEPS = [0, 6, 13]
 # Where torchvision is installed, no --data means: try to download.
@@ -21,16 +28,7 @@ DEFAULT = () if importlib.util.find_spec("torchvision") is None else ("--data", 
 
 def run_mnist(folder: Path, *options: str, epochs: int = 1) -> tuple[str, Path]:
     """Run the example in ``folder``; what it printed, and the folder of its logs."""
-    done = run_example("mnist.py", "--max_epochs", str(epochs), *options, cwd=folder)
-    assert done.returncode == 0, done.stdout + done.stderr
-    logs = re.search(r"^Logs: +(.+)$", done.stdout, re.MULTILINE)
-    assert logs, done.stdout
-    return done.stdout, folder / logs[1]
-
-
-def events(logs: Path) -> EventAccumulator:
-    """All that TensorBoard finds in the logs."""
-    return EventAccumulator(str(logs), size_guidance={"scalars": 0, "images": 0}).Reload()
+    return run_to_logs("mnist.py", folder, "--max_epochs", str(epochs), *options)
 
 
 @pytest.fixture(scope="module")
@@ -98,13 +96,8 @@ def test_loss_and_accuracy_are_printed_and_logged(default_run: tuple[str, Path, 
 
 def test_figures_are_left_beside_the_logs(default_run: tuple[str, Path, Path]) -> None:
     printed, logs, folder = default_run
-    paths = [folder / line for line in re.findall(r"^(?:Figures:)? +(\S+\.png)$", printed, re.MULTILINE)]
-    assert [path.name for path in paths] == ["class_matrix_train-val_cos.png", "distance_curve_train-val_cos.png"]
-    for path in paths:
-        assert path.parent == logs
-        pixels = imread(path)
-        assert min(pixels.shape[:2]) > 400
-        assert len(np.unique(pixels.reshape(-1, pixels.shape[2]), axis=0)) > 50
+    assert_pictures(printed, folder, *FIGURES)
+    assert all((logs / name).exists() for name in FIGURES)
 
 
 def test_the_tensorboard_line_names_the_logs(default_run: tuple[str, Path, Path]) -> None:

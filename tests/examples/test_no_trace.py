@@ -12,8 +12,9 @@ from lightning_stiffness import StiffnessCallback
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
 
+from _classifier import ImageClassifier
 from _data import load_mnist
-from _networks import NETWORKS, ImageClassifier
+from _networks import NETWORKS
 
 
 @pytest.mark.parametrize("model", NETWORKS)
