@@ -12,6 +12,7 @@ from lightning_stiffness.functional import (
     CriticalLength,
     DistanceCurve,
     class_critical_lengths,
+    class_stiffness_matrix,
     class_summary,
     critical_length,
     curve_crossing,
@@ -52,6 +53,7 @@ def measure_block(
     """
     name, symmetric = "-".join(splits), splits[0] == splits[1]
     labels = None if classes is None else [classes.labels[split] for split in splits]
+    sides = None if labels is None else (labels[0], None if symmetric else labels[1])
     stiffness = {m: MEASURES[m](gram.values, gram.norms, gram.other_norms) for m in settings.measures}
     pairs = _curve_pairs(gram.values.shape, symmetric, same_example, labels)
     curves: dict[str, DistanceCurve] = {}
@@ -61,8 +63,7 @@ def measure_block(
     if settings.resamples:
         found = joint_intervals(
             list(stiffness.values()),
-            None if labels is None else labels[0],
-            None if labels is None or symmetric else labels[1],
+            *(sides or (None, None)),
             symmetric=symmetric,
             same_example=same_example,
             superclasses=classes.levels if classes is not None and classes.levels else None,
@@ -75,11 +76,13 @@ def measure_block(
         result.interval[name] = {
             m: {key: (ends.low, ends.high) for key, ends in one.summary.items()} for m, one in intervals.items()
         }
+    if gram.layers:
+        layers = list(gram.layers.values())
+        _layers(result, name, layers, sides, classes, same_example, settings.measures, symmetric)
     for measure, S in stiffness.items():
         summary = {"overall": overall_stiffness(S, symmetric=symmetric, same_example=same_example)}
-        if classes is not None and labels is not None:
-            other_labels = None if symmetric else labels[1]
-            summary |= _class_means(result, name, measure, S, (labels[0], other_labels), classes, same_example)
+        if classes is not None and sides is not None:
+            summary |= _class_means(result, name, measure, S, sides, classes, same_example)
         result.summary.setdefault(name, {})[measure] = summary
         if distance is None:
             continue
@@ -111,17 +114,44 @@ def merge_results(result: StiffnessResult, parts: Sequence[StiffnessResult], ord
             own.update({name: found[name] for name in (*order, *found) if name in found})
 
 
+def _layers(
+    result: StiffnessResult,
+    name: str,
+    layers: Sequence[GradientGram],
+    sides: tuple[Tensor, Tensor | None] | None,
+    classes: Classes | None,
+    same_example: Tensor | None,
+    measures: Sequence[str],
+    symmetric: bool,
+) -> None:
+    """What each layer's gradients show, added to the result."""
+    for measure in measures:
+        stiffness = [MEASURES[measure](gram.values, gram.norms, gram.other_norms) for gram in layers]
+        numbers = [
+            {"overall": overall_stiffness(S, symmetric=symmetric, same_example=same_example)} for S in stiffness
+        ]
+        if classes is not None and sides is not None:
+            matrices = [
+                class_stiffness_matrix(S, *sides, num_classes=len(classes.names), same_example=same_example)
+                for S in stiffness
+            ]
+            numbers = [one | class_summary(matrix) for one, matrix in zip(numbers, matrices, strict=True)]
+            result.layer_class_matrix.setdefault(name, {})[measure] = torch.stack(matrices).numpy()
+        table = {key: [one[key] for one in numbers] for key in numbers[0]}
+        result.layer_summary.setdefault(name, {})[measure] = table
+
+
 def _class_means(
     result: StiffnessResult,
     name: str,
     measure: str,
     stiffness: Tensor,
-    labels: tuple[Tensor, Tensor | None],
+    sides: tuple[Tensor, Tensor | None],
     classes: Classes,
     same_example: Tensor | None,
 ) -> dict[str, float]:
     """Class matrices, added to the result, and their means."""
-    sums, counts = class_sums(stiffness, *labels, num_classes=len(classes.names), same_example=same_example)
+    sums, counts = class_sums(stiffness, *sides, num_classes=len(classes.names), same_example=same_example)
     matrix = sums / counts  # NaN where there is no pair
     result.class_matrix.setdefault(name, {})[measure] = matrix.numpy()
     result.pair_counts[name] = counts.numpy()

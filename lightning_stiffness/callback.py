@@ -1,22 +1,17 @@
 """``StiffnessCallback``: when to measure; everything else is done by the modules it calls."""
 
-import functools
 import time
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import nn
 
 from lightning_stiffness.compat import classes, inform, misconfiguration, misconfigurations
-from lightning_stiffness.distances import DistanceCache
 from lightning_stiffness.fields import FieldFn
 from lightning_stiffness.functional.distance import Distance
-from lightning_stiffness.gram import LossFn, ParameterFilter
-from lightning_stiffness.guard import guarded
+from lightning_stiffness.gram import Layers, LossFn, ParameterFilter
 from lightning_stiffness.history import drop_from_peak, within_class
-from lightning_stiffness.measure import check_measurement, measure_probe
+from lightning_stiffness.measuring import Measuring
 from lightning_stiffness.moments import (
     about_to_count,
     batches_stepped,
@@ -25,19 +20,12 @@ from lightning_stiffness.moments import (
     sharded_strategy,
 )
 from lightning_stiffness.pictures import CHOICES
-from lightning_stiffness.probe import Probe, seeded
-from lightning_stiffness.probeset import AUTO, ProbeSet
-from lightning_stiffness.processes import Processes
-from lightning_stiffness.progress import counted
+from lightning_stiffness.probeset import AUTO
 from lightning_stiffness.refusal import REFUSALS
 from lightning_stiffness.result import StiffnessResult
-from lightning_stiffness.rundata import choose_probes
 from lightning_stiffness.runlog import RunLog
-from lightning_stiffness.settings import Settings, one_of
-from lightning_stiffness.shadow import make_shadow
+from lightning_stiffness.settings import Settings, StepFn, one_of
 from lightning_stiffness.steploss import find_loss
-from lightning_stiffness.surroundings import kept_surroundings
-from lightning_stiffness.transfer import transfer_to_device
 
 SPLITS = ("train", "val")
 ON_ERROR = ("warn", "raise")
@@ -88,6 +76,12 @@ class StiffnessCallback(_Base):  # type: ignore[misc]
         memory_budget: bytes for the gradients held at a time.
         resamples: bootstrap samples of the examples for the 95% intervals; 0 for no intervals.
         diagnostics: also log coherence, diversity, confusion and effective rank of each split's gradients.
+        per_layer: also the class matrix of each layer's gradients, at no further pass: True for every submodule
+            that holds parameters, or names of submodules. Each layer keeps a Gram of the whole probe.
+        step: whose step on one example is told to help or hurt another: ``"sgd"``, plain gradient descent's;
+            ``"optimizer"``, the one that the run's optimizer would take, as its state is
+            (:func:`lightning_stiffness.gram.optimizer_step`; with Adam about as slow as ``engine="vmap"``); or a
+            function ``step(optimizers, module)`` → parameter name → step size.
         pictures: what loggers show as images: ``"main"``, a class matrix and a distance curve from training to
             validation examples; ``"all"``, those of every block and measure; ``"none"``. Drawing takes a tenth of a
             second or two each, and the tab "Stiffness" of TensorBoard shows all of them without it.
@@ -133,6 +127,8 @@ class StiffnessCallback(_Base):  # type: ignore[misc]
         memory_budget: int | None = None,
         resamples: int = 200,
         diagnostics: bool = True,
+        per_layer: Layers = False,
+        step: str | StepFn = "sgd",
         pictures: str = "main",
         save: bool = True,
         seed: int = 0,
@@ -156,6 +152,8 @@ class StiffnessCallback(_Base):  # type: ignore[misc]
         self.label_fn: FieldFn | str = AUTO if label_fn is None else label_fn
         self.input_fn: FieldFn | str = AUTO if input_fn is None else input_fn
         self.settings = Settings(
+            per_layer=per_layer,
+            step=step,
             measures=measures,
             distance=distance,
             distance_layer=distance_layer,
@@ -189,9 +187,17 @@ class StiffnessCallback(_Base):  # type: ignore[misc]
         self.failures = 0
         """Measurements of this run that failed."""
         self._earlier: list[StiffnessResult] = []
-        self._probes: dict[str, Probe] = {}
-        self._indices: dict[str, list[int]] = {}
-        self._cache = DistanceCache()
+        self._measuring = Measuring(
+            self.settings,
+            self.splits,
+            self.probe_size,
+            self.seed,
+            self.loss_fn,
+            self.label_fn,
+            self.input_fn,
+            self.dataloaders,
+            self.name,
+        )
         self._measured_at: int | None = None
         self._log = RunLog(self.name, save=self.save, pictures=self.pictures)
         self._began = time.perf_counter()
@@ -217,11 +223,11 @@ class StiffnessCallback(_Base):  # type: ignore[misc]
         """As plain numbers: which examples are in the probe, so that a resumed run measures on the same, and
         within-class stiffness so far, to tell how far it has fallen from its peak."""
         so_far = [*self._earlier, *self.history]
-        return {"probe": self._indices, "within_class": [within_class(result) for result in so_far]}
+        return {"probe": self._measuring.indices, "within_class": [within_class(result) for result in so_far]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take the probe of the run that is resumed."""
-        self._indices = {split: list(map(int, indices)) for split, indices in state_dict["probe"].items()}
+        self._measuring.indices = {split: list(map(int, indices)) for split, indices in state_dict["probe"].items()}
         self._earlier = [StiffnessResult(**numbers) for numbers in state_dict["within_class"]]
 
     # When to measure
@@ -252,25 +258,10 @@ class StiffnessCallback(_Base):  # type: ignore[misc]
     def on_train_start(self, trainer: Any, pl_module: nn.Module) -> None:
         """Choose the probe, check it, and measure the network before its first step."""
         self._log.find_folder(trainer)
-        processes = Processes(trainer)
-        choose = functools.partial(
-            choose_probes,
-            trainer,
-            self.splits,
-            self.probe_size,
-            seed=self.seed,
-            label_fn=self.label_fn,
-            dataloaders=self.dataloaders,
-            indices=self._indices,
-            own_loss=self.loss_fn is not None or hasattr(pl_module, "stiffness_loss"),
-            say=self._log.say,
-        )
-        self._probes = processes.from_first(processes.together(choose))
-        self._indices = {split: probe.indices.tolist() for split, probe in self._probes.items()}
-        # Mistakes show now, whenever the first measurement is
-        processes.together(functools.partial(self._check, trainer, pl_module))
+        self._measuring.choose(trainer, pl_module, self._log.say)
         if self.at_start and batches_stepped(trainer) == 0:
             self._measure(trainer, pl_module, step=0, epoch=0, at_epoch_end=False)
+        self._measuring.forget_check()
 
     def on_train_batch_end(self, trainer: Any, pl_module: nn.Module, *_: Any) -> None:
         """Measure within an epoch, where that was asked for."""
@@ -313,22 +304,10 @@ class StiffnessCallback(_Base):  # type: ignore[misc]
 
     def teardown(self, *_: Any, **__: Any) -> None:
         """Release the probe."""
-        self._probes, self._cache = {}, DistanceCache()
+        self._measuring.release()
 
     def _epoch_is_due(self, trainer: Any) -> bool:
         return self.every_n_epochs > 0 and (trainer.current_epoch + 1) % self.every_n_epochs == 0
-
-    # What to measure on
-
-    def _probe_sets(self, trainer: Any, module: nn.Module) -> dict[str, ProbeSet]:
-        transfer = functools.partial(transfer_to_device, trainer, module)
-        with kept_surroundings(module, trainer.datamodule):  # which the hooks of the transfer may write to
-            return {split: p.to_set(transfer, self.label_fn, self.input_fn) for split, p in self._probes.items()}
-
-    def _check(self, trainer: Any, module: nn.Module) -> None:
-        with seeded(self.seed):
-            shadow = make_shadow(module, trainer)
-            check_measurement(shadow, self._probe_sets(trainer, shadow), self.settings, [])
 
     def _measure(self, trainer: Any, module: nn.Module, *, step: int, epoch: int, at_epoch_end: bool) -> None:
         """Measure and log; an error is raised or told, as the user wishes, and the run is as it was."""
@@ -336,7 +315,7 @@ class StiffnessCallback(_Base):  # type: ignore[misc]
         self._measured_at = step
         result = None
         try:
-            result = self._measured(trainer, module, step, epoch)
+            result = self._measuring.measure(trainer, module, step=step, epoch=epoch, say=self._log.say)
         except Exception as error:
             to_settle = not self.history and isinstance(error, (*REFUSALS, *misconfigurations()))
             if self.on_error == "raise" or to_settle:
@@ -344,7 +323,7 @@ class StiffnessCallback(_Base):  # type: ignore[misc]
             self.failures += 1
             self._log.failed("measured, and NaN is logged in its place", error)
         if result is None:
-            scalars = self._log.missing(self.result, list(self._probes), self.settings.measures)
+            scalars = self._log.missing(self.result, list(self._measuring.probes), self.settings.measures)
         else:
             self.history.append(result)
             scalars = self._log.scalars(result, drop_from_peak([*self._earlier, *self.history]))
@@ -365,36 +344,3 @@ class StiffnessCallback(_Base):  # type: ignore[misc]
             if self.on_error == "raise":
                 raise
             self._log.failed(what, error)
-
-    def _measured(self, trainer: Any, module: nn.Module, step: int, epoch: int) -> StiffnessResult:
-        processes = Processes(trainer)
-        with warnings.catch_warnings(record=True) as caught, seeded(self.seed), torch.inference_mode(False):
-            warnings.simplefilter("always")
-            loss_fn, shadow, probe = processes.together(functools.partial(self._prepared, trainer, module))
-            processes.share_buffers(shadow)
-            size = sum(len(part.examples) for part in probe.values())
-            with (
-                guarded(loss_fn, module, shadow, trainer.precision) as watched,
-                counted(watched, size, self.name, trainer) as counting,
-            ):
-                measure = functools.partial(
-                    measure_probe,
-                    shadow,
-                    probe,
-                    loss_fn=counting,
-                    settings=self.settings,
-                    step=step,
-                    epoch=epoch,
-                    cache=self._cache,
-                    share=processes.share(next(shadow.parameters()).device),
-                )
-                # Processes may round differently, and callbacks that monitor must decide alike
-                result = processes.from_first(processes.together(measure))
-        for text in (*(str(w.message) for w in caught if w.category is UserWarning), *result.notes):
-            self._log.say(text)
-        return result
-
-    def _prepared(self, trainer: Any, module: nn.Module) -> tuple[LossFn, nn.Module, dict[str, ProbeSet]]:
-        """The loss, a copy of the module, and the probe on its device."""
-        shadow = make_shadow(module, trainer)
-        return find_loss(module, trainer, self.loss_fn), shadow, self._probe_sets(trainer, shadow)

@@ -31,6 +31,11 @@ def dataset_parts(results: Sequence[StiffnessResult]) -> tuple[dict[str, Any], d
                 matrix = one.class_matrix.get(block, {}).get(measure)
                 if matrix is not None:
                     table.put("class_matrix", ("class_from", "class_to"), at, matrix)
+                for name, values in one.layer_summary.get(block, {}).get(measure, {}).items():
+                    table.put(f"layer_{name}", ("layer",), at, values)
+                matrices = one.layer_class_matrix.get(block, {}).get(measure)
+                if matrices is not None:
+                    table.put("layer_class_matrix", ("layer", "class_from", "class_to"), at, matrices)
                 curve = one.curve.get(block, {}).get(measure)
                 if curve is not None:
                     arrays: dict[str, Array | None] = {
@@ -48,6 +53,9 @@ def dataset_parts(results: Sequence[StiffnessResult]) -> tuple[dict[str, Any], d
         "block": blocks,
         "measure": measures,
     }
+    layers = next((one.layer_names for one in results if one.layer_names), None)
+    if layers is not None:
+        coordinates["layer"] = layers
     names = next((one.class_names for one in results if one.class_names is not None), None)
     if names is not None and "class_matrix" in table.variables:
         coordinates |= {"class_from": names, "class_to": names}

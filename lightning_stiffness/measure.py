@@ -2,7 +2,7 @@
 
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations_with_replacement, pairwise
 
@@ -22,10 +22,20 @@ from lightning_stiffness.functional import (
     valid_examples,
 )
 from lightning_stiffness.functional.distance import Distance
-from lightning_stiffness.gram import Examples, LossFn, ParameterFilter, gram_of_examples
+from lightning_stiffness.gram import (
+    Examples,
+    Layers,
+    LossFn,
+    ParameterFilter,
+    StepSize,
+    gram_of_examples,
+    optimizer_step,
+)
 from lightning_stiffness.gram.batch import Batch
+from lightning_stiffness.gram.layers import layers_of
 from lightning_stiffness.gram.problem import select_parameters
 from lightning_stiffness.gram.share import Share
+from lightning_stiffness.gram.steps import UNREACHED, unreached
 from lightning_stiffness.inputs import distance_inputs, find_layer
 from lightning_stiffness.labelling import Classes, find_classes
 from lightning_stiffness.probeset import AUTO, ProbeSet, probe_of_batch, same_examples
@@ -53,6 +63,8 @@ def measure_stiffness(
     memory_budget: int | None = None,
     resamples: int = 200,
     diagnostics: bool = True,
+    per_layer: Layers = False,
+    optimizer: torch.optim.Optimizer | Mapping[str, StepSize] | None = None,
     step: int = 0,
     epoch: int = 0,
 ) -> StiffnessResult:
@@ -82,6 +94,11 @@ def measure_stiffness(
         memory_budget: bytes for the gradients held at a time.
         resamples: bootstrap resamples behind the 95% intervals; 0: no intervals.
         diagnostics: also coherence, diversity, confusion and effective rank of the gradients of each split.
+        per_layer: also the class matrix of each layer's gradients: True for every submodule that holds parameters,
+            or the names of submodules.
+        optimizer: whose step on one example is told to help or hurt another, with its state as it is now
+            (see :func:`lightning_stiffness.gram.optimizer_step`), or name of each parameter → step size; by
+            default plain gradient descent's. Adam's takes about the time of ``engine="vmap"``.
         step: number of batches trained on, for the record.
         epoch: number of epochs trained, for the record.
 
@@ -114,10 +131,13 @@ def measure_stiffness(
         memory_budget=memory_budget,
         resamples=resamples,
         diagnostics=diagnostics,
+        per_layer=per_layer,
+        step="sgd" if optimizer is None else "optimizer",
     )
+    steps = optimizer_step(optimizer, module) if isinstance(optimizer, torch.optim.Optimizer) else optimizer
     batches = {"train": train} if val is None else {"train": train, "val": val}
     probe = {split: probe_of_batch(batch, labels=labels, inputs=inputs) for split, batch in batches.items()}
-    result = measure_probe(module, probe, loss_fn=loss_fn, settings=settings, step=step, epoch=epoch)
+    result = measure_probe(module, probe, loss_fn=loss_fn, settings=settings, step=step, epoch=epoch, steps=steps)
     for note in result.notes:
         warnings.warn(note, stacklevel=2)
     return result
@@ -131,6 +151,7 @@ def measure_probe(
     settings: Settings,
     step: int = 0,
     epoch: int = 0,
+    steps: Mapping[str, StepSize] | None = None,
     cache: DistanceCache | None = None,
     share: Share | None = None,
 ) -> StiffnessResult:
@@ -143,6 +164,8 @@ def measure_probe(
         settings: what to compute.
         step: batches trained on.
         epoch: epochs trained.
+        steps: name of each parameter → how far a step on a gradient moves it, in the settings' ``step``; None for
+            plain gradient descent.
         cache: keeps the distances between inputs from one measurement to the next, for a caller that measures
             again and again.
         share: the processes that measure together, each with the same module and probe; every one of them has
@@ -164,8 +187,12 @@ def measure_probe(
         engine=settings.engine,
         memory_budget=settings.memory_budget,
         parameters=settings.parameters,
+        per_layer=settings.per_layer,
+        step=steps,
         share=share,
     ).to("cpu")
+    if steps is not None and unreached(steps):
+        notes.append(UNREACHED)
     places = dict(zip(probe, _slices([len(part.examples) for part in probe.values()]), strict=True))
     result = StiffnessResult(
         step=step,
@@ -176,6 +203,7 @@ def measure_probe(
         superclass_names=settings.level_names if classes else [],
         probe_indices={s: p.indices.numpy() for s, p in probe.items() if p.indices is not None},
         probe_labels={s: labels.numpy() for s, labels in (classes.labels if classes else {}).items()},
+        layer_names=list(gram.layers),
         excluded={s: int((~valid_examples(gram.norms[places[s]])).sum()) for s in probe},
         engine=gram.engine,
         settings=settings.plain(),
@@ -229,7 +257,7 @@ def check_measurement(
     for split, part in probe.items():
         if len(part.examples) < 2:
             raise ValueError(f"expected at least 2 examples to compare, got {len(part.examples)} of {split}")
-    select_parameters(module, settings.parameters)
+    layers_of(select_parameters(module, settings.parameters), settings.per_layer)
     if settings.distance_layer is not None:
         find_layer(module, settings.distance_layer)
     return find_classes(probe, settings, notes)

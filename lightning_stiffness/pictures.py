@@ -3,18 +3,24 @@
 from collections.abc import Sequence
 from typing import Any
 
-from lightning_stiffness.figures import class_matrix_figure, distance_curve_figure, figure_to_rgb
+from lightning_stiffness.figures import class_matrix_figure, distance_curve_figure, figure_to_rgb, layer_figure
 from lightning_stiffness.loggers import Picture
 from lightning_stiffness.result import StiffnessResult
 
 CHOICES = ("main", "all", "none")
 """Which pictures a logger is given; see :func:`pictures`."""
+DRAWN = {
+    "class_matrix": class_matrix_figure,
+    "distance_curve": distance_curve_figure,
+    "layers": layer_figure,
+}
+"""Kind of picture → how it is drawn."""
 TELLING = {"block": ("train-val", "train-train"), "measure": ("cos", "sign")}
 """What the main pictures show, the best first: does a step on training examples help examples not trained on?"""
 
 
 def pictures(result: StiffnessResult, which: str = "all") -> list[str]:
-    """Names of the pictures of a result: ``stiffness/{block}/{measure}/{class_matrix|distance_curve}``.
+    """Names of the pictures of a result: ``stiffness/{block}/{measure}/{class_matrix|distance_curve|layers}``.
 
     Args:
         result: a measurement.
@@ -24,6 +30,7 @@ def pictures(result: StiffnessResult, which: str = "all") -> list[str]:
     tables: dict[str, dict[str, dict[str, Any]]] = {
         "class_matrix": result.class_matrix,
         "distance_curve": result.curve,
+        "layers": result.layer_summary,
     }
     return [
         f"stiffness/{block}/{measure}/{kind}"
@@ -43,5 +50,4 @@ def _chosen(table: dict[str, Any], kind: str, which: str) -> Sequence[tuple[str,
 def draw_picture(result: StiffnessResult, tag: str) -> Picture:
     """The picture of that name, uint8 ``[height, width, 3]``."""
     _, block, measure, kind = tag.split("/")
-    draw = class_matrix_figure if kind == "class_matrix" else distance_curve_figure
-    return figure_to_rgb(draw(result, block, measure))
+    return figure_to_rgb(DRAWN[kind](result, block, measure))

@@ -3,6 +3,7 @@
 from lightning_stiffness.gram.check import CoupledExamples
 from lightning_stiffness.gram.partition import BudgetError
 from lightning_stiffness.gram.problem import LossError
+from lightning_stiffness.gram.steps import StepError
 
 
 class Refusal(Exception):
@@ -25,5 +26,5 @@ class NotCopyable(Refusal, TypeError):
     """The module has an attribute that cannot be copied."""
 
 
-REFUSALS = (Refusal, LossError, CoupledExamples, BudgetError)
+REFUSALS = (Refusal, LossError, CoupledExamples, BudgetError, StepError)
 """Every error that says what the user has to settle."""

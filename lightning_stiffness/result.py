@@ -96,6 +96,12 @@ class StiffnessResult:
     superclass_p_value: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     """Block → measure → for each level of groups, how likely chance makes it as visible
     (see ``functional.grouping_test``)."""
+    layer_names: list[str] = field(default_factory=list)
+    """Names of the ``l`` layers that are told apart; empty where none are."""
+    layer_class_matrix: dict[str, dict[str, Array]] = field(default_factory=dict)
+    """Block → measure → class matrix of each layer's gradients ``[l, c, c]``."""
+    layer_summary: dict[str, dict[str, dict[str, list[float]]]] = field(default_factory=dict)
+    """Block → measure → ``within_class``, ``between_class``, ``overall`` → value of each layer."""
     summary: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
     """Block → measure → ``within_class``, ``between_class``, ``overall``, … → value. The names of a second level
     of groups end in ``_2``."""
@@ -140,6 +146,14 @@ class StiffnessResult:
             for measure, numbers in measures.items()
             for name, value in numbers.items()
         }
+        for block, measures in self.layer_summary.items():
+            for measure, numbers in measures.items():
+                told = {
+                    name: numbers[name] for name in ("within_class", "between_class") if name in numbers
+                } or numbers
+                for name, of_layers in told.items():
+                    for layer, value in zip(self.layer_names, of_layers, strict=True):
+                        values[f"stiffness/{block}/{measure}/{name}/{layer}"] = value
         for block, measures in self.critical_length.items():
             for measure, length in measures.items():
                 values[f"stiffness/{block}/{measure}/critical_length"] = length.value
@@ -203,7 +217,7 @@ class StiffnessResult:
             arrays[f"probe_labels/{split}"] = labels
         for block, counts in self.pair_counts.items():
             arrays[f"pair_counts/{block}"] = counts
-        for kind in ("class_matrix", "superclass_matrix"):
+        for kind in MATRICES:
             for block, measures in getattr(self, kind).items():
                 for measure, matrix in measures.items():
                     arrays[f"{kind}/{block}/{measure}"] = matrix
@@ -238,8 +252,11 @@ class StiffnessResult:
         return _of(cls, values)
 
 
+MATRICES = ("class_matrix", "superclass_matrix", "layer_class_matrix")
+"""Fields that hold block → measure → matrices."""
+
 _NOT_PLAIN = {
-    *("probe_indices", "probe_labels", "class_matrix", "pair_counts", "superclass_matrix", "curve"),
+    *("probe_indices", "probe_labels", "pair_counts", *MATRICES, "curve"),
     *("critical_length", "class_critical_length"),
 }
 """Fields that hold arrays or dataclasses; the others are kept as JSON."""

@@ -1,21 +1,26 @@
 """How to measure: the choices shared by the callback and ``measure_stiffness``, checked when made."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from lightning_stiffness.functional import cosine_stiffness, sign_stiffness
 from lightning_stiffness.functional.distance import Distance, find_distance
 from lightning_stiffness.functional.superclasses import superclass_levels
-from lightning_stiffness.gram import ParameterFilter, check_budget, check_engine
+from lightning_stiffness.gram import Layers, ParameterFilter, StepSize, check_budget, check_engine
 
 MEASURES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "cos": cosine_stiffness,
     "sign": sign_stiffness,
 }
 """Name → stiffness of every pair from Gram and norms; the names that ``measures=`` takes."""
+
+STEPS = ("sgd", "optimizer")
+"""Whose step on one example is told to help or hurt another."""
+StepFn = Callable[[Any, nn.Module], Mapping[str, StepSize]]
+"""``step(optimizers, module)`` → parameter name → step size."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,8 @@ class Settings:
     superclass_names: Sequence[str] | Sequence[Sequence[str]] | None = None
     resamples: int = 200
     diagnostics: bool = True
+    per_layer: Layers = False
+    step: str | StepFn = "sgd"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "measures", one_of("measures", self.measures, MEASURES))
@@ -50,6 +57,16 @@ class Settings:
         if self.bins < 1:
             raise ValueError(f"expected at least one bin, got bins={self.bins}")
         check_budget(self.memory_budget)
+        if not callable(self.step):
+            one_of("step", self.step, STEPS)
+        if not isinstance(self.per_layer, bool):
+            given = self.per_layer
+            layers = [given] if isinstance(given, str) else list(given) if isinstance(given, Sequence) else []
+            if not layers or not all(isinstance(layer, str) for layer in layers):
+                raise ValueError(
+                    f"expected per_layer to be True, False or names of submodules, got {self.per_layer!r}"
+                )
+            object.__setattr__(self, "per_layer", layers)
         if self.resamples < 0 or self.resamples == 1:
             raise ValueError(f"expected resamples of at least 2, or 0 for no intervals, got {self.resamples}")
         if self.levels and self.class_names is not None:
@@ -90,6 +107,8 @@ class Settings:
             "engine": self.engine,
             "memory_budget": self.memory_budget,
             "resamples": self.resamples,
+            "per_layer": self.per_layer,
+            "step": self.step if isinstance(self.step, str) else _name(self.step),
         }
 
 

@@ -19,6 +19,7 @@ from lightning_stiffness.figures import (
     distance_curve_figure,
     figure_to_rgb,
     heatmap,
+    layer_curve,
 )
 from lightning_stiffness.figures.lettering import Lettering
 from lightning_stiffness.result import Curve, Length, StiffnessResult
@@ -527,3 +528,46 @@ class TestOrder:
         )
         assert tick_names(class_matrix_figure(result, "val-val").axes[0].yaxis) == list("acbd")
         assert tick_names(class_matrix_figure(result, "val-val", order="given").axes[0].yaxis) == list("abcd")
+
+
+class TestLayerCurve:
+    NUMBERS = {"within_class": [0.2, math.nan, 0.6], "between_class": [0.0, -0.1, 0.1]}  # noqa: RUF012
+
+    def test_each_layer_has_its_marks_and_the_whole_network_its_lines(self):
+        figure = layer_curve(NAMES, self.NUMBERS, whole={"within_class": 0.4, "overall": 0.9}, title="epoch 3")
+        (axes,) = figure.axes
+        assert tick_names(axes.yaxis) == NAMES
+        within, between = (line for line in axes.lines if line.get_marker() in ("o", "s"))
+        assert_array_equal(within.get_xdata(), [0.2, math.nan, 0.6])
+        assert_array_equal(between.get_xdata(), [0.0, -0.1, 0.1])
+        low, high = axes.get_xlim()
+        assert low < -0.1 < 0.6 < high < 0.9
+        labels = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+        assert labels == ["within a class", "the whole network: 0.40", "between classes"]
+        assert axes.get_ylim()[0] > axes.get_ylim()[1]  # the first layer on top
+        assert {"In which layers do examples agree?", "epoch 3"} <= set(texts(figure))
+        assert figure_to_rgb(figure).std() > 0
+
+    def test_without_classes_it_shows_all_pairs(self):
+        figure = layer_curve(["a"], {"overall": [0.3]}, theme="dark")
+        assert [line.get_label() for line in figure.axes[0].lines if line.get_marker() == "o"] == ["all pairs"]
+
+    @pytest.mark.parametrize("layers", [1, 30, 200])
+    def test_names_never_overlap(self, layers):
+        figure = layer_curve([f"encoder.layer.{i}.output" for i in range(layers)], {"overall": [0.1] * layers})
+        figure_to_rgb(figure)
+        boxes = [label.get_window_extent() for label in figure.axes[0].get_yticklabels()]
+        assert all(lower.y1 <= upper.y0 + 1 for upper, lower in pairwise(boxes))
+        assert all(box.x0 >= 0 for box in boxes)
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            ({"layers": [], "numbers": {"overall": []}}, "at least one layer"),
+            ({"layers": ["a"], "numbers": {"overall": [0.1, 0.2]}}, r"overall of shape \[1\], got \[2\]"),
+            ({"layers": ["a"], "numbers": {"overall": [0.1]}, "measure": "dot"}, "got 'dot'"),
+        ],
+    )
+    def test_what_does_not_fit_is_refused(self, arguments, message):
+        with pytest.raises(ValueError, match=message):
+            layer_curve(**arguments)

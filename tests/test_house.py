@@ -50,6 +50,7 @@ ORDER = [
     "moments",
     "processes",
     "progress",
+    "measuring",
     "callback",
     "cli",
     "__main__",

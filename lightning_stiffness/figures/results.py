@@ -7,6 +7,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from lightning_stiffness.figures.curve import distance_curve
+from lightning_stiffness.figures.layers import layer_curve
 from lightning_stiffness.figures.matrix import heatmap
 from lightning_stiffness.figures.style import MEASURES
 from lightning_stiffness.result import StiffnessResult
@@ -108,6 +109,34 @@ def distance_curve_figure(
         distance=_distance(result),
         title=_title(result, block, measure),
         theme=theme,
+    )
+
+
+def layer_figure(result: StiffnessResult, block: str, measure: str = "cos", *, theme: str = "light") -> Figure:
+    """Stiffness of each layer of a result; see :func:`layer_curve`.
+
+    Args:
+        result: a measurement with ``per_layer``.
+        block: ``"train-train"``, ``"train-val"`` or ``"val-val"``.
+        measure: ``"cos"`` or ``"sign"``.
+        theme: ``"light"`` or ``"dark"``.
+
+    Returns:
+        A figure that pyplot does not know of.
+
+    Raises:
+        ValueError: if the result tells no layers apart.
+
+    Example:
+        >>> numbers = {"val-val": {"cos": {"within_class": [0.5], "between_class": [0.1]}}}
+        >>> result = StiffnessResult(step=9, epoch=1, layer_names=["head"], layer_summary=numbers)
+        >>> [label.get_text() for label in layer_figure(result, "val-val").axes[0].get_yticklabels()]
+        ['head']
+    """
+    numbers = _entry(result.layer_summary, "table of layers", block, measure)
+    whole = result.summary.get(block, {}).get(measure, {})
+    return layer_curve(
+        result.layer_names, numbers, whole=whole, measure=measure, title=_title(result, block, measure), theme=theme
     )
 
 

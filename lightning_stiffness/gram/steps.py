@@ -135,6 +135,23 @@ RULES: dict[str, Callable[[dict[str, Any], Mapping[str, Any]], StepSize]] = {
 """Class of an optimizer, or of one it derives from → its steps, from a parameter's group and state."""
 
 
+UNREACHED = (
+    "some entries of the parameters have had no gradient yet, as those of words that no batch held: how far the "
+    "optimizer will move them is not known, and they are left out of its step"
+)
+
+
+def unreached(step: Mapping[str, StepSize]) -> bool:
+    """Whether some entries of a parameter take no step while others do.
+
+    Example:
+        >>> unreached({"w": torch.tensor([0.1, 0.0]), "frozen": 0.0}), unreached({"w": 0.1})
+        (True, False)
+    """
+    tensors = [size for size in step.values() if isinstance(size, Tensor)]
+    return any(bool((size == 0).any()) and bool((size > 0).any()) for size in tensors)
+
+
 def scales(step: Mapping[str, StepSize], parameters: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
     r"""Parameter → :math:`\sqrt D`, which turns its gradients into ones whose inner products are
     :math:`g_i \cdot D g_j`; parameters that take no step are left out.

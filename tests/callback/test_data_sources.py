@@ -118,7 +118,7 @@ class KeptStiffnessCallback(StiffnessCallback):
     """Keeps its probe for the test to look at."""
 
     def on_train_end(self, trainer, pl_module):
-        self.kept = dict(self._probes)
+        self.kept = dict(self._measuring.probes)
         super().on_train_end(trainer, pl_module)
 
 

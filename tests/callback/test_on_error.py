@@ -88,7 +88,7 @@ def test_an_interrupt_stops_the_run_as_ever():
     with pytest.raises((KeyboardInterrupt, SystemExit)):
         trained(Stopped, [callback])
     assert len(callback.history) == 1
-    assert callback._probes == {}
+    assert callback._measuring.probes == {}
 
 
 def test_a_picture_that_fails_costs_neither_the_run_nor_the_numbers(monkeypatch):

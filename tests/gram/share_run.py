@@ -77,6 +77,16 @@ def main() -> None:
             cross.values, alone.values[:5, 5:], rtol=1e-5, atol=1e-6 * float(alone.norms.max()) ** 2
         )
         print(rank, name, f"{off:.1e}")
+        step = {
+            n: torch.rand(p.shape, generator=torch.Generator().manual_seed(0)) for n, p in net.named_parameters()
+        }
+        grams = [
+            gram_of_examples(net, examples, loss_fn=loss_fn, share=one, per_layer=True, step=step)
+            for one in (None, share)
+        ]
+        for layer, gram in grams[0].layers.items():
+            limit = 1e-6 * float(grams[0].norms.max()) ** 2
+            assert float((gram.values - grams[1].layers[layer].values).abs().max()) < limit, (name, layer)
 
     # One process fails: the other hears of it and goes on alone, with the right numbers.
     net, x, y = nn.Linear(8, 4), torch.randn(100, 8), torch.arange(100) % 4
