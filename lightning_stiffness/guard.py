@@ -80,6 +80,9 @@ def guarded(loss_fn: LossFn, module: nn.Module, shadow: nn.Module, precision: An
             parameters.put_back()
             _check_answered(loss_fn)  # if there was no loss at all, that is the cause to name
             raise
+        except BaseException:  # Ctrl-C, which needs no word of what the loss did
+            parameters.mended()
+            raise
         parameters.put_back()
     _check_answered(loss_fn)
 
@@ -125,8 +128,22 @@ class _Parameters:
         self.owner = type(module).__name__
         self.looks = _LOOKS
 
-    @torch.no_grad()
     def put_back(self) -> None:
+        """Make all parameters what they are to be.
+
+        Raises:
+            ReachesTraining: if some of the module in training had been changed.
+        """
+        changed = self.mended()
+        if changed:
+            raise ReachesTraining(
+                f"the loss of {self.owner}, computed on a copy, changed parameters of the module in training: "
+                f"{', '.join(changed[:4])}; they have been put back. {_SNIPPET}"
+            )
+
+    @torch.no_grad()
+    def mended(self) -> list[str]:
+        """Make all parameters what they are to be; names of those that were changed in the module in training."""
         changed = []
         for i, (name, parameter, twin) in enumerate(self.found):
             version, own = self.versions[i]
@@ -141,11 +158,7 @@ class _Parameters:
                     self.looks = _LOOKS + 1  # this step does: look again before every loss
             self.versions[i] = parameter._version, twin._version
         self.looks -= 1
-        if changed:
-            raise ReachesTraining(
-                f"the loss of {self.owner}, computed on a copy, changed parameters of the module in training: "
-                f"{', '.join(changed[:4])}; they have been put back. {_SNIPPET}"
-            )
+        return changed
 
 
 def _check_leaves(loss: Tensor, live: dict[int, str], own: set[int], owner: str) -> None:

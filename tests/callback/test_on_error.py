@@ -91,6 +91,28 @@ def test_an_interrupt_stops_the_run_as_ever():
     assert callback._measuring.probes == {}
 
 
+def test_an_interrupt_in_a_loss_that_changes_the_module_in_training_leaves_it_as_it_was():
+    class Reaching(Stopped):
+        def training_step(self, batch, batch_idx):
+            if type(self.trainer).__name__ == "TrainerView" and self.trainer.global_step >= 5:
+                with torch.no_grad():
+                    live.net[1].weight.add_(1)
+            return super().training_step(batch, batch_idx)
+
+    torch.manual_seed(3)
+    live = Reaching(fc())
+    before = []
+
+    class Record(pl.Callback):
+        def on_validation_start(self, trainer, pl_module):
+            before[:] = [p.detach().clone() for p in pl_module.parameters()]
+
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        fit(module=live, callbacks=[Record(), StiffnessCallback(probe_size=8)])
+    for parameter, expected in zip(live.parameters(), before, strict=True):
+        assert torch.equal(parameter, expected)
+
+
 def test_a_picture_that_fails_costs_neither_the_run_nor_the_numbers(monkeypatch):
     def no_space(*_, **__):
         raise OSError("no space left on device")
