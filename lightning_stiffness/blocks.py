@@ -76,6 +76,9 @@ def measure_block(
         result.interval[name] = {
             m: {key: (ends.low, ends.high) for key, ends in one.summary.items()} for m, one in intervals.items()
         }
+        result.class_interval[name] = {
+            m: one.cells.movedim(2, 0).contiguous().numpy() for m, one in intervals.items() if one.cells is not None
+        }
     if gram.layers:
         layers = list(gram.layers.values())
         _layers(result, name, layers, sides, classes, same_example, settings.measures, symmetric)

@@ -31,6 +31,10 @@ def dataset_parts(results: Sequence[StiffnessResult]) -> tuple[dict[str, Any], d
                 matrix = one.class_matrix.get(block, {}).get(measure)
                 if matrix is not None:
                     table.put("class_matrix", ("class_from", "class_to"), at, matrix)
+                ends = one.class_interval.get(block, {}).get(measure)
+                if ends is not None:
+                    for side, name in enumerate(("class_matrix_low", "class_matrix_high")):
+                        table.put(name, ("class_from", "class_to"), at, ends[side])
                 for name, values in one.layer_summary.get(block, {}).get(measure, {}).items():
                     table.put(f"layer_{name}", ("layer",), at, values)
                 matrices = one.layer_class_matrix.get(block, {}).get(measure)

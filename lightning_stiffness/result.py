@@ -89,6 +89,9 @@ class StiffnessResult:
     """Split → class of each example ``[n]``, as a position in ``class_names``."""
     class_matrix: dict[str, dict[str, Array]] = field(default_factory=dict)
     """Block → measure → class matrix ``[c, c]``."""
+    class_interval: dict[str, dict[str, Array]] = field(default_factory=dict)
+    """Block → measure → ends of the 95% interval of each cell ``[2, c, c]``, bootstrapped over examples; NaN where
+    the pairs leave it open."""
     pair_counts: dict[str, Array] = field(default_factory=dict)
     """Block → number of pairs behind each cell ``[c, c]``."""
     superclass_matrix: dict[str, dict[str, Array]] = field(default_factory=dict)
@@ -252,7 +255,7 @@ class StiffnessResult:
         return _of(cls, values)
 
 
-MATRICES = ("class_matrix", "superclass_matrix", "layer_class_matrix")
+MATRICES = ("class_matrix", "class_interval", "superclass_matrix", "layer_class_matrix")
 """Fields that hold block → measure → matrices."""
 
 _NOT_PLAIN = {

@@ -51,6 +51,20 @@ def test_blocks_and_shapes(net, batches):
     assert result.pair_counts["train-val"].sum() == 16 * 12
 
 
+def test_each_cell_has_its_interval(net, batches, tmp_path):
+    result = measure_stiffness(net, *batches, loss_fn=cross_entropy)
+    loaded = StiffnessResult.load(result.save(tmp_path / "result.npz"))
+    for block in result.blocks:
+        for measure in ("cos", "sign"):
+            low, high = result.class_interval[block][measure]
+            matrix = result.class_matrix[block][measure]
+            assert low.shape == matrix.shape
+            assert ((low <= matrix) & (matrix <= high)).all()
+            assert (low < high).any()
+            np.testing.assert_array_equal(loaded.class_interval[block][measure], [low, high])
+    assert measure_stiffness(net, *batches, loss_fn=cross_entropy, resamples=0).class_interval == {}
+
+
 def test_the_loss_may_be_per_example_their_mean_or_their_sum(net, batches):
     results = [
         measure_stiffness(

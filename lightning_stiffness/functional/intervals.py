@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lightning_stiffness.functional.classes import cell_masks
-from lightning_stiffness.functional.jackknife import jackknife_variance, means_without
+from lightning_stiffness.functional.jackknife import cells_variance, jackknife_variance, means_without
 from lightning_stiffness.functional.resampling import (
     Block,
     PairList,
@@ -18,6 +18,8 @@ from lightning_stiffness.functional.resampling import (
 )
 
 _CELLS_AT_A_TIME = 2**24
+_MOST_CELLS = 2**26
+"""Cells of all measures in all resamples that are held for intervals of each cell: 400 classes, usually."""
 
 
 class Interval(NamedTuple):
@@ -34,10 +36,12 @@ def summary_intervals(
     classes: int,
     levels: Sequence[Tensor] | None,
     level: float,
-) -> list[dict[str, Interval]]:
-    """Means over cells of the class matrix, and over all pairs, for each of the measures ``values`` ``[k, n, m]``.
+) -> list[tuple[dict[str, Interval], Tensor | None]]:
+    """For each of the measures ``values`` ``[k, n, m]``: means over cells of the class matrix and over all pairs,
+    and the cells themselves ``[c, c, 2]``.
 
-    ``levels``: groupings of the classes; None where there are no classes.
+    ``levels``: groupings of the classes; None where there are no classes, and no cells. Nor are there intervals of
+    cells where the matrix has too many of them.
     """
     masks = {} if levels is None else cell_masks(classes, levels)
     one = Weights(*(torch.ones_like(w[:, :1]) for w in (weights.rows, weights.columns)))
@@ -53,20 +57,27 @@ def summary_intervals(
         return share @ cells / (share @ there.double())
 
     step = max(1, _CELLS_AT_A_TIME // (len(values) * classes**2))
-    drawn = []
+    of_cells = levels is not None and len(values) * classes**2 * weights.rows.shape[1] <= _MOST_CELLS
+    drawn, drawn_cells = [], []
     for low in range(0, weights.rows.shape[1], step):
         some = Weights(weights.rows[:, low : low + step], weights.columns[:, low : low + step])
         # Where no pair is, all pairs less the missing ones may leave a rounding error.
         some_counts = weighted_counts(block, some, classes) * there[..., None]
-        drawn.append(means(weighted_cells(values, block, some, classes), some_counts))
+        some_sums = weighted_cells(values, block, some, classes)
+        drawn.append(means(some_sums, some_counts))
+        if of_cells:
+            drawn_cells.append(some_sums / some_counts)
     estimate = means(sums[..., None], counts[..., None])[..., 0]
     jackknife = torch.zeros_like(estimate)
     for side, strata in enumerate(block.sides):
         deleted = means_without(values, block, share.reshape(-1, classes, classes), side)
         jackknife += jackknife_variance(deleted.flatten(0, 1), strata).reshape(jackknife.shape)
 
-    # The variance with independent pairs; in a symmetric block each pair stands in the matrix twice.
+    # The variance with independent pairs; in a symmetric block each pair stands in the matrix twice, and within a
+    # class twice in its cell.
     twice = 2.0 if block.symmetric else 1.0
+    in_cell = 1.0 + (twice - 1.0) * torch.eye(classes, dtype=values.dtype, device=values.device)
+    cells_jackknife = cells_variance(values, block, classes) if of_cells else None
     results = []
     for k, value in enumerate(values):
         residual = (value - (sums[k] / counts)[block.rows][:, block.columns]) ** 2
@@ -76,7 +87,14 @@ def summary_intervals(
         everything = ((value - estimate[k, -1]) ** 2).masked_fill_(~block.counted, 0.0).sum()
         variance = twice * torch.stack([*independent, everything / counts.sum() ** 2])
         ends = _scaled(estimate[k], torch.cat(drawn, -1)[k], jackknife[k], variance, level).tolist()
-        results.append({name: Interval(*pair) for name, pair in zip([*masks, "overall"], ends, strict=True)})
+        cells = None
+        if cells_jackknife is not None:
+            flat = [torch.cat(drawn_cells, -1)[k].flatten(0, 1), cells_jackknife[k].flatten()]
+            cells = _scaled((sums[k] / counts).flatten(), *flat, (in_cell * cell_variance).flatten(), level)
+            cells = cells.reshape(classes, classes, 2)
+        results.append(
+            ({name: Interval(*pair) for name, pair in zip([*masks, "overall"], ends, strict=True)}, cells)
+        )
     return results
 
 

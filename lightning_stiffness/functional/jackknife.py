@@ -80,6 +80,52 @@ def means_without(values: Tensor, block: Block, share: Tensor, side: int) -> Ten
     return torch.where(lower > 0, upper / lower, torch.nan)
 
 
+def cells_variance(values: Tensor, block: Block, classes: int) -> Tensor:
+    r"""Variance of each cell of the class matrix, with one example left out at a time.
+
+    A cell (a, b) depends on the examples of class a in its rows and on those of class b in its columns; their
+    variances add up. Within a class of a symmetric block they are the same examples, left out of both.
+
+    Args:
+        values: of each pair, by ``k`` measures, ``[k, n, m]``; 0 where the block counts no pair.
+        block: the pairs, with classes as strata.
+        classes: ``c``.
+
+    Returns:
+        ``[k, c, c]``; NaN where a cell has a pair only with one of its examples.
+
+    Example:
+        >>> S, y = torch.tensor([[[0.0, 0.1, 0.2], [0.1, 0.0, 0.6], [0.2, 0.6, 0.0]]]), torch.tensor([0, 0, 0])
+        >>> block = Block(~torch.eye(3, dtype=torch.bool), y, y, True)
+        >>> cells_variance(S.double(), block, 1)  # 2/3 of the squared deviations of 0.6, 0.2, 0.1
+        tensor([[[0.0933]]], dtype=torch.float64)
+    """
+    every = torch.cat([values, block.counted.to(values.dtype)[None]])
+    by_rows = _rows_variance(every, block.rows, block.columns, classes, both=block.symmetric)
+    if not block.symmetric:
+        columns = _rows_variance(every.transpose(1, 2), block.columns, block.rows, classes, both=False)
+        return by_rows + columns.transpose(1, 2)
+    other = by_rows.transpose(1, 2).clone()
+    other.diagonal(dim1=1, dim2=2).zero_()
+    return by_rows + other
+
+
+def _rows_variance(every: Tensor, mine: Tensor, theirs: Tensor, classes: int, *, both: bool) -> Tensor:
+    """The part that comes from the examples of the rows, ``[k, c, c]``; ``both``: they are those of the columns."""
+    to_mine, to_theirs = (torch.nn.functional.one_hot(y, classes).to(every.dtype) for y in (mine, theirs))
+    lost = every @ to_theirs
+    rest = (to_mine.T @ lost)[:, mine] - lost
+    if both:
+        each = torch.arange(len(mine), device=every.device)
+        rest[:, each, mine] -= (to_mine.T @ every).transpose(1, 2)[:, each, mine]
+    there = rest[-1] > 0.5  # counts are whole numbers
+    without = torch.where(there, rest[:-1] / rest[-1], torch.nan).permute(1, 0, 2)
+    groups = per_stratum(without, mine)
+    scale = ((groups.size - 1) / groups.size)[mine]
+    deviations = scale * (without - groups.mean[mine]) ** 2
+    return deviations.new_zeros(classes, *deviations.shape[1:]).index_add(0, mine, deviations).transpose(0, 1)
+
+
 def _mean(cells: Tensor) -> tuple[Tensor, Tensor]:
     """Sums and, last, counts → means, 0 where there is no pair, and where there is one."""
     sums, counts = cells[:-1], cells[-1]

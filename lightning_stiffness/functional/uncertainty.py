@@ -47,6 +47,9 @@ class BlockIntervals:
     """Low and high end in each bin ``[b, 2]``; None without distances."""
     critical_length: Interval | None
     """Interval of ξ, in units of distance; None without distances."""
+    cells: Tensor | None = None
+    """Low and high end for each cell of the class matrix ``[c, c, 2]``, NaN where the pairs leave it open; None
+    without labels, or with more than some hundreds of classes."""
 
 
 def bootstrap_interval(
@@ -240,12 +243,14 @@ def joint_intervals(
     weights = draw_weights(block, resamples, seed)
     summaries = summary_intervals(values, block, weights, classes, levels, level)
     if distance is None or pairs is None or edges is None:
-        return [BlockIntervals(summary, None, None) for summary in summaries]
+        return [BlockIntervals(summary, None, None, cells) for summary, cells in summaries]
     listed = list_pairs(
         values, distance[keep_rows][:, keep_columns], pairs[keep_rows][:, keep_columns], block, edges.double()
     )
     curves = curve_intervals(listed, block, weights, level, min_pairs)
-    return [BlockIntervals(summary, *curve) for summary, curve in zip(summaries, curves, strict=True)]
+    return [
+        BlockIntervals(summary, *curve, cells) for (summary, cells), curve in zip(summaries, curves, strict=True)
+    ]
 
 
 def _strata(labels: Tensor | None, length: int, name: str, device: torch.device) -> Tensor:

@@ -54,6 +54,8 @@ class Population:
         return {
             "within_class": float(S.mean()),
             "between_class": float(between[off].mean()),
+            "cell (0, 1)": float(between[0, 1]),
+            "cell (2, 2)": float(between[2, 2]) if self.classes > 2 else math.nan,
             **{f"bin {k}": v for k, v in enumerate(curve.mean.tolist())},
             "critical_length": critical_length(S, d, taken).value,
         }
@@ -95,6 +97,7 @@ def test_coverage(symmetric):
         result = measured(S, y, d, pairs, symmetric=symmetric, seed=trial)
         ends = dict(result.summary)
         ends["critical_length"] = result.critical_length
+        ends |= {f"cell ({a}, {b})": tuple(result.cells[a, b].tolist()) for a, b in ((0, 1), (2, 2))}
         ends |= {f"bin {k}": tuple(v) for k, v in enumerate(result.curve.tolist())}
         for name, value in truth.items():
             hits[name] += ends[name][0] <= value <= ends[name][1]
@@ -105,12 +108,19 @@ def test_coverage(symmetric):
 def test_coverage_where_pairs_have_only_their_own_noise(symmetric):
     """No class means, nothing that follows the input: plain percentile intervals would hold 0 in 99-100%."""
     population = Population(classes=4, parameters=50, mean=0.0, follows=0.0)
-    hits = dict.fromkeys(["within_class", "between_class", "overall", "bin 1"], 0)
+    hits = dict.fromkeys(["within_class", "between_class", "overall", "bin 1", "cell (0, 1)", "cell (2, 2)"], 0)
     for trial in range(300):
         S, y, d, pairs = block(population, 20, symmetric=symmetric)
         result = measured(S, y, d, pairs, symmetric=symmetric, seed=trial)
         for name in hits:
-            low, high = result.curve[1].tolist() if name == "bin 1" else result.summary[name]
+            low, high = (
+                result.summary.get(name)
+                or {
+                    "bin 1": result.curve[1],
+                    "cell (0, 1)": result.cells[0, 1],
+                    "cell (2, 2)": result.cells[2, 2],
+                }[name].tolist()
+            )
             hits[name] += low <= 0 <= high
     assert {name: hit for name, hit in hits.items() if not 270 <= hit <= 297} == {}
 
@@ -160,6 +170,7 @@ def statistics(S, y, d, pairs, w, v, *, symmetric, shares=None):
         "between_superclass": mean(lambda a, b: GROUPS[a] != GROUPS[b]),
         "overall": sum(shares[at] * C[at] for at in C) / sum(shares[at] for at in C),
     }
+    result["cells"] = [C.get((a, b), math.nan) for a in range(3) for b in range(3)]
     return result, {k: t[1] / t[0] for k, t in bins.items() if t[0] > 0}, weight
 
 
@@ -180,15 +191,17 @@ def test_the_resampled_statistics_by_loops(symmetric, monkeypatch):
     names = ["within_class", "between_class", "within_superclass", "between_superclass", "overall"]
     summary, bins, shares = statistics(S, y, d, pairs, ones, ones, symmetric=symmetric)
     assert seen[0][0].tolist() == pytest.approx([summary[k] for k in names])
-    assert seen[1][0].tolist() == pytest.approx([bins[k] for k in range(3)])
+    assert seen[1][0].tolist() == pytest.approx(summary["cells"])
+    assert seen[2][0].tolist() == pytest.approx([bins[k] for k in range(3)])
     for r in range(3):
         some = weights.rows[:, r], weights.columns[:, r]
         summary, bins, _ = statistics(S, y, d, pairs, *some, symmetric=symmetric, shares=shares)
         assert seen[0][1][:, r].tolist() == pytest.approx([summary[k] for k in names])
-        assert seen[1][1][:, r].tolist() == pytest.approx([bins[k] for k in range(3)])
+        assert seen[1][1][:, r].tolist() == pytest.approx(summary["cells"])
+        assert seen[2][1][:, r].tolist() == pytest.approx([bins[k] for k in range(3)])
 
-    # One example left out at a time, for the class means: 4/5 of the squares in each class of 5.
-    expected = np.zeros(5)
+    # One example left out at a time, for the class means and the cells: 4/5 of the squares in each class of 5.
+    expected = np.zeros(14)
     for side in range(1 if symmetric else 2):
         deleted = []
         for i in range(15):
@@ -197,23 +210,46 @@ def test_the_resampled_statistics_by_loops(symmetric, monkeypatch):
             if symmetric:
                 without[1][i] = 0
             values = statistics(S, y, d, pairs, *without, symmetric=symmetric, shares=shares)[0]
-            deleted.append([values[k] for k in names])
-        per_class = np.array(deleted).reshape(3, 5, 5)
+            deleted.append([*(values[k] for k in names), *values["cells"]])
+        per_class = np.array(deleted).reshape(3, 5, 14)
         expected += 4 / 5 * ((per_class - per_class.mean(1, keepdims=True)) ** 2).sum((0, 1))
-    assert seen[0][2].tolist() == pytest.approx(expected.tolist())
+    assert [*seen[0][2].tolist(), *seen[1][2].tolist()] == pytest.approx(expected.tolist())
 
     # If pairs were independent: squared deviations from the cell's mean, each pair once.
     C = class_stiffness_matrix(S, y, None if symmetric else y)
-    within = 0.0
-    for a in range(3):
+    cells = []
+    for a, b in ((a, b) for a in range(3) for b in range(3)):
         values = [
             float(S[i, j])
             for i in range(15)
             for j in range(15)
-            if y[i] == y[j] == a and (i < j if symmetric else True)
+            if y[i] == a and y[j] == b and (i < j or a != b or not symmetric)
         ]
-        within += sum((v - float(C[a, a])) ** 2 for v in values) / len(values) ** 2 / 9
-    assert seen[0][3][0].item() == pytest.approx(within)
+        cells.append(sum((v - float(C[a, b])) ** 2 for v in values) / len(values) ** 2)
+    assert seen[1][3].tolist() == pytest.approx(cells)
+    assert seen[0][3][0].item() == pytest.approx((cells[0] + cells[4] + cells[8]) / 9)
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_cells_of_classes_of_one_example_and_of_none(symmetric):
+    y = torch.tensor([0, 0, 0, 0, 1, 3, 3])
+    g = torch.nn.functional.normalize(torch.randn(7, 3, generator=torch.Generator().manual_seed(0)).double(), dim=1)
+    result = block_intervals(g @ g.T, y, None if symmetric else y, symmetric=symmetric)
+    known = ~torch.isnan(result.cells).any(-1)
+    expected = torch.zeros(4, 4, dtype=torch.bool)
+    expected[0, 0] = expected[0, 3] = expected[3, 0] = True
+    expected[3, 3] = not symmetric  # one pair alone has no spread
+    assert torch.equal(known, expected)
+    if symmetric:
+        torch.testing.assert_close(result.cells, result.cells.transpose(0, 1), equal_nan=True)
+
+
+def test_too_many_cells_have_no_intervals(monkeypatch):
+    monkeypatch.setattr(intervals_module, "_MOST_CELLS", 1799)
+    S, y, d, pairs = block(Population(3, 4, 0.5, 0.5), 5, symmetric=True)
+    result = measured(S, y, d, pairs, symmetric=True)  # 9 cells, 200 resamples
+    assert result.cells is None
+    assert result.summary["within_class"].low < result.summary["within_class"].high
 
 
 def test_the_variance_of_a_u_statistic_is_unbiased():
