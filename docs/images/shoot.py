@@ -1,4 +1,4 @@
-"""Take the pictures of the tab "Stiffness" for the documentation, from real training in a real TensorBoard.
+"""Take the pictures of the tab "Stiffness" and of a report, from real training in a real TensorBoard.
 
     python docs/images/shoot.py                            # MNIST at three learning rates
     python docs/images/shoot.py --cifar100 cifar100.npz    # and CIFAR-100, with its 20 super-classes
@@ -21,7 +21,8 @@ from torch import nn
 
 sys.path.insert(0, str(HERE.parents[1]))
 
-from lightning_stiffness import measure_stiffness
+from lightning_stiffness import StiffnessHistory, measure_stiffness
+from lightning_stiffness.report import write_report
 from tests.plugin.browser import chromium_options, tensorboard
 
 RATES = ("1e-4", "1e-3", "1e-2")
@@ -100,7 +101,18 @@ def shoot(logs: Path) -> None:
                 frame.get_by_label("Order of classes").select_option("group")
                 step_to(frame, 3)
                 keep(page, name)
+        report(browser, logs)
         browser.close()
+
+
+def report(browser, logs: Path) -> None:
+    """The same runs in a file."""
+    runs = {f"lr={rate}": StiffnessHistory.load(logs / f"lr={rate}") for rate in RATES}
+    with tempfile.TemporaryDirectory() as folder:
+        path = write_report(runs, Path(folder) / "report.html", title="Three learning rates")
+        page = browser.new_page(viewport={"width": 1280, "height": 1240}, color_scheme="light")
+        page.goto(path.as_uri())
+        keep(page, "report")
 
 
 def opened(browser, address: str, scheme: str, height: int):

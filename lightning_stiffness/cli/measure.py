@@ -20,7 +20,6 @@ from lightning_stiffness.report.runs import standing
 
 if TYPE_CHECKING:
     from lightning_stiffness.cli.checkpoints import Checkpoint
-    from lightning_stiffness.cli.datasets import Data
     from lightning_stiffness.cli.networks import How
     from lightning_stiffness.settings import Settings
 
@@ -60,25 +59,21 @@ def measure(options: argparse.Namespace) -> None:
 def _measure(options: argparse.Namespace) -> tuple[list[Path], Path]:
     # Torch and Lightning take seconds to load, which the other commands do without.
     from lightning_stiffness.cli.checkpoints import check_file, numbered, read_checkpoint
+    from lightning_stiffness.cli.networks import measure_checkpoints
 
     files = [check_file(file) for file in options.ckpt]
     folder = _output(options, files[0])
     settings = _settings(options, None)
     how = _how(options, settings)
     checkpoints = numbered([read_checkpoint(file, trust=options.trust) for file in options.ckpt], options.steps)
-    how, data = _data(options, how, checkpoints[-1])
-    probes = _probes(options, how, data)
-    return [_measured(one, probes, how, folder) for one in checkpoints], folder
-
-
-def _measured(checkpoint: "Checkpoint", probes: dict[str, Any], how: "How", folder: Path) -> Path:
-    from lightning_stiffness.cli.networks import measure_checkpoint
-
-    began = time.perf_counter()
-    result = measure_checkpoint(checkpoint, probes, how)
-    took = time.perf_counter() - began
-    note(f"{checkpoint.path.name}: step {result.step:,}, epoch {result.epoch:,} ({took:.1f} s)")
-    return result.save(folder / FOLDER / f"step_{result.step:08d}.npz")
+    how = _with_data(options, how, checkpoints[-1])
+    saved, began = [], time.perf_counter()
+    for checkpoint, result in zip(checkpoints, measure_checkpoints(checkpoints, how), strict=True):
+        took = time.perf_counter() - began
+        note(f"{checkpoint.path.name}: step {result.step:,}, epoch {result.epoch:,} ({took:.1f} s)")
+        saved.append(result.save(folder / FOLDER / f"step_{result.step:08d}.npz"))
+        began = time.perf_counter()
+    return saved, folder
 
 
 def _output(options: argparse.Namespace, first: Path) -> Path:
@@ -125,9 +120,15 @@ def _settings(options: argparse.Namespace, class_names: Sequence[str] | None) ->
             memory_budget=load_bytes("--memory-budget", options.memory_budget) if options.memory_budget else None,
             resamples=options.resamples,
             diagnostics=options.diagnostics,
+            per_layer=_layers(options.per_layer),
         )
     except (ValueError, TypeError) as error:
         raise UsageError(str(error)) from error
+
+
+def _layers(given: list[str] | None) -> bool | list[str]:
+    """Names of layers; True for all of them, where the option has no names."""
+    return False if given is None else given or True
 
 
 def _how(options: argparse.Namespace, settings: "Settings") -> "How":
@@ -158,6 +159,8 @@ def _how(options: argparse.Namespace, settings: "Settings") -> "How":
         input_fn=field("--inputs", options.inputs),
         settings=settings,
         device=_device(options.device),
+        splits=options.splits,
+        probe_size=options.probe_size,
         seed=options.seed,
         trust=options.trust,
     )
@@ -179,8 +182,8 @@ def _device(name: str) -> Any:
     return device
 
 
-def _data(options: argparse.Namespace, how: "How", last: "Checkpoint") -> tuple["How", "Data"]:
-    """The data, and how to measure on it."""
+def _with_data(options: argparse.Namespace, how: "How", last: "Checkpoint") -> "How":
+    """The same, with the examples to measure on."""
     from dataclasses import replace
 
     from lightning_stiffness.cli.datasets import load_data, of_module
@@ -195,28 +198,8 @@ def _data(options: argparse.Namespace, how: "How", last: "Checkpoint") -> tuple[
         if not is_lightning(module):
             raise UsageError("expected --data, as only a LightningModule can have loaders of its own")
         data = of_module(module)
-    if data.class_names is not None:
-        how = replace(how, settings=_settings(options, data.class_names))
-    return replace(how, datamodule=data.datamodule), data
-
-
-def _probes(options: argparse.Namespace, how: "How", data: "Data") -> dict[str, Any]:
-    from lightning_stiffness.rundata import choose_probes
-
-    unknown = [split for split in options.splits if split not in data.loaders]
-    for split in unknown:
-        note(f"--data has no {split} data, so stiffness is measured without it")
-    return choose_probes(
-        None,
-        [split for split in options.splits if split in data.loaders],
-        options.probe_size,
-        seed=options.seed,
-        label_fn=how.label_fn,
-        dataloaders=data.loaders,
-        indices={},
-        own_loss=how.loss_fn is not None or hasattr(how.make, "stiffness_loss"),
-        say=note,
-    )
+    settings = how.settings if data.class_names is None else _settings(options, data.class_names)
+    return replace(how, settings=settings, data=data)
 
 
 @contextlib.contextmanager

@@ -54,6 +54,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     how.add_argument(
         "--parameters", nargs="+", metavar="PATTERN", help="parameters to differentiate; all trainable ones"
     )
+    how.add_argument("--per-layer", nargs="*", metavar="LAYER", help="each layer's matrix too; of all, or of these")
     how.add_argument("--engine", default="auto", help="how gradients are computed")
     how.add_argument("--memory-budget", metavar="BYTES", help="for the gradients held at a time, such as 2GB")
     how.add_argument("--resamples", type=int, default=200, metavar="N", help="behind the intervals; 0: none")

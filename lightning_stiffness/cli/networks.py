@@ -1,11 +1,12 @@
-"""Networks as they were when a checkpoint was written, and how their loss is computed."""
+"""Networks as they were when a checkpoint was written, and how they are measured."""
 
+import functools
 import inspect
 import logging
 import os
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,21 +14,19 @@ import torch
 from torch import nn
 
 from lightning_stiffness.cli.checkpoints import Checkpoint, load_weights
-from lightning_stiffness.cli.problem import UsageError
+from lightning_stiffness.cli.datasets import Data
+from lightning_stiffness.cli.problem import UsageError, note
 from lightning_stiffness.compat import classes, namespaces
 from lightning_stiffness.fields import FieldFn
 from lightning_stiffness.gram import LossFn
 from lightning_stiffness.gram.batch import Batch, map_leaves
-from lightning_stiffness.guard import guarded
 from lightning_stiffness.measure import measure_probe
-from lightning_stiffness.probe import Probe, seeded
-from lightning_stiffness.progress import counted
+from lightning_stiffness.measuring import Measuring
+from lightning_stiffness.probe import seeded
 from lightning_stiffness.result import StiffnessResult
+from lightning_stiffness.rundata import choose_probes
 from lightning_stiffness.settings import Settings
-from lightning_stiffness.shadow import make_shadow
 from lightning_stiffness.steploss import find_loss
-from lightning_stiffness.surroundings import kept_surroundings
-from lightning_stiffness.transfer import transfer_to_device
 
 
 @dataclass(frozen=True)
@@ -42,9 +41,11 @@ class How:
     input_fn: FieldFn | str | None
     settings: Settings
     device: torch.device
+    splits: Sequence[str]
+    probe_size: int | None
     seed: int
     trust: bool
-    datamodule: Any = None
+    data: Data | None = None
 
 
 def is_lightning(thing: Any) -> bool:
@@ -61,52 +62,89 @@ def no_loss(name: str) -> UsageError:
     )
 
 
-def measure_checkpoint(checkpoint: Checkpoint, probes: dict[str, Probe], how: How) -> StiffnessResult:
-    """The stiffness of a network as it was when a checkpoint was written.
+def measure_checkpoints(checkpoints: Sequence[Checkpoint], how: How) -> Iterator[StiffnessResult]:
+    """The stiffness of a network as it was when each checkpoint was written, on the same examples.
 
     A LightningModule is measured as the callback measures it: on a copy, by the same loss, with its own transfer
     hooks. It sees a Trainer that stands where the checkpoint was written and never runs.
 
     Args:
-        checkpoint: its weights.
-        probes: split → examples.
+        checkpoints: the weights.
         how: everything else.
 
-    Returns:
-        The result.
+    Yields:
+        One result after the other.
 
     Raises:
         UsageError: if the module cannot be made, or the weights are not its own.
     """
-    module = make_network(checkpoint, how)
-    size = sum(len(probe) for probe in probes.values())
-    with ExitStack() as stack:
-        stack.enter_context(seeded(how.seed))
-        trainer: Any = None
-        measured = module
+    assert how.data is not None
+    loaders = how.data.loaders
+    splits = [split for split in how.splits if split in loaders]
+    for split in [split for split in how.splits if split not in loaders]:
+        note(f"--data has no {split} data, so stiffness is measured without it")
+    told: set[str] = set()
+
+    def say(text: str) -> None:
+        if text not in told:
+            note(text)
+        told.add(text)
+
+    measuring = Measuring(
+        settings=how.settings,
+        splits=splits,
+        probe_size=how.probe_size,
+        seed=how.seed,
+        loss_fn=how.loss_fn,
+        label_fn=how.label_fn,  # type: ignore[arg-type]
+        input_fn=how.input_fn,  # type: ignore[arg-type]
+        dataloaders=loaders,
+        name="the checkpoint",
+    )
+    for checkpoint in checkpoints:
+        module = make_network(checkpoint, how)
+        moment = {"step": checkpoint.step or 0, "epoch": checkpoint.epoch}
         if is_lightning(module):
             trainer = idle_trainer(module, checkpoint, how)
-            loss_fn = find_loss(module, trainer, how.loss_fn)
-            measured = make_shadow(module, trainer)
-            stack.enter_context(kept_surroundings(module, how.datamodule))
-            loss_fn = stack.enter_context(guarded(loss_fn, module, measured, trainer.precision))
-            loss_fn = stack.enter_context(counted(loss_fn, size, checkpoint.path.name, trainer))
+            find_loss(module, trainer, how.loss_fn)
+            if not measuring.probes:
+                measuring.choose(trainer, module, say)
+            yield measuring.measure(trainer, module, **moment, say=say)
         else:
-            if how.loss_fn is None:
-                raise no_loss(type(module).__name__)
-            loss_fn = how.loss_fn
-        sets = {
-            split: probe.to_set(_transfer(trainer, measured, how.device), how.label_fn, how.input_fn)
-            for split, probe in probes.items()
-        }
-        return measure_probe(
-            measured,
-            sets,
-            loss_fn=loss_fn,
-            settings=how.settings,
-            step=checkpoint.step or 0,
-            epoch=checkpoint.epoch,
+            yield _measure_plain(module, measuring, how, moment, say)
+
+
+def _measure_plain(
+    module: nn.Module, measuring: Measuring, how: How, moment: dict[str, int], say: Callable[[str], None]
+) -> StiffnessResult:
+    """The same for a module without Lightning, by the loss that was named."""
+    if how.loss_fn is None:
+        raise no_loss(type(module).__name__)
+    if not measuring.probes:
+        measuring.probes = choose_probes(
+            None,
+            measuring.splits,
+            how.probe_size,
+            seed=how.seed,
+            label_fn=how.label_fn,
+            dataloaders=measuring.dataloaders,
+            indices={},
+            own_loss=True,
+            say=say,
         )
+    with seeded(how.seed):
+        sets = {
+            split: probe.to_set(functools.partial(_moved, device=how.device), how.label_fn, how.input_fn)
+            for split, probe in measuring.probes.items()
+        }
+        result = measure_probe(module, sets, loss_fn=how.loss_fn, settings=how.settings, **moment)
+    for text in result.notes:
+        say(text)
+    return result
+
+
+def _moved(batch: Batch, device: torch.device) -> Batch:
+    return map_leaves(lambda leaf: leaf.to(device) if isinstance(leaf, torch.Tensor) else leaf, batch)
 
 
 def make_network(checkpoint: Checkpoint, how: How) -> nn.Module:
@@ -160,7 +198,7 @@ def idle_trainer(module: nn.Module, checkpoint: Checkpoint, how: How) -> Any:
             enable_checkpointing=False,
             enable_model_summary=False,
         )
-    trainer.datamodule = how.datamodule
+    trainer.datamodule = how.data.datamodule if how.data else None
     if checkpoint.from_lightning and "loops" in checkpoint.content:
         trainer.fit_loop.load_state_dict(checkpoint.content["loops"]["fit_loop"])
     trainer.strategy._lightning_module = module
@@ -179,12 +217,6 @@ def _namespace(module: nn.Module) -> Any:
         for package, kind in zip(namespaces(), classes("LightningModule"), strict=True)
         if isinstance(module, kind)
     )
-
-
-def _transfer(trainer: Any, module: nn.Module, device: torch.device) -> Callable[[Batch], Batch]:
-    if trainer is not None:
-        return lambda batch: transfer_to_device(trainer, module, batch)
-    return lambda batch: map_leaves(lambda leaf: leaf.to(device) if isinstance(leaf, torch.Tensor) else leaf, batch)
 
 
 @contextmanager

@@ -19,4 +19,7 @@ def command(tmp_path, monkeypatch, capsys):
         printed = capsys.readouterr()
         return SimpleNamespace(code=code, out=printed.out, err=printed.err)
 
-    return run
+    yield run
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", None)).startswith(str(tmp_path)):
+            del sys.modules[name]  # another test has another file of this name

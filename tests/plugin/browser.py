@@ -1,5 +1,6 @@
 """A real TensorBoard and a real browser, where there is one."""
 
+import functools
 import importlib.util
 import os
 import shutil
@@ -23,6 +24,7 @@ def chromium() -> str | None:
     return next((path for name in NAMES if (path := shutil.which(name))), None)
 
 
+@functools.cache
 def browser_or_reason() -> str | None:
     """None where there is a browser to drive, else why not."""
     lacks = []
@@ -30,7 +32,21 @@ def browser_or_reason() -> str | None:
         lacks.append("playwright is not installed: pip install 'lightning-stiffness[browser]'")
     if chromium() is None:
         lacks.append("there is no Chromium on the PATH: apt install chromium")
+    if not lacks:
+        return _does_not_start()
     return f"needs the extra [browser] and a Chromium: {'; '.join(lacks)}" if lacks else None
+
+
+def _does_not_start() -> str | None:
+    """None where the browser starts, else why not, such as without shared memory or a place for its profile."""
+    from playwright.sync_api import Error, sync_playwright
+
+    try:
+        with sync_playwright() as driver:
+            driver.chromium.launch(**chromium_options()).close()
+    except Error as error:
+        return f"{chromium()} does not start: {str(error).splitlines()[0]}"
+    return None
 
 
 def chromium_options() -> dict[str, Any]:
