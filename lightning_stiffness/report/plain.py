@@ -39,7 +39,9 @@ def _table(run: Run) -> str:
         for block, measures in last.summary.items()
         for measure in measures
     ]
-    caption = f"step {last.step:,}, epoch {last.epoch:,}; in brackets 95% intervals; ≈: beyond the distances measured"
+    caption = (
+        f"step {last.step:,}, epoch {last.epoch:,}; in brackets 95% intervals; ≈: beyond the distances measured"
+    )
     head = "".join(f'<th scope="col">{escape(text)}</th>' for text in titles)
     body = "".join(f"<tr>{''.join(f'<td>{escape(text)}</td>' for text in row)}</tr>" for row in rows)
     return f"<table><caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
