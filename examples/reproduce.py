@@ -4,7 +4,8 @@
     python examples/reproduce.py --jobs 4
     python examples/reproduce.py --only mnist    # the systems whose name begins so
     python examples/reproduce.py --full          # all training data, twice the epochs, five seeds
-    python examples/reproduce.py --page          # no training: figures and page from the runs there are
+    python examples/reproduce.py --page          # no training: report on the runs there are
+    python examples/reproduce.py --docs          # renews docs/reproduction.md with what it finds
 
 A run that is finished lies in a file of its own and is not run again, as long as its settings and data stay the
 same: stop at any time, and go on with the same command.
@@ -22,10 +23,19 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # a process a run, a thread a process
 
 from _options import positive_int
+from reproduction.claims import judge
+from reproduction.course import Course
+from reproduction.figures import draw_all
+from reproduction.page import verdicts, written
 from reproduction.plan import SYSTEMS, System, full, quick, runs_of
-from reproduction.sources import FOLDER
-from reproduction.store import finished
+from reproduction.results import collect, courses_of, read_results, write_results
+from reproduction.sources import FOLDER, groups_of
+from reproduction.store import finished, write_whole
 from reproduction.work import data_of, perform
+
+DOCS = Path(__file__).parents[1] / "docs"
+REPORT = [DOCS / "reproduction" / "results.json", DOCS / "images" / "reproduction", DOCS / "reproduction.md"]
+"""Results, figures and page."""
 
 
 def main() -> None:
@@ -36,7 +46,12 @@ def main() -> None:
     if options.seeds:
         systems = [replace(system, seeds=options.seeds) for system in systems]
     folder = options.runs / options.scale
-    failed = [] if options.page else run_all(systems, options, folder)
+    try:
+        described = {system.name: data_of(system, options.data) for system in systems}
+    except ValueError as error:
+        sys.exit(f"reproduce.py: error: {error}")
+    failed = [] if options.page else run_all(systems, options, folder, described)
+    report(systems, options, folder, described)
     if failed:
         sys.exit(f"{len(failed)} runs failed: {', '.join(failed)}; the same command tries them again")
 
@@ -61,6 +76,8 @@ def read_options() -> argparse.Namespace:
         )
     parser.add_argument("--seeds", type=positive_int, help="so many seeds of each system")
     parser.add_argument("--runs", type=Path, default=Path("runs/reproduction"), help="folder of the finished runs")
+    about_docs = "renew docs/reproduction.md with its results and figures, instead of writing them beside the runs"
+    parser.add_argument("--docs", action="store_true", help=about_docs)
     parser.add_argument("--page", action="store_true", help="train nothing: draw and write from the runs there are")
     options = parser.parse_args()
     if not any(system.name.startswith(tuple(options.only)) for system in SYSTEMS):
@@ -68,12 +85,10 @@ def read_options() -> argparse.Namespace:
     return options
 
 
-def run_all(systems: list[System], options: argparse.Namespace, folder: Path) -> list[str]:
+def run_all(
+    systems: list[System], options: argparse.Namespace, folder: Path, described: dict[str, tuple[str, str]]
+) -> list[str]:
     """Perform the runs that are not there yet; the names of those that failed."""
-    try:
-        described = {system.name: data_of(system, options.data) for system in systems}
-    except ValueError as error:
-        sys.exit(f"reproduce.py: error: {error}")
     for data in dict.fromkeys(words for _, words in described.values()):
         print(f"Data: {data}", flush=True)
     runs = runs_of(systems)
@@ -94,6 +109,28 @@ def run_all(systems: list[System], options: argparse.Namespace, folder: Path) ->
                 outcome = f"{future.result():.0f} s"
             print(f"[{count}/{len(missing)}, {took:.1f} min] {run.name}: {outcome}", flush=True)
     return failed
+
+
+def report(
+    systems: list[System], options: argparse.Namespace, folder: Path, described: dict[str, tuple[str, str]]
+) -> None:
+    """Say what the finished runs show, and write results, figures and page."""
+    runs = runs_of(systems)
+    stored = collect(folder, runs, {name: checksum for name, (checksum, _) in described.items()})
+    if not stored:
+        sys.exit(f"reproduce.py: error: there are no finished runs in {folder}")
+    print(f"\n{len(stored)} of {len(runs)} runs\n" + verdicts(judge(courses_of(stored))), flush=True)
+    results, images, page = (
+        REPORT if options.docs else [folder / "report" / name for name in ("results.json", "", "page.md")]
+    )
+    write_results(results, stored, len(runs))
+    by_system: dict[str, list[Course]] = {}
+    for course in courses_of(stored):
+        by_system.setdefault(course.system, []).append(course)
+    groups, names = groups_of(options.data) if "cifar100-cnn" in by_system else ([], [])
+    figures = draw_all(by_system, images, groups, names)
+    write_whole(page, written(REPORT[2].read_text("utf-8"), *read_results(results)))
+    print("\n".join(map(str, [results, page, *figures])), flush=True)
 
 
 if __name__ == "__main__":

@@ -86,6 +86,13 @@ SYSTEMS = (
 )
 
 
+ORDER = (
+    *("mnist-fc", "mnist-cnn", "fashion-fc", "fashion-cnn"),
+    *("cifar10-cnn", "cifar10-resnet20", "cifar100-cnn", "mnli-bert"),
+)
+"""Of the systems on the page; that of :data:`SYSTEMS` puts long runs first."""
+
+
 def full(system: System) -> System:
     """All training examples there are, and twice the epochs on five seeds."""
     return replace(system, train=None, moments=(*system.moments, 2 * system.epochs), seeds=5)

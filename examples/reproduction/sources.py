@@ -51,3 +51,9 @@ def load(name: str, folder: str | None) -> tuple[Images, str, str]:
     if train >= 50_000:
         source = f"all of {TITLES[name]}"
     return images, f"{own:08x}", f"{source}: {train:,} training and {test:,} test images"
+
+
+def groups_of(folder: str | None) -> tuple[list[list[int]], list[list[str]]]:
+    """The groups of CIFAR-100's classes, level by level, and their names."""
+    images = load("cifar100", folder)[0]
+    return images.superclasses, images.superclass_names
