@@ -90,6 +90,9 @@ class Watcher(TorchFunctionMode):
         example: the position of that one example among them; None where it is not among them.
         known: layouts decided in an earlier pass, by call; extended here.
         valueless: functions whose rules need no input values.
+
+    ``functions`` is afterwards what was called, in order; ``failures`` says which parameters' uses are none that
+    the log explains, and why.
     """
 
     def __init__(
@@ -104,15 +107,15 @@ class Watcher(TorchFunctionMode):
         super().__init__()
         self.pure = {id(entry.tensor): entry for entry in pure}
         self.log, self.n, self.example, self.known, self.valueless = log, n, example, known, valueless
-        self.count = 0
+        self.functions: list[Any] = []
         self.uses: list[Use] = []
         self.failures: dict[str, str] = {}
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run a call and keep it if it is a use."""
         kwargs = kwargs or {}
-        place = self.count
-        self.count += 1
+        place = len(self.functions)
+        self.functions.append(func)
         if func in COMPOSITE:
             with self:
                 return _open(func)(*args, **kwargs)

@@ -1,25 +1,24 @@
 """One forward and backward pass over a batch of examples → per-example gradients of each parameter."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from lightning_stiffness.gram.axes import Layout, UndecidedAxis
-from lightning_stiffness.gram.batch import Batch
-from lightning_stiffness.gram.capture import COMPOSITE, Call, Recorder, Watcher
+from lightning_stiffness.gram.axes import UndecidedAxis
+from lightning_stiffness.gram.capture import Watcher
 from lightning_stiffness.gram.contract import ROOM
 from lightning_stiffness.gram.derived import pushed_back, resolved
 from lightning_stiffness.gram.few import Few
-from lightning_stiffness.gram.loop import by_name, example_gradient, has_reentrant_checkpoint
+from lightning_stiffness.gram.loop import example_gradient
 from lightning_stiffness.gram.parts import Dense, Part
 from lightning_stiffness.gram.problem import EngineRefusal, Examples, LossError, Problem
-from lightning_stiffness.gram.rules import is_factored, parts_of, valueless
+from lightning_stiffness.gram.reference import Piece, Reference, References, eager
+from lightning_stiffness.gram.rules import parts_of, valueless
 from lightning_stiffness.gram.scaled import times
 from lightning_stiffness.gram.state import kept_state
-from lightning_stiffness.gram.uses import Pure, StaleOperand, Use, flat
+from lightning_stiffness.gram.uses import Pure, StaleOperand, Use
 
 
 @dataclass
@@ -61,74 +60,6 @@ class Collected:
         return torch.stack([few.products(self.parts[name]) for name in names])
 
 
-@dataclass
-class Reference:
-    """One example alone: its calls, by which the examples' axis is told, and its gradients."""
-
-    position: int
-    """Which of all examples."""
-    calls: list[Call]
-    gradients: dict[str, Tensor]
-    known: dict[tuple[int, int], Layout] = field(default_factory=dict)
-
-    def activation_bytes(self) -> int:
-        """Bytes of all tensors that the forward pass made, each storage once."""
-        seen: dict[int, int] = {}
-        for call in self.calls:
-            for leaf in call.out if isinstance(call.out, tuple | list) else (call.out,):
-                if isinstance(leaf, Tensor) and leaf.requires_grad:
-                    storage = leaf.untyped_storage()
-                    seen[storage.data_ptr()] = storage.nbytes()
-        return sum(seen.values())
-
-    def dense_bytes(self, parameters: Mapping[str, Tensor]) -> int:
-        """Bytes of the parameters' gradients, without those that are likely to be held as factors."""
-        names = {id(p): name for name, p in parameters.items()}
-        dense: set[str] = set()
-        for call in self.calls:
-            if call.function not in COMPOSITE:
-                factored = is_factored(call.function)
-                for leaf in flat((call.args, call.kwargs)):
-                    if id(leaf) in names and not (factored and leaf.ndim > 1):
-                        dense.add(names[id(leaf)])
-        return sum(parameters[name].numel() * parameters[name].element_size() for name in dense)
-
-
-@contextmanager
-def eager() -> Iterator[None]:
-    """Compiled modules run as they were written: a compiled graph shows no calls."""
-    if hasattr(torch.compiler, "set_stance"):
-        with torch.compiler.set_stance("force_eager"):
-            yield
-    else:
-        yield
-
-
-def refer(problem: Problem, examples: Examples, position: int) -> Reference:
-    """Trace one example alone.
-
-    Raises:
-        LossError: if the loss is none.
-    """
-    recorder = Recorder()
-    piece = examples.part(position, position + 1).batches[0]
-    parameters = list(problem.parameters.values())
-    grads: tuple[Tensor | None, ...] = (None,) * len(parameters)
-    alone = examples.singles is not None  # what is alone may be built otherwise than what is sliced
-    with kept_state(problem.module), eager():
-        with recorder:
-            loss = problem.example_loss(piece)
-        alone = alone or has_reentrant_checkpoint(loss)
-        if loss.requires_grad and not alone:
-            try:
-                grads = torch.autograd.grad(loss, parameters, allow_unused=True)
-            except RuntimeError:  # the loop knows what to do, or what to say
-                alone = True
-    if alone:
-        return Reference(position, recorder.calls, example_gradient(problem, examples.one(position)))
-    return Reference(position, recorder.calls, by_name(problem, grads))
-
-
 class Collector:
     """Collects parts of a problem's parameters, beside a reference.
 
@@ -140,6 +71,7 @@ class Collector:
 
     def __init__(self, problem: Problem, reference: Reference, room: int = ROOM):
         self.problem, self.reference, self.room = problem, reference, room
+        self.references = References(problem, reference)
         self.failures: dict[str, str] = {}
 
     def collect(self, names: list[str], examples: Examples, offset: int, most: int) -> Collected:
@@ -162,8 +94,7 @@ class Collector:
                 gradients = example_gradient(self.problem, examples.one(start))
                 found = {name: [_whole(gradients[name])] for name in names}
             else:
-                at = self.reference.position - offset - start
-                found = self._pass(out, names, batch, size, at if 0 <= at < size else None)
+                found = self._pass(out, names, Piece(examples, offset, start, size, batch))
                 if self.problem.scale is not None:
                     found = {n: [times(p, self.problem.scale[n]) for p in parts] for n, parts in found.items()}
             for name in names:
@@ -181,35 +112,23 @@ class Collector:
             for name in names
         }
 
-    def _pass(
-        self, out: Collected, names: list[str], batch: Batch, size: int, example: int | None
-    ) -> dict[str, list[Part]]:
-        chosen = set(names)
-        parameters = {name: p for name, p in self.problem.parameters.items() if name in chosen}
-        labels = {id(p): name for name, p in parameters.items()}
-        pure = [
-            Pure(p, frozenset({labels[id(p)]}) if id(p) in labels else frozenset(), labels.get(id(p), ""), None, 0)
-            for p in self.problem.module.parameters()
-            if p.requires_grad
-        ]
-        watcher = Watcher(pure, self.reference.calls, size, example, self.reference.known, valueless)
-        with kept_state(self.problem.module), eager():
-            try:
-                with watcher:
-                    loss = self.problem.loss_fn(self.problem.module, batch)
-            except LossError:
-                raise
-            except Exception as error:
-                raise EngineRefusal(f"it takes no batch of {size}: {type(error).__name__}: {error}") from error
-            out.scalar |= checked_loss(loss, size)
-            uses = watcher.uses
-            if not loss.requires_grad:
-                return {}
-            edges = [edge for use in uses for edge in use.edges]
-            try:
-                grads = iter(torch.autograd.grad(loss.sum(), edges, allow_unused=True) if edges else ())
-            except Exception as error:
-                raise EngineRefusal(f"its backward pass failed: {type(error).__name__}: {error}") from error
+    def _pass(self, out: Collected, names: list[str], piece: Piece) -> dict[str, list[Part]]:
+        parameters = {name: self.problem.parameters[name] for name in names}
+        reference: Reference | None = self.references.of(piece)
+        again = False
+        while reference is not None:
+            watcher = self._watcher(parameters, piece, reference)
+            with kept_state(self.problem.module), eager():
+                loss = self._forward(watcher, piece)
+                strange = bool(watcher.failures) and not again
+                reference = self.references.better(piece, watcher.functions, reference) if strange else None
+                again = True
+                if reference is None:
+                    out.scalar |= checked_loss(loss, piece.size)
+                    if not loss.requires_grad:
+                        return {}
+                    uses = watcher.uses
+                    grads = iter(_gradients(loss, uses))
             del loss
         for use in uses:
             use.gradients, use.room = [next(grads) for _ in use.edges], self.room
@@ -222,6 +141,26 @@ class Collector:
         for name, reason in watcher.failures.items():
             self.failures.setdefault(name, reason)
         return found
+
+    def _watcher(self, parameters: Mapping[str, Tensor], piece: Piece, reference: Reference) -> Watcher:
+        labels = {id(p): name for name, p in parameters.items()}
+        pure = [
+            Pure(p, frozenset({labels[id(p)]}) if id(p) in labels else frozenset(), labels.get(id(p), ""), None, 0)
+            for p in self.problem.module.parameters()
+            if p.requires_grad
+        ]
+        among = piece.place(reference.position)
+        return Watcher(pure, reference.calls, piece.size, among, reference.known, valueless)
+
+    def _forward(self, watcher: Watcher, piece: Piece) -> Tensor:
+        """The loss of a batch, its uses seen."""
+        try:
+            with watcher:
+                return self.problem.loss_fn(self.problem.module, piece.batch)
+        except LossError:
+            raise
+        except Exception as error:
+            raise EngineRefusal(f"it takes no batch of {piece.size}: {type(error).__name__}: {error}") from error
 
     def _enter(
         self,
@@ -254,6 +193,17 @@ class Collector:
     def _fail(self, names: frozenset[str], reason: str) -> None:
         for name in names:
             self.failures.setdefault(name, reason)
+
+
+def _gradients(loss: Tensor, uses: list[Use]) -> tuple[Tensor | None, ...]:
+    """Those of the uses' outputs."""
+    edges = [edge for use in uses for edge in use.edges]
+    if not edges:
+        return ()
+    try:
+        return torch.autograd.grad(loss.sum(), edges, allow_unused=True)
+    except Exception as error:
+        raise EngineRefusal(f"its backward pass failed: {type(error).__name__}: {error}") from error
 
 
 def _whole(gradient: Tensor) -> Part:

@@ -7,13 +7,14 @@ Before it is trusted, everything is held against a few examples taken alone; par
 calls no rule covers, go through ``torch.func`` or the loop by themselves.
 """
 
+import itertools
 import math
 import warnings
 
 import torch
 
 from lightning_stiffness.gram.check import CoupledExamples, Witness, compare
-from lightning_stiffness.gram.collect import Collected, Collector, Reference, refer
+from lightning_stiffness.gram.collect import Collected, Collector
 from lightning_stiffness.gram.fallback import by_other_engines, told
 from lightning_stiffness.gram.loop import example_gradient
 from lightning_stiffness.gram.multiply import multiply
@@ -30,6 +31,7 @@ from lightning_stiffness.gram.plan import Plan, Step
 from lightning_stiffness.gram.precise import agree_in_double
 from lightning_stiffness.gram.problem import EngineRefusal, Examples, LossError, Problem
 from lightning_stiffness.gram.product import Products, accumulation_dtype
+from lightning_stiffness.gram.reference import Reference, refer
 from lightning_stiffness.gram.share import Abandoned
 from lightning_stiffness.gram.total import Total
 
@@ -129,19 +131,19 @@ class _Measurement:
         return products, self.plan
 
     def _witness(self, reference: Reference) -> Witness:
-        """The reference and one more example, from the end of the last batch of more than one."""
-        places = [reference.position]
-        offset = 0
-        for size in self.every.sizes:
-            if size > 1 and offset + size - 2 not in places:
-                last = offset + size - 2
-            elif size > 1:
-                last = offset + size - 1
-            offset += size
-        places.append(last)
-        gradients = [reference.gradients, example_gradient(self.problem, self.every.one(last))]
+        """The reference and one more example: from the end of the last other batch of several, if there is one."""
+        ends = itertools.accumulate(self.every.sizes)
+        spans = [(end - size, end) for size, end in zip(self.every.sizes, ends, strict=True) if size > 1]
+        others = [span for span in spans if not span[0] <= reference.position < span[1]]
+        end = (others or spans)[-1][1]
+        last = end - 2 if end - 2 != reference.position else end - 1
+        gradients = {
+            reference.position: reference.gradients,
+            last: example_gradient(self.problem, self.every.one(last)),
+        }
         reference.gradients = {}  # no longer needed, and as large as the module
-        return Witness.of(places, gradients)
+        places = sorted(gradients)
+        return Witness.of(places, [gradients[place] for place in places])
 
     def _group(self, group: Group, collector: Collector, witness: Witness) -> None:
         """Add the Gram of some parameters, whose parts are held for all examples."""

@@ -3,9 +3,13 @@
 import itertools
 from dataclasses import dataclass
 
-from lightning_stiffness.gram.collect import Collector, Reference
+from torch import Tensor
+
+from lightning_stiffness.gram.batch import Batch, is_per_example, leaves
+from lightning_stiffness.gram.collect import Collector
 from lightning_stiffness.gram.contract import ROOM
 from lightning_stiffness.gram.problem import EngineRefusal, Examples, Problem
+from lightning_stiffness.gram.reference import Reference
 
 DEFAULT_BUDGET = 2 << 30
 """Bytes where no budget is given: 2 GiB."""
@@ -90,17 +94,26 @@ def partition(
 
 
 def first_place(every: Examples) -> int:
-    """An example of the first batch of several.
+    """An example of the batch of several whose examples are largest: what it takes is what each takes at most.
 
     Raises:
         EngineRefusal: if every batch has one example.
     """
-    offset = 0
-    for size in every.sizes:
-        if size > 1:
-            return offset + 1
-        offset += size
-    raise EngineRefusal("its examples come one by one, not in batches")
+    starts = itertools.accumulate(every.sizes, initial=0)
+    several = [
+        (start, batch, size)
+        for start, batch, size in zip(starts, every.batches, every.sizes, strict=False)
+        if size > 1
+    ]
+    if not several:
+        raise EngineRefusal("its examples come one by one, not in batches")
+    start, _, _ = max(several, key=lambda one: _bytes_of_one(*one[1:]))
+    return start + 1
+
+
+def _bytes_of_one(batch: Batch, size: int) -> int:
+    tensors = (leaf for _, leaf in leaves(batch) if isinstance(leaf, Tensor) and is_per_example(leaf, size))
+    return sum(leaf[0].numel() * leaf.element_size() for leaf in tensors)
 
 
 def blocks_of(every: Examples, most: int, length: int) -> list[tuple[int, int]]:

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from lightning_stiffness.gram.batch import map_leaves
 from lightning_stiffness.gram.check import Witness, compare
-from lightning_stiffness.gram.collect import Collector, refer
+from lightning_stiffness.gram.collect import Collector
 from lightning_stiffness.gram.loop import example_gradient
 from lightning_stiffness.gram.problem import Examples, Problem
+from lightning_stiffness.gram.reference import refer
 
 LEAST = 0.01
 """Least size of a gradient in float64, over that in float32, for the copy to count as the same module."""

@@ -1,0 +1,177 @@
+"""One example alone: its calls, by which those of a batch are understood."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from lightning_stiffness.gram.axes import Layout
+from lightning_stiffness.gram.batch import Batch, is_per_example, leaves
+from lightning_stiffness.gram.capture import COMPOSITE, Call, Recorder
+from lightning_stiffness.gram.loop import by_name, example_gradient, has_reentrant_checkpoint
+from lightning_stiffness.gram.problem import Examples, Problem
+from lightning_stiffness.gram.rules import is_factored
+from lightning_stiffness.gram.state import kept_state
+from lightning_stiffness.gram.uses import flat
+
+TRIED = 8
+"""Examples of a piece that are taken alone, at most, to find one whose calls are those of the piece."""
+
+
+@dataclass
+class Reference:
+    """One example alone: its calls, by which the examples' axis is told, and its gradients."""
+
+    position: int
+    """Which of all examples."""
+    calls: list[Call]
+    gradients: dict[str, Tensor]
+    known: dict[tuple[int, int], Layout] = field(default_factory=dict)
+
+    def explains(self, functions: list[Any]) -> bool:
+        """Whether these are the functions called for it, in order, but for those that check its loss at the end."""
+        return [call.function for call in self.calls[: len(functions)]] == functions
+
+    def activation_bytes(self) -> int:
+        """Bytes of all tensors that the forward pass made, each storage once."""
+        seen: dict[int, int] = {}
+        for call in self.calls:
+            for leaf in call.out if isinstance(call.out, tuple | list) else (call.out,):
+                if isinstance(leaf, Tensor) and leaf.requires_grad:
+                    storage = leaf.untyped_storage()
+                    seen[storage.data_ptr()] = storage.nbytes()
+        return sum(seen.values())
+
+    def dense_bytes(self, parameters: Mapping[str, Tensor]) -> int:
+        """Bytes of the parameters' gradients, without those that are likely to be held as factors."""
+        names = {id(p): name for name, p in parameters.items()}
+        dense: set[str] = set()
+        for call in self.calls:
+            if call.function not in COMPOSITE:
+                factored = is_factored(call.function)
+                for leaf in flat((call.args, call.kwargs)):
+                    if id(leaf) in names and not (factored and leaf.ndim > 1):
+                        dense.add(names[id(leaf)])
+        return sum(parameters[name].numel() * parameters[name].element_size() for name in dense)
+
+
+class Piece(NamedTuple):
+    """Some of the examples, together in one batch."""
+
+    examples: Examples
+    """Those that the piece is of."""
+    offset: int
+    """Position of the first of them among all."""
+    start: int
+    """Position of the piece among them."""
+    size: int
+    batch: Batch
+
+    def place(self, position: int) -> int | None:
+        """Where in the piece the example stands that is at ``position`` among all; None if it is not in it."""
+        place = position - self.offset - self.start
+        return place if 0 <= place < self.size else None
+
+    @property
+    def shape(self) -> tuple[Any, ...]:
+        """What pieces of one batch have in common: the shapes of the tensors, but for the axis of examples."""
+        tensors = ((path, leaf) for path, leaf in leaves(self.batch) if isinstance(leaf, Tensor) and leaf.ndim)
+        return tuple(
+            (path, tuple(leaf.shape[1:] if is_per_example(leaf, self.size) or len(leaf) == 1 else leaf.shape))
+            for path, leaf in tensors
+        )
+
+
+@contextmanager
+def eager() -> Iterator[None]:
+    """Compiled modules run as they were written: a compiled graph shows no calls."""
+    if hasattr(torch.compiler, "set_stance"):
+        with torch.compiler.set_stance("force_eager"):
+            yield
+    else:
+        yield
+
+
+def refer(problem: Problem, examples: Examples, position: int) -> Reference:
+    """Trace one example alone.
+
+    Raises:
+        LossError: if the loss is none.
+    """
+    recorder = Recorder()
+    piece = examples.part(position, position + 1).batches[0]
+    parameters = list(problem.parameters.values())
+    grads: tuple[Tensor | None, ...] = (None,) * len(parameters)
+    alone = examples.singles is not None  # what is alone may be built otherwise than what is sliced
+    with kept_state(problem.module), eager():
+        with recorder:
+            loss = problem.example_loss(piece)
+        alone = alone or has_reentrant_checkpoint(loss)
+        if loss.requires_grad and not alone:
+            try:
+                grads = torch.autograd.grad(loss, parameters, allow_unused=True)
+            except RuntimeError:  # the loop knows what to do, or what to say
+                alone = True
+    if alone:
+        return Reference(position, recorder.calls, example_gradient(problem, examples.one(position)))
+    return Reference(position, recorder.calls, by_name(problem, grads))
+
+
+class References:
+    """The examples taken alone beside which the pieces of a probe are read.
+
+    One serves all pieces that are alike. Batches padded to several lengths need one of each, and a module that
+    leaves its mask out where nothing is padded needs one with padding and one without.
+
+    Args:
+        problem: module and loss.
+        first: the example that the measurement began with.
+    """
+
+    def __init__(self, problem: Problem, first: Reference):
+        self.problem, self.first = problem, first
+        self._fitting: dict[Any, list[Reference]] = {}
+        self._hopeless: set[Any] = set()
+
+    def of(self, piece: Piece) -> Reference:
+        """The reference that served the last piece of this shape, else one of the piece itself."""
+        fitting = self._fitting.setdefault(piece.shape, [])
+        if piece.place(self.first.position) is not None and self.first not in fitting:
+            fitting.append(self.first)
+        if not fitting:
+            fitting.append(self._alone(piece, 1))
+        return fitting[0]
+
+    def better(self, piece: Piece, functions: list[Any], than: Reference) -> Reference | None:
+        """Another reference, whose calls are those of the piece where the one in use has others; None: none.
+
+        Args:
+            piece: some examples.
+            functions: what was called for them, in order.
+            than: the reference in use.
+        """
+        shape = piece.shape
+        if than.explains(functions):
+            return None
+        fitting = self._fitting[shape]
+        found = next((one for one in fitting if one.explains(functions)), None)
+        if found is None and shape not in self._hopeless:
+            places = sorted({k * (piece.size - 1) // (TRIED - 1) for k in range(TRIED)})
+            alone = (self._alone(piece, place) for place in places)
+            found = next((one for one in alone if one.explains(functions)), None)
+        if found is None:  # pieces of this shape are not searched again
+            self._hopeless.add(shape)
+            return None
+        self._fitting[shape] = [found, *(one for one in fitting if one is not found)]
+        return found
+
+    def _alone(self, piece: Piece, place: int) -> Reference:
+        recorder = Recorder()
+        at = piece.start + place
+        example = piece.examples.part(at, at + 1).batches[0]
+        with kept_state(self.problem.module), eager(), recorder:
+            self.problem.example_loss(example)
+        return Reference(piece.offset + at, recorder.calls, {})
