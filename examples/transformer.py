@@ -52,6 +52,7 @@ def main() -> None:
         probe_size=options.probe_size,
         class_names=LABELS,
         input_fn=model.input_fn(),  # token ids have no distance
+        memory_budget=model.memory_budget,
         seed=options.seed,
     )
     trainer = Trainer(
@@ -81,7 +82,7 @@ def make_parser() -> argparse.ArgumentParser:
         values = ", ".join(f"{values[name] or 'all'} for {model}" for model, values in DEFAULTS.items())
         parser.add_argument(f"--{name}", type=kind, help=f"{about}, default {values}")
     parser.add_argument("--pretrained", help="with --model bert: a Hugging Face folder or hub name")
-    parser.add_argument("--max_length", type=positive_int, default=64, help="tokens of a pair, default %(default)s")
+    parser.add_argument("--max_length", type=positive_int, default=48, help="tokens of a pair, default %(default)s")
     return parser
 
 
