@@ -2,6 +2,7 @@
 
 import ast
 import re
+import warnings
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,24 @@ def test_python_blocks_of_your_own_module_run(tmp_path, monkeypatch):
     exec(compile("\n".join(blocks), "your-own-module.md", "exec"), {"__name__": "page"})
     assert (tmp_path / "matrix.png").stat().st_size > 1000
     assert (tmp_path / "curve.png").stat().st_size > 1000
+
+
+def test_python_blocks_of_transformers_run(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("transformers", reason="the page is about models of this library")
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", (DOCS / "transformers.md").read_text("utf-8"), flags=re.DOTALL)
+    assert len(blocks) >= 5
+    scope = {"__name__": "page"}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*exact but slow.*")
+        exec(compile("\n".join(blocks), "transformers.md", "exec"), scope)
+    assert scope["by_words"].result.probe_indices["val"].shape == (40,)
+    for callback in (scope["by_words"], scope["by_layer"]):
+        assert callback.failures == 0
+        assert len(callback.history) == 2
+        assert callback.result.engine == "layerwise"
+        assert callback.result.curve["train-val"]["cos"].count.sum() > 40
+    assert capsys.readouterr().out.count("layerwise") == 2
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
