@@ -11,12 +11,20 @@ def by_other_engines(
     problem: Problem, rows: Examples, columns: Examples | None, budget: int | None
 ) -> tuple[Products, str]:
     """The Gram by ``torch.func``, or where that fails by the loop; and the engine's name."""
+    found = _by_vmap(problem, rows, columns, budget)
+    if found is not None:
+        return found, "vmap(grad)"
+    # Not where torch.func's error is caught: an error of the loop is the user's own, to be read by itself
+    return loop_gram(problem, rows, columns, memory_budget=budget), "loop"
+
+
+def _by_vmap(problem: Problem, rows: Examples, columns: Examples | None, budget: int | None) -> Products | None:
     try:
         found = vmap_gram(problem, rows, columns, memory_budget=budget)
         check_against_loop(problem, found, rows, columns)
-        return found, "vmap(grad)"
+        return found
     except EngineRefusal:
-        return loop_gram(problem, rows, columns, memory_budget=budget), "loop"
+        return None
 
 
 def told(reasons: dict[str, str]) -> str:

@@ -161,3 +161,10 @@ def test_batch(batch: Any, said: str) -> None:
 def test_loss(engine: str, loss_fn: Callable[..., Any], got: str) -> None:
     with pytest.raises(LossError, match=f"expected loss_fn to return .* got {got}"):
         gradient_gram(network(), BATCH, loss_fn=loss_fn, engine=engine)
+
+
+def test_an_error_of_the_users_own_is_told_by_itself():
+    net = nn.Linear(3, 2)
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied") as caught:
+        gradient_gram(net, (torch.randn(4, 5),), loss_fn=lambda m, b: m(b[0]).sum(1))
+    assert caught.value.__context__ is None
