@@ -89,9 +89,9 @@ def summary_intervals(
         ends = _scaled(estimate[k], torch.cat(drawn, -1)[k], jackknife[k], variance, level).tolist()
         cells = None
         if cells_jackknife is not None:
-            flat = [torch.cat(drawn_cells, -1)[k].flatten(0, 1), cells_jackknife[k].flatten()]
-            cells = _scaled((sums[k] / counts).flatten(), *flat, (in_cell * cell_variance).flatten(), level)
-            cells = cells.reshape(classes, classes, 2)
+            drawn_k, variance_k = torch.cat(drawn_cells, -1)[k].flatten(0, 1), (in_cell * cell_variance).flatten()
+            flat = _scaled((sums[k] / counts).flatten(), drawn_k, cells_jackknife[k].flatten(), variance_k, level)
+            cells = flat.reshape(classes, classes, 2)
         results.append(
             ({name: Interval(*pair) for name, pair in zip([*masks, "overall"], ends, strict=True)}, cells)
         )
