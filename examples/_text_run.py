@@ -123,9 +123,7 @@ class Stacked(nn.Module):
 
 def stacked(pairs: Sequence[Triple], model: Model) -> tuple[Tensor, Tensor]:
     """The pairs' numbers ``[n, 2 or 3, T]`` and their labels ``[n]``."""
-    # One token more than any pair has: the BERT leaves its mask out where a pair has no padding, and so would make
-    # other calls for one example than for a batch, which sends every parameter to the slowest engine.
-    batch = pad_batch(PairDataset(pairs, model.encode).examples, MAX_LENGTH + 1, model.padding)
+    batch = pad_batch(PairDataset(pairs, model.encode).examples, MAX_LENGTH, model.padding)
     return torch.stack([batch[name] for name in FIELDS if name in batch], dim=1), batch["labels"]
 
 

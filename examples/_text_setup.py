@@ -22,8 +22,6 @@ class Model:
     """The embedding of its tokens."""
     padding: int = PADDING
     """The token that fills up a batch."""
-    spare: int = 0
-    """Tokens of padding behind even the longest pair."""
     memory_budget: int | None = None
     """Bytes for the gradients of a measurement."""
 
@@ -34,8 +32,7 @@ class Model:
     def loaders(self, train: Sequence[Triple], test: Sequence[Triple]) -> tuple[DataLoader, DataLoader]:
         """Batches of 32 pairs to train on, in random order, and of 250 to test on; all of the same length."""
         parts = [PairDataset(pairs, self.encode) for pairs in (train, test)]
-        length = max(part.longest for part in parts) + self.spare
-        collate = partial(pad_batch, length=length, padding=self.padding)
+        collate = partial(pad_batch, length=max(part.longest for part in parts), padding=self.padding)
         return (
             DataLoader(parts[0], batch_size=32, shuffle=True, collate_fn=collate),
             DataLoader(parts[1], batch_size=250, collate_fn=collate),
