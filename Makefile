@@ -16,11 +16,12 @@ KEY := $(shell { $(PYTHON) -VV; echo "$(TORCH) $(CURDIR)"; } 2>&1 | cksum | cut 
 DEMO_READY := $(VENV)/.ready-demo-$(KEY)
 DEV_READY := $(VENV)/.ready-dev-$(KEY)
 BENCH_READY := $(VENV)/.ready-bench-$(KEY)
+DOCS_READY := $(VENV)/.ready-docs-$(KEY)
 MADE_FROM := setup.cfg pyproject.toml constraints.txt Makefile
 PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint $(VENV)/constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench tensorboard clean
+.PHONY: help demo test lint format bench docs tensorboard clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1|/p' Makefile | while IFS='|' read -r name what; do printf '  make %-12s %s\n' "$$name" "$$what"; done
@@ -49,6 +50,10 @@ format: $(DEV_READY)  ## put the code into its format
 bench: $(BENCH_READY)  ## time the engines against each other and against other packages
 	$(BIN)/python benchmarks/$(SCRIPT).py $(ARGS)
 
+docs: $(DOCS_READY)  ## build the documentation site into docs/_build
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going -q -b html docs docs/_build/html $(ARGS)
+	@echo 'Open docs/_build/html/index.html'
+
 tensorboard: $(DEMO_READY)  ## show the logs under runs/ in the browser
 	@[ -d runs ] || { echo 'There are no logs yet: run `make demo` first.' >&2; exit 1; }
 	$(BIN)/tensorboard --logdir runs $(ARGS)
@@ -56,7 +61,7 @@ tensorboard: $(DEMO_READY)  ## show the logs under runs/ in the browser
 clean:  ## remove the environment and whatever can be made again, but not the logs in runs/
 	@[ ! -e $(VENV) ] || [ -e $(VENV)/.made-by-make ] || echo '$(VENV) was made by something else and is left alone.'
 	[ ! -e $(VENV)/.made-by-make ] || rm -rf $(VENV)
-	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf docs/_build docs/gallery_built build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Stamps are written last, and an environment whose set-up was broken off is made again from nothing.
@@ -94,6 +99,13 @@ $(DEV_READY): $(DEMO_READY)
 	@echo 'Installing what tests and checks need …'
 	@touch $(VENV)/.unfinished
 	@$(PIP_INSTALL) --editable '.[dev]'
+	@rm -f $(VENV)/.unfinished
+	@touch $@
+
+$(DOCS_READY): $(DEMO_READY)
+	@echo 'Installing what builds the documentation …'
+	@touch $(VENV)/.unfinished
+	@$(PIP_INSTALL) --editable '.[docs]'
 	@rm -f $(VENV)/.unfinished
 	@touch $@
 
