@@ -51,4 +51,5 @@ sphinx_gallery_conf = {
     "write_computation_times": False,
     "remove_config_comments": True,
     "abort_on_example_error": True,
+    "capture_repr": (),
 }

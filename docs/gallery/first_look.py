@@ -53,7 +53,7 @@ for _ in range(150):
 # A step on a point of one class helps unseen points of its class. The two classes that lie side by side compete:
 # what pulls a point towards one pushes it away from the other.
 
-result = measure_stiffness(net, train, val, loss_fn=loss_fn, class_names=names, step=150, epoch=150)
+result = measure_stiffness(net, train, val, loss_fn=loss_fn, class_names=names, step=150)
 matrix = class_matrix_figure(result, "train-val", "cos")
 print(result.summary["train-val"]["cos"])
 

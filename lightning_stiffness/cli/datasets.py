@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from lightning_stiffness.cli.finding import near_files
@@ -77,7 +76,7 @@ def of_datamodule(datamodule: Any) -> Data:
     return Data(_own_loaders(datamodule), datamodule)
 
 
-def of_module(module: nn.Module) -> Data:
+def of_module(module: Any) -> Data:
     """The loaders of a LightningModule that has its own.
 
     Raises:
@@ -88,7 +87,7 @@ def of_module(module: nn.Module) -> Data:
     )
     if type(module).train_dataloader is base.train_dataloader:
         raise UsageError(f"expected --data, as {type(module).__name__} has no train_dataloader of its own: {FORMS}")
-    module.prepare_data()  # type: ignore[operator]
+    module.prepare_data()
     return Data(_own_loaders(module))
 
 

@@ -103,19 +103,19 @@ def measure_checkpoints(checkpoints: Sequence[Checkpoint], how: How) -> Iterator
     )
     for checkpoint in checkpoints:
         module = make_network(checkpoint, how)
-        moment = {"step": checkpoint.step or 0, "epoch": checkpoint.epoch}
+        step, epoch = checkpoint.step or 0, checkpoint.epoch
         if is_lightning(module):
             trainer = idle_trainer(module, checkpoint, how)
             find_loss(module, trainer, how.loss_fn)
             if not measuring.probes:
                 measuring.choose(trainer, module, say)
-            yield measuring.measure(trainer, module, **moment, say=say)
+            yield measuring.measure(trainer, module, step=step, epoch=epoch, say=say)
         else:
-            yield _measure_plain(module, measuring, how, moment, say)
+            yield _measure_plain(module, measuring, how, step=step, epoch=epoch, say=say)
 
 
 def _measure_plain(
-    module: nn.Module, measuring: Measuring, how: How, moment: dict[str, int], say: Callable[[str], None]
+    module: nn.Module, measuring: Measuring, how: How, *, step: int, epoch: int, say: Callable[[str], None]
 ) -> StiffnessResult:
     """The same for a module without Lightning, by the loss that was named."""
     if how.loss_fn is None:
@@ -137,7 +137,7 @@ def _measure_plain(
             split: probe.to_set(functools.partial(_moved, device=how.device), how.label_fn, how.input_fn)
             for split, probe in measuring.probes.items()
         }
-        result = measure_probe(module, sets, loss_fn=how.loss_fn, settings=how.settings, **moment)
+        result = measure_probe(module, sets, loss_fn=how.loss_fn, settings=how.settings, step=step, epoch=epoch)
     for text in result.notes:
         say(text)
     return result
@@ -155,8 +155,10 @@ def make_network(checkpoint: Checkpoint, how: How) -> nn.Module:
     """
     name = getattr(how.make, "__name__", str(how.make))
     content = checkpoint.content
+    by_itself = inspect.isclass(how.make) and is_lightning(how.make) and checkpoint.from_lightning
+    module: nn.Module
     try:
-        if inspect.isclass(how.make) and is_lightning(how.make) and checkpoint.from_lightning:
+        if by_itself:
             with _pickle_allowed() if how.trust else nullcontext(), warnings.catch_warnings():
                 warnings.simplefilter(
                     "ignore"
@@ -188,7 +190,7 @@ def make_network(checkpoint: Checkpoint, how: How) -> nn.Module:
     return module.to(how.device)
 
 
-def idle_trainer(module: nn.Module, checkpoint: Checkpoint, how: How) -> Any:
+def idle_trainer(module: Any, checkpoint: Checkpoint, how: How) -> Any:
     """A Trainer that stands where the checkpoint was written, for what a training step reads from it."""
     with quiet():
         trainer = _namespace(module).Trainer(

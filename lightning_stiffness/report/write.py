@@ -57,7 +57,7 @@ def write_report(
     made = [Run.of(name, results) for name, results in runs.items()] if isinstance(runs, Mapping) else list(runs)
     if not any(run.results for run in made):
         raise ValueError(f"expected at least one run with results, got {len(made)} runs without any")
-    page = _page(made, title).encode()
+    page = _page(made, title).encode("utf-8", "replace")  # a folder may have a name that is no text
     with whole_file(path) as stream:
         stream.write(page)
     return Path(path)

@@ -148,7 +148,7 @@ def test_how_it_is_measured(command, weights):
         "--measures", "sign", "--superclasses", "[0, 0, 1]", "--superclass-names", "[warm, cold]",
         "--class-names", "[a, b, c]", "--distance", "euclidean", "--bins", 4,
         "--parameters", "net.2.*", "--memory-budget", "1GB", "--resamples", 0,
-        "--engine", "loop", "--no-diagnostics", "--seed", 3, "-o", "deep/er",
+        "--per-layer", "--engine", "loop", "--no-diagnostics", "--seed", 3, "-o", "deep/er",
     ))  # fmt: skip
     assert answer.code == 0
     one = StiffnessHistory.load("deep/er")[0]
@@ -156,6 +156,7 @@ def test_how_it_is_measured(command, weights):
     assert one.settings["memory_budget"] == 10**9
     assert (one.engine, one.diagnostics, one.interval) == ("loop", {}, {})
     assert list(one.summary["train-val"]) == ["sign"]
+    assert one.layer_names == ["net.2"]
     assert one.superclass_names == [["warm", "cold"]]
     assert len(one.curve["train-val"]["sign"].mean) == 4
     assert len(one.probe_indices["train"]) == len(one.probe_indices["val"]) == 12

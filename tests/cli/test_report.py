@@ -3,6 +3,7 @@
 import base64
 import gzip
 import json
+import os
 import re
 import threading
 from pathlib import Path
@@ -102,6 +103,16 @@ def test_names_stay_in_their_place(command, tmp_path):
     views = sum(len(measures) for measures in data["views"][0].values())
     assert page.count("<script") == page.count("</script>") == 2 + views
     assert page.count("<title>") == page.count("</title>") == 1
+
+
+def test_a_folder_whose_name_is_no_text(command, tmp_path):
+    try:
+        write_run(tmp_path / os.fsdecode(b"run\xff"), 1, classes=3)
+    except OSError:
+        pytest.skip("this file system takes names of text only")
+    assert command("report", ".").code == 0
+    assert b"<h2>run?</h2>" in Path("stiffness-report.html").read_bytes()
+    assert command("show", os.fsdecode(b"run\xff"), "--json").code == 0
 
 
 def test_nothing_is_loaded_from_anywhere(command, tmp_path):
