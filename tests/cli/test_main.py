@@ -47,7 +47,7 @@ def test_the_entry_point_is_this_program():
 
 
 def test_a_reader_that_goes_away(tmp_path):
-    write_run(tmp_path / "run", 2, classes=100)
+    write_run(tmp_path / "run", 2, classes=200)  # more than a pipe holds
     shown = subprocess.Popen(
         [*PROGRAM, "show", "run"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()
     )
