@@ -170,6 +170,8 @@ def make_network(checkpoint: Checkpoint, how: How) -> nn.Module:
                 raise UsageError(
                     f"expected --module to make an nn.Module, but {name} returns {type(module).__name__}"
                 )
+            if is_lightning(module):
+                module.configure_model()  # type: ignore[operator]
             load_weights(module, checkpoint)
     except TypeError as error:
         if "argument" not in str(error):

@@ -71,12 +71,6 @@ class Plain(nn.Module):
         return self.net(x)
 
 
-class Manual(Net):
-    def __init__(self, width=8):
-        super().__init__(width)
-        self.automatic_optimization = False
-
-
 class Own(Net):
     """Has loaders of its own."""
 
@@ -85,6 +79,24 @@ class Own(Net):
 
     def train_dataloader(self):
         return DataLoader(dataset(), batch_size=20)
+
+
+class Late(Own):
+    """Makes its layers late, as for large models."""
+
+    def __init__(self, width=8):
+        super().__init__(width)
+        self.width, self.net = width, None
+
+    def configure_model(self):
+        if self.net is None:
+            self.net = nn.Sequential(nn.Linear(4, self.width), nn.ReLU(), nn.Linear(self.width, 3))
+
+
+class Manual(Net):
+    def __init__(self, width=8):
+        super().__init__(width)
+        self.automatic_optimization = False
 
 
 class Needs(Net):

@@ -217,6 +217,19 @@ def test_a_module_with_loaders_of_its_own(command, run):
     assert "has no val data" in answer.err
 
 
+def test_layers_that_are_made_late(command, weights):
+    answer = command(
+        "measure", "--module", f"{NAMES}:Late", "--hparams", "{width: 6}", "--ckpt", weights[0], "--resamples", 0
+    )
+    assert answer.code == 0
+    result = StiffnessHistory.load("measured")[0]
+    options = ("--loss", f"{NAMES}:loss", "--data", f"{NAMES}:both", "--splits", "train", "--resamples", 0)
+    assert command(*plain(weights[:1], *options, "-o", "plain")).code == 0
+    same = StiffnessHistory.load("plain")[0]
+    for measure, numbers in same.summary["train-train"].items():
+        assert result.summary["train-train"][measure] == pytest.approx(numbers, abs=1e-5)
+
+
 def test_several_checkpoints_of_one_step_count_once(command, run):
     _, files, _ = run
     last = [file for file in files if "step=12" in file.name]
