@@ -55,7 +55,8 @@ class PretrainedClassifier(nn.Module):
         )  # only here: an optional package, slow to import
 
         super().__init__()
-        self.transformer = AutoModelForSequenceClassification.from_pretrained(name, num_labels=CLASSES)
+        # The library gives it in evaluation mode, in which Lightning would leave it.
+        self.transformer = AutoModelForSequenceClassification.from_pretrained(name, num_labels=CLASSES).train()
 
     def forward(self, **inputs: Tensor) -> Tensor:
         """Logits ``[n, 3]`` of token ids ``[n, T]``."""

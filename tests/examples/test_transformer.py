@@ -118,6 +118,7 @@ def test_bert_from_a_folder_on_a_file_of_pairs(tmp_path: Path) -> None:
     )
     assert logs.parent.name == "transformer-bert"
     assert "exact but slow" not in printed
+    assert "eval mode at the start of training" not in printed  # as from_pretrained gives it, without dropout
     check_run(logs, epochs=1, probe=20)
 
 
