@@ -13,7 +13,7 @@ import numpy as np
 
 from reproduction.course import Course
 from reproduction.statements import ALIKE_CELLS, ALIKE_WITHIN, CLAIMS, LEVELS, P_VALUE
-from reproduction.stats import Mean, mean_of, rank_correlation
+from reproduction.stats import Mean, mean_of, median_of, rank_correlation
 
 HELD, MIXED, FAILED, NOT_RUN = "held", "mixed", "did not hold", "not run"
 
@@ -188,7 +188,7 @@ def length_and_rate(courses: list[Course]) -> Row:
     numbers = {name: mean_of(over_seeds(courses, Course.length, by)) for name, by in lengths.items()}
     for place in (0, -1):
         rate = sorted({course.rate for course in courses})[place]
-        ends = [float(np.nanmedian(c.length()[c.trained])) for c in courses if c.rate == rate]
+        ends = [median_of(c.length()[c.trained]) for c in courses if c.rate == rate]
         numbers[f"median ξ, {('smallest', 'largest')[place]} rate"] = mean_of(ends)
     return row(courses, HELD if below(numbers["ρ(rate, ξ) at equal epoch"]) else FAILED, numbers)
 

@@ -36,6 +36,12 @@ def mean_of(values: Sequence[float]) -> Mean:
     return Mean(mean, mean - half, mean + half, len(kept))
 
 
+def median_of(values: Sequence[float]) -> float:
+    """Median of the values that are not NaN; NaN where there is none."""
+    kept = [value for value in values if not math.isnan(value)]
+    return float(np.median(kept)) if kept else math.nan
+
+
 def rank_correlation(x: Sequence[float], y: Sequence[float]) -> float:
     """Spearman's ρ of the pairs without NaN; NaN for fewer than three, or where all of one are equal."""
     pairs = [(a, b) for a, b in zip(x, y, strict=True) if not (math.isnan(a) or math.isnan(b))]
