@@ -28,9 +28,14 @@ class Course:
         """The moment of the lowest validation loss: overfitting sets in after it."""
 
     @property
+    def kind(self) -> str:
+        """``images`` or ``text``."""
+        return str(self.stored["settings"]["kind"])
+
+    @property
     def main(self) -> bool:
         """Is it at the rate of the claims that compare none?"""
-        return self.rate == MAIN_RATE or self.stored["settings"].get("kind") != "images"
+        return self.rate == MAIN_RATE or self.kind == "text"
 
     def numbers(self, *path: str) -> np.ndarray:
         """One number at every moment ``[t]``."""

@@ -4,10 +4,11 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from reproduction.claims import NOT_RUN, Claim, judge
+from reproduction.claims import Claim, judge
 from reproduction.course import Course
 from reproduction.plan import BATCH
 from reproduction.results import courses_of
+from reproduction.rows import NOT_RUN
 from reproduction.stats import Mean
 
 SIGNS = {"held": "**held**", "mixed": "mixed", "did not hold": "**did not hold**", NOT_RUN: "not run"}

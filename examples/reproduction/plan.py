@@ -79,8 +79,8 @@ SYSTEMS = (
     System("cifar100-cnn", "CIFAR-100, CNN", "cifar100", "cnn", 5000, (0, 1, 2, 3, 5, 8, 12), 1000, 3),
     System("mnist-fc", "MNIST, FC", "mnist", "fc", 1500, _MOMENTS, 500, 5, RATES),
     System("fashion-fc", "Fashion-MNIST, FC", "fashion_mnist", "fc", 1500, _MOMENTS, 500, 5, RATES),
-    System("fashion-cnn", "Fashion-MNIST, CNN", "fashion_mnist", "cnn", 1500, _MOMENTS, 500, 3, RATES),
-    System("cifar10-cnn", "CIFAR-10, CNN", "cifar10", "cnn", 1500, _MOMENTS, 500, 3, RATES),
+    System("fashion-cnn", "Fashion-MNIST, CNN", "fashion_mnist", "cnn", 1500, _MOMENTS, 500, 4, RATES),
+    System("cifar10-cnn", "CIFAR-10, CNN", "cifar10", "cnn", 1500, _MOMENTS, 500, 4, RATES),
     System("mnli-bert", "MNLI, BERT", "mnli", "bert", 320, (0, 1, 2, 4, 6), 60, 3, (1e-4,), kind="text"),
     System("mnist-cnn", "MNIST, CNN", "mnist", "cnn", 1500, _MOMENTS, 500, 3),
 )
