@@ -29,6 +29,8 @@ from reproduction.drawing import (
 from reproduction.matrices import draw_groups, draw_matrices
 from reproduction.stats import mean_of
 
+LENGTHS = (1, 2, 3, 4, 5, 7, 10, 20, 50, 100)
+"""Ticks of the critical length's axis."""
 BLOCKS = {"train-train": ":", "train-val": "-", "val-val": "--"}
 
 
@@ -131,7 +133,9 @@ def draw_length(runs: Runs) -> Figure | None:
             lengths = [course.length(block=block)[course.trained] for course in courses]
             band(axes[place], courses[0].epochs[courses[0].trained], lengths, colour, block, BLOCKS[block])
         axes[place].set_xscale("log")
+        axes[place].set_yscale("log")
         ticks(axes[place].xaxis, EPOCHS)
+        ticks(axes[place].yaxis, LENGTHS)
         axes[place].set_title(courses[0].title)
         axes[place].set_xlabel("epochs")
         plain(axes[place])
@@ -150,15 +154,16 @@ def draw_length_rate(runs: Runs) -> Figure | None:
         rates, epochs = rates_of(courses), courses[0].epochs
         shown = [at for at in range(len(epochs)) if epochs[at] >= 1][:: 1 if len(epochs) < 6 else 2]
         for order, at in enumerate(shown):
-            means = [mean_of([c.length()[at] for c in courses if c.rate == rate]) for rate in rates]
-            middle, low, high = (np.array([one[part] for one in means]) for part in range(3))
+            # ξ of a flat line runs far off: means and intervals are of its logarithm.
+            means = [mean_of([_log(c.length()[at]) for c in courses if c.rate == rate]) for rate in rates]
+            middle, low, high = (np.exp([one[part] for one in means]) for part in range(3))
             reach = np.nan_to_num([middle - low, high - middle])
             style = {"color": shade(order, len(shown)), "marker": "o", "markersize": 3.5, "capsize": 3}
             axes[place].errorbar(np.array(rates) * 1.03**order, middle, reach, label=f"{epochs[at]:g}", **style)
         axes[place].set_xscale("log")
         axes[place].set_yscale("log")
         ticks(axes[place].xaxis, rates)
-        ticks(axes[place].yaxis, (1, 2, 3, 5, 10, 20, 50))
+        ticks(axes[place].yaxis, LENGTHS)
         axes[place].set_title(courses[0].title)
         axes[place].set_xlabel("learning rate")
         axes[place].legend(title="epoch", frameon=False, ncols=2, fontsize=7, title_fontsize=7)
@@ -190,3 +195,8 @@ def draw_stiffness_loss(runs: Runs) -> Figure | None:
 def _line(axes, course: Course, colour, label: str | None) -> None:
     within = course.stiffness("within_class")
     axes.plot(course.train_loss, within, ".-", color=colour, linewidth=0.9, alpha=0.8, label=label)
+
+
+def _log(length: float) -> float:
+    """Its logarithm; NaN where there is none."""
+    return float(np.log(length)) if length > 0 else np.nan
