@@ -16,6 +16,8 @@ pytestmark = pytest.mark.skipif(REASON is not None, reason=REASON or "")
 
 HOSTILE = ["</script><script>window.broken = 1</script>", "<img src=x onerror='window.broken = 1'>", '"&<!--']
 
+LOADED = "() => document.querySelector('.panel') && !document.querySelector('.status').textContent"
+
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
@@ -49,6 +51,7 @@ def open_report(browser, tmp_path):
         page.on("request", lambda request: asked.append(request.url))
         page.goto(path.as_uri())
         opened.append((page, path.as_uri()))
+        page.wait_for_function(LOADED)
         return page
 
     yield start

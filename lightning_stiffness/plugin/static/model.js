@@ -67,10 +67,11 @@ export class Model {
     const [block, measures] = offered.find(([name]) => name === this.wanted.block) ?? offered[0] ?? [this.block, []];
     this.block = block;
     this.measure = measures.includes(this.wanted.measure) ? this.wanted.measure : measures[0] ?? this.measure;
-    await Promise.all(this.selected.map((name) => this.loadView(name)));
+    // Before the pictures arrive, so that nothing of another step is seen meanwhile.
     const { steps } = this;
     if (follow) this.step = steps[steps.length - 1] ?? null;
     else if (!steps.includes(this.step)) this.step = steps.filter((step) => step <= this.step).pop() ?? steps[0] ?? null;
+    await Promise.all(this.selected.map((name) => this.loadView(name)));
   }
 
   async loadView(name) {
