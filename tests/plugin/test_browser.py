@@ -129,7 +129,8 @@ def point(page, i, j, panel=0, size=10):
     left = next(x for x in range(near - 10, near + 1, 2) if in_a_cell(x))
     pitch = (place["width"] - left - 2) / size
     page.mouse.move(place["x"] + left + (j + 0.5) * pitch, place["y"] + 5 + (i + 0.5) * pitch)
-    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => setTimeout(done)))")  # until it is drawn
+    # Until it is drawn; unlike an evaluation this ends with an error where a page no longer draws.
+    page.wait_for_function("() => new Promise((done) => requestAnimationFrame(() => setTimeout(() => done(true))))")
     return canvas
 
 
