@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from lightning_stiffness import StiffnessResult, measure_stiffness
 from lightning_stiffness.functional import superclass_stiffness_matrix
+from tests import told
 
 
 def cross_entropy(module, batch):
@@ -138,7 +139,7 @@ def test_distances_in_the_output_of_a_layer(net, batches):
         ({"parameters": "decoder"}, "fits no trainable parameter"),
         ({"loss_fn": lambda m, b: m(b[0])}, r"loss of shape \[\] or \[1\] for one example|losses \[16\]"),
     ],
-    ids=str,
+    ids=told,
 )
 def test_mistakes(net, batches, arguments, message):
     with pytest.raises(ValueError, match=message):
@@ -231,7 +232,7 @@ def test_a_missing_file(tmp_path):
         StiffnessResult.load(tmp_path / "nothing.npz")
 
 
-@pytest.mark.parametrize("dead", [("train", "val"), ("train",)], ids=str)
+@pytest.mark.parametrize("dead", [("train", "val"), ("train",)], ids=told)
 def test_a_probe_without_any_gradient_gives_nan_and_its_reason(dead):
     torch.manual_seed(0)
     net, y = torch.nn.Linear(4, 3), torch.arange(12) % 3

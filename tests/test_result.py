@@ -20,6 +20,7 @@ from lightning_stiffness.probeset import probe_of_batch
 from lightning_stiffness.result import Curve, Length
 from lightning_stiffness.settings import Settings
 from lightning_stiffness.storage import read_file, write_file
+from tests import told
 
 GROUPS = [[0, 0, 1, 1], [0, 0, 0, 1]]
 BLOCKS = [("train", "train"), ("train", "val"), ("val", "val")]
@@ -381,7 +382,7 @@ class TestFile:
         ),
         ({"superclasses": [0, 1], "superclass_names": "ab"}, "superclass_names to be a list of names, got 'ab'"),
     ],
-    ids=str,
+    ids=told,
 )
 def test_mistakes(arguments, message):
     with pytest.raises(ValueError, match=message):

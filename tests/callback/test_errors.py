@@ -11,6 +11,7 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from lightning_stiffness import StiffnessCallback
+from tests import told
 from tests.callback.runs import Classifier, fc, fit
 
 
@@ -32,7 +33,7 @@ from tests.callback.runs import Classifier, fc, fit
             "one group for each of the 3 class_names, got 2",
         ),
     ],
-    ids=str,
+    ids=told,
 )
 def test_arguments_are_checked_when_the_callback_is_made(arguments, message):
     with pytest.raises(ValueError, match=message):
@@ -53,7 +54,7 @@ def test_arguments_are_checked_when_the_callback_is_made(arguments, message):
         ({"distance_layer": "body"}, {}, ValueError, "distance_layer='body' is no submodule; there are"),
         ({}, {"train": TensorDataset(torch.zeros(1, 1, 12, 12), torch.tensor([0]))}, ValueError, "at least 2"),
     ],
-    ids=lambda value: re.sub(r"\W+", " ", str(value))[:40],
+    ids=lambda value: re.sub(r"\W+", " ", told(value))[:40],
 )  # fmt: skip
 def test_mistakes_stop_the_run_before_its_first_step(arguments, data, error, message, at_start):
     module = Classifier(fc())

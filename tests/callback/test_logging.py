@@ -11,6 +11,7 @@ from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lightning_stiffness import StiffnessCallback, StiffnessResult
+from tests import told
 from tests.callback.runs import Classifier, digits, fc, fit
 
 STEPS_AN_EPOCH = 5
@@ -121,7 +122,7 @@ def test_without_validation_data_training_data_is_measured_at_epoch_ends():
         ({}, {"max_epochs": -1, "max_steps": 10}, [0, 5, 10]),
         ({}, {"accumulate_grad_batches": 5}, [0, 1, 2]),
     ],
-    ids=str,
+    ids=told,
 )
 def test_when_it_measures(options, trainer_options, steps):
     callback = StiffnessCallback(probe_size=8, **options)
@@ -130,7 +131,7 @@ def test_when_it_measures(options, trainer_options, steps):
 
 
 @pytest.mark.parametrize(
-    "options", [{"fast_dev_run": True}, {"barebones": True}, {"num_sanity_val_steps": 2}], ids=str
+    "options", [{"fast_dev_run": True}, {"barebones": True}, {"num_sanity_val_steps": 2}], ids=told
 )
 def test_special_runs_finish(options):
     if "barebones" in options:

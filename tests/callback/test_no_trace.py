@@ -8,6 +8,7 @@ import torch
 from torchmetrics.classification import MulticlassAccuracy
 
 from lightning_stiffness import StiffnessCallback
+from tests import told
 from tests.callback.runs import Classifier, cnn, digits, fc, fit
 
 
@@ -47,7 +48,7 @@ def run(make_net, module_class, callbacks, **options):
 
 @pytest.mark.parametrize("make_net", [fc, cnn])
 @pytest.mark.parametrize("module_class", [Classifier, WithMetric])
-@pytest.mark.parametrize("options", [{}, {"every_n_train_steps": 2}, {"engine": "loop"}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"every_n_train_steps": 2}, {"engine": "loop"}], ids=told)
 def test_training_is_identical_to_the_bit(make_net, module_class, options):
     callback = StiffnessCallback(probe_size=8, **options)
     module, trainer, watch = run(make_net, module_class, [callback])

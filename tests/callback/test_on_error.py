@@ -10,6 +10,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from torch.utils.data import TensorDataset
 
 from lightning_stiffness import StiffnessCallback
+from tests import told
 from tests.callback.runs import Classifier, digits, fc, fit
 
 KEY = "stiffness/train-val/cos/within_class"
@@ -164,7 +165,7 @@ def test_two_callbacks_with_different_probes_and_data():
         ({"dataloaders": {"test": None}}, r"dataloaders to be one or more of \['train', 'val'\]"),
         ({"name": "/a"}, "expected name to begin the logged names with"),
     ],
-    ids=str,
+    ids=told,
 )
 def test_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
