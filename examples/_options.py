@@ -126,7 +126,10 @@ def _quieten() -> None:
         ".*treespec, LeafSpec.*",  # between Lightning and newer releases of torch
     ):
         warnings.filterwarnings("ignore", message)
-    logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(lambda record: "Tip: " not in record.msg)
+    # Whichever of Lightning's packages was imported last gives its logger to both.
+    for package in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch", "lightning.fabric"):
+        logger = logging.getLogger(f"{package}.utilities.rank_zero")
+        logger.addFilter(lambda record: "Tip: " not in record.msg)
 
 
 def _make_folder(folder: Path) -> None:

@@ -1,6 +1,8 @@
 """The other examples on images, from a shell: what they print, log and leave behind."""
 
+import importlib
 import json
+import logging
 import re
 import subprocess
 import sys
@@ -137,3 +139,18 @@ def test_wrong_options_are_one_line(
 ) -> None:
     assert message in example.refused(script, *options)
     assert not list(tmp_path.glob("runs/*"))
+
+
+def test_advice_that_nobody_asked_for_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lightning logs it under one name or another, depending on which of its packages was imported last."""
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    importlib.import_module("_options")._quieten()
+    names = [name for name in logging.root.manager.loggerDict if name.endswith(".utilities.rank_zero")]
+    assert "pytorch_lightning.utilities.rank_zero" in names
+    for name in names:
+        logger = logging.getLogger(name)
+        advice, fact = (
+            logging.LogRecord(name, logging.INFO, "", 0, text, None, None) for text in ("💡 Tip: buy", "fitted")
+        )
+        assert not logger.filter(advice), name
+        assert logger.filter(fact), name

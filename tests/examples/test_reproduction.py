@@ -200,17 +200,21 @@ def test_the_results_know_their_seeds_and_settings(room) -> None:
                 assert all(-1 <= value <= 1 for numbers in measures.values() for value in numbers.values())
 
 
-def test_the_command_end_to_end(tmp_path: Path) -> None:
+def test_the_command_end_to_end(example: InProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two systems in a short form; a second time nothing is left to do; all is written beside the runs."""
-    command = [
-        *(sys.executable, str(EXAMPLES / "reproduce.py"), "--quick", "--only", "mnist-fc", "mnli-bert"),
-        *("--seeds", "1", "--jobs", "1", "--data", "embedded", "--runs", "runs"),
+    options = [
+        *("--quick", "--only", "mnist-fc", "mnli-bert", "--seeds", "1", "--jobs", "1"),
+        *("--data", "embedded", "--runs", "runs"),
     ]
-    for there in (0, 4):
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert f"4 runs, {there} of them there already" in done.stdout
-        assert "Data: the MNIST digits that come with the example: 5,000 training" in done.stdout
+    command = [sys.executable, str(EXAMPLES / "reproduce.py"), *options]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "4 runs, 0 of them there already" in done.stdout
+    assert "Data: the MNIST digits that come with the example: 5,000 training" in done.stdout
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # which the command would set, and leave so
+    monkeypatch.setattr("sys.argv", ["reproduce.py", *options])
+    runpy.run_path(str(EXAMPLES / "reproduce.py"), run_name="__main__")
+    assert "4 runs, 4 of them there already" in example.capsys.readouterr().out
     assert len(re.findall(r"^\(\d\) (?:held|mixed|did not hold|not run) ", done.stdout, re.MULTILINE)) == 7
     report = tmp_path / "runs" / "quick" / "report"
     names = {"distance.png", "length.png", "length_rate.png", "matrices.png", "stiffness_loss.png", "training.png"}
