@@ -4,6 +4,7 @@ A fresh process has no memory of earlier contenders: neither their allocations n
 more than the one before, so that a process that is stopped leaves what it has found.
 """
 
+import contextlib
 import copy
 import gc
 import json
@@ -221,17 +222,22 @@ def traps(job: dict[str, Any], tell: Tell) -> None:
 
 def peak_memory(function: Callable[[], Any]) -> tuple[int, Any]:
     """Bytes of resident memory at the peak above those before, and the result."""
-    try:
+    before = _peak()
+    with contextlib.suppress(OSError):  # else the peak since the process began, which new ones have to pass
         with open("/proc/self/clear_refs", "w") as file:
             file.write("5")  # the peak starts again from here
         before = _status("VmRSS")
-        result = function()
-        return max(0, _status("VmHWM") - before), result
-    except OSError:  # not Linux: the peak since the process began
+    result = function()
+    return max(0, _peak() - before), result
+
+
+def _peak() -> int:
+    """Bytes of resident memory at the peak."""
+    try:
+        return _status("VmHWM")
+    except OSError:  # not Linux; there this also counts the process that started this one
         unit = 1 if sys.platform == "darwin" else 1024
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        result = function()
-        return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * unit, result
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def _status(field: str) -> int:

@@ -126,8 +126,12 @@ sys.path.insert(0, {folder!r})
 from _measuring import peak_memory
 import torch
 
-def refusing(path, *rest):
-    raise PermissionError(path)
+plain = open
+
+def refusing(path, mode="r", *rest, **more):
+    if "w" in mode:
+        raise PermissionError(path)
+    return plain(path, mode, *rest, **more)
 
 if {refused}:
     builtins.open = refusing

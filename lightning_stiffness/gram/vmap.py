@@ -107,7 +107,8 @@ def _gradients(problem: Problem, examples: Examples) -> list[Tensor]:
     found = []
     for name in names:
         gradients = torch.cat([piece[name].detach() for piece in pieces])
-        found.append((gradients if problem.scale is None else gradients * problem.scale[name]).flatten(1))
+        gradients = gradients if problem.scale is None else gradients * problem.scale[name]
+        found.append(gradients.reshape(len(gradients), -1))
     return found
 
 
