@@ -83,8 +83,9 @@ class StiffnessCallback(_Base):  # type: ignore[misc]
             (:func:`lightning_stiffness.gram.optimizer_step`; with Adam about as slow as ``engine="vmap"``); or a
             function ``step(optimizers, module)`` → parameter name → step size.
         pictures: what loggers show as images: ``"main"``, a class matrix and a distance curve from training to
-            validation examples; ``"all"``, those of every block and measure; ``"none"``. Drawing takes a tenth of a
-            second or two each, and the tab "Stiffness" of TensorBoard shows all of them without it.
+            validation examples, and with ``per_layer`` one of the layers; ``"all"``, those of every block and
+            measure; ``"none"``. Drawing takes a tenth of a second or two each, and the tab "Stiffness" of
+            TensorBoard shows all of them without it.
         save: write each result to ``<log directory>/stiffness/``.
         seed: decides which examples are in the probe.
         dataloaders: split → loader or dataset to choose the examples from, instead of the run's own: for a
@@ -128,7 +129,7 @@ class StiffnessCallback(_Base):  # type: ignore[misc]
         resamples: int = 200,
         diagnostics: bool = True,
         per_layer: Layers = False,
-        step: str | StepFn = "sgd",
+        step: StepFn | str = "sgd",
         pictures: str = "main",
         save: bool = True,
         seed: int = 0,
@@ -167,7 +168,9 @@ class StiffnessCallback(_Base):  # type: ignore[misc]
             resamples=resamples,
             diagnostics=diagnostics,
         )
-        self.pictures = one_of("pictures", pictures, CHOICES)[0]
+        if pictures not in CHOICES:
+            raise ValueError(f"expected pictures to be one of {list(CHOICES)}, got {pictures!r}")
+        self.pictures = pictures
         self.save = save
         self.seed = seed
         self.dataloaders = dict(dataloaders or {})

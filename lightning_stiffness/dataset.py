@@ -14,6 +14,7 @@ def dataset_parts(results: Sequence[StiffnessResult]) -> tuple[dict[str, Any], d
     """Variables and coordinates of the run's dataset: name → (dimensions, array)."""
     blocks = list(dict.fromkeys(block for one in results for block in one.summary))
     measures = list(dict.fromkeys(m for one in results for table in one.summary.values() for m in table))
+    layers = list(dict.fromkeys(layer for one in results for layer in one.layer_names))
     table = _Table(results, blocks, measures)
     for one in results:
         for block, by_measure in one.summary.items():
@@ -36,10 +37,11 @@ def dataset_parts(results: Sequence[StiffnessResult]) -> tuple[dict[str, Any], d
                     for side, name in enumerate(("class_matrix_low", "class_matrix_high")):
                         table.put(name, ("class_from", "class_to"), at, ends[side])
                 for name, values in one.layer_summary.get(block, {}).get(measure, {}).items():
-                    table.put(f"layer_{name}", ("layer",), at, values)
+                    table.put(f"layer_{name}", ("layer",), at, _aligned(values, one.layer_names, layers))
                 matrices = one.layer_class_matrix.get(block, {}).get(measure)
                 if matrices is not None:
-                    table.put("layer_class_matrix", ("layer", "class_from", "class_to"), at, matrices)
+                    aligned = _aligned(matrices, one.layer_names, layers)
+                    table.put("layer_class_matrix", ("layer", "class_from", "class_to"), at, aligned)
                 curve = one.curve.get(block, {}).get(measure)
                 if curve is not None:
                     arrays: dict[str, Array | None] = {
@@ -57,13 +59,20 @@ def dataset_parts(results: Sequence[StiffnessResult]) -> tuple[dict[str, Any], d
         "block": blocks,
         "measure": measures,
     }
-    layers = next((one.layer_names for one in results if one.layer_names), None)
-    if layers is not None:
+    if layers:
         coordinates["layer"] = layers
     names = next((one.class_names for one in results if one.class_names is not None), None)
     if names is not None and "class_matrix" in table.variables:
         coordinates |= {"class_from": names, "class_to": names}
     return {**table.variables, "seconds": ("step", [one.seconds for one in results])}, coordinates
+
+
+def _aligned(values: Any, names: Sequence[str], layers: Sequence[str]) -> Array:
+    """Values of some layers ``[l, …]`` at the places of all; NaN for the others."""
+    known = np.asarray(values, dtype=np.float64)
+    every = np.full((len(layers), *known.shape[1:]), math.nan)
+    every[[layers.index(name) for name in names]] = known
+    return every
 
 
 class _Table:

@@ -35,7 +35,7 @@ from lightning_stiffness.gram.batch import Batch
 from lightning_stiffness.gram.layers import layers_of
 from lightning_stiffness.gram.problem import select_parameters
 from lightning_stiffness.gram.share import Share
-from lightning_stiffness.gram.steps import UNREACHED, unreached
+from lightning_stiffness.gram.steps import UNREACHED, scales, unreached
 from lightning_stiffness.inputs import distance_inputs, find_layer
 from lightning_stiffness.labelling import Classes, find_classes
 from lightning_stiffness.probeset import AUTO, ProbeSet, probe_of_batch, same_examples
@@ -64,7 +64,7 @@ def measure_stiffness(
     resamples: int = 200,
     diagnostics: bool = True,
     per_layer: Layers = False,
-    optimizer: torch.optim.Optimizer | Mapping[str, StepSize] | None = None,
+    optimizer: torch.optim.Optimizer | Sequence[torch.optim.Optimizer] | Mapping[str, StepSize] | None = None,
     step: int = 0,
     epoch: int = 0,
 ) -> StiffnessResult:
@@ -96,8 +96,8 @@ def measure_stiffness(
         diagnostics: also coherence, diversity, confusion and effective rank of the gradients of each split.
         per_layer: also the class matrix of each layer's gradients: True for every submodule that holds parameters,
             or the names of submodules.
-        optimizer: whose step on one example is told to help or hurt another, with its state as it is now
-            (see :func:`lightning_stiffness.gram.optimizer_step`), or name of each parameter → step size; by
+        optimizer: one or several, whose step on one example is told to help or hurt another, with its state as it
+            is now (see :func:`lightning_stiffness.gram.optimizer_step`), or name of each parameter → step size; by
             default plain gradient descent's. Adam's takes about the time of ``engine="vmap"``.
         step: number of batches trained on, for the record.
         epoch: number of epochs trained, for the record.
@@ -134,7 +134,8 @@ def measure_stiffness(
         per_layer=per_layer,
         step="sgd" if optimizer is None else "optimizer",
     )
-    steps = optimizer_step(optimizer, module) if isinstance(optimizer, torch.optim.Optimizer) else optimizer
+    known = optimizer is None or isinstance(optimizer, Mapping)
+    steps = optimizer if known else optimizer_step(optimizer, module)
     batches = {"train": train} if val is None else {"train": train, "val": val}
     probe = {split: probe_of_batch(batch, labels=labels, inputs=inputs) for split, batch in batches.items()}
     result = measure_probe(module, probe, loss_fn=loss_fn, settings=settings, step=step, epoch=epoch, steps=steps)
@@ -237,7 +238,11 @@ def measure_probe(
 
 
 def check_measurement(
-    module: nn.Module, probe: dict[str, ProbeSet], settings: Settings, notes: list[str]
+    module: nn.Module,
+    probe: dict[str, ProbeSet],
+    settings: Settings,
+    notes: list[str],
+    steps: Mapping[str, StepSize] | None = None,
 ) -> Classes | None:
     """Everything about a measurement that can be wrong before its first forward pass.
 
@@ -246,6 +251,7 @@ def check_measurement(
         probe: split → its examples.
         settings: what to compute.
         notes: what is left out, and why, is added here.
+        steps: name of each parameter → how far a step on a gradient moves it.
 
     Returns:
         The classes of the probe; None where it has none.
@@ -257,7 +263,10 @@ def check_measurement(
     for split, part in probe.items():
         if len(part.examples) < 2:
             raise ValueError(f"expected at least 2 examples to compare, got {len(part.examples)} of {split}")
-    layers_of(select_parameters(module, settings.parameters), settings.per_layer)
+    chosen = select_parameters(module, settings.parameters)
+    layers_of(chosen, settings.per_layer)
+    if steps is not None:
+        scales(steps, chosen)
     if settings.distance_layer is not None:
         find_layer(module, settings.distance_layer)
     return find_classes(probe, settings, notes)

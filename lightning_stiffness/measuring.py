@@ -112,7 +112,8 @@ class Measuring:
     def _check(self, trainer: Any, module: nn.Module) -> None:
         with seeded(self.seed):
             self._kept = self._prepared(trainer, module)
-            check_measurement(*self._kept[:2], self.settings, [])
+            shadow, probe, steps = self._kept
+            check_measurement(shadow, probe, self.settings, [], steps)
 
     def _ready(self, trainer: Any, module: nn.Module) -> tuple[LossFn, _Prepared]:
         """The loss, and what it is taken of; the check has made that already where nothing was trained since."""

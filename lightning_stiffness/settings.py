@@ -48,7 +48,7 @@ class Settings:
     resamples: int = 200
     diagnostics: bool = True
     per_layer: Layers = False
-    step: str | StepFn = "sgd"
+    step: StepFn | str = "sgd"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "measures", one_of("measures", self.measures, MEASURES))
@@ -57,9 +57,12 @@ class Settings:
         if self.bins < 1:
             raise ValueError(f"expected at least one bin, got bins={self.bins}")
         check_budget(self.memory_budget)
-        if not callable(self.step):
-            one_of("step", self.step, STEPS)
-        if not isinstance(self.per_layer, bool):
+        if not callable(self.step) and self.step not in STEPS:
+            raise ValueError(
+                f"expected step to be one of {list(STEPS)}, or a function step(optimizers, module) -> parameter "
+                f"name -> step size, got {self.step!r}"
+            )
+        if self.per_layer is not None and not isinstance(self.per_layer, bool):
             given = self.per_layer
             layers = [given] if isinstance(given, str) else list(given) if isinstance(given, Sequence) else []
             if not layers or not all(isinstance(layer, str) for layer in layers):

@@ -72,6 +72,9 @@ def layer_curve(
         raise ValueError("expected at least one layer, got none")
     shown = [name for name in ("within_class", "between_class") if name in numbers] or ["overall"]
     totals = {name: (whole or {}).get(name, math.nan) for name in shown}
+    missing = [name for name in shown if name not in numbers]
+    if missing:
+        raise ValueError(f"expected numbers of within_class and between_class, or of overall, got {list(numbers)}")
     values = {name: as_array(numbers[name], name, (len(layers),)) for name in shown}
     pitch = min(0.32, TALLEST / len(layers))
     every = math.ceil(SMALLEST / (72 * pitch * FILL))  # layers to a name

@@ -78,6 +78,8 @@ def summary_intervals(
     twice = 2.0 if block.symmetric else 1.0
     in_cell = 1.0 + (twice - 1.0) * torch.eye(classes, dtype=values.dtype, device=values.device)
     cells_jackknife = cells_variance(values, block, classes) if of_cells else None
+    every_cell = torch.cat(drawn_cells, -1).flatten(1, 2) if of_cells else None
+    drawn_cells.clear()
     results = []
     for k, value in enumerate(values):
         residual = (value - (sums[k] / counts)[block.rows][:, block.columns]) ** 2
@@ -88,9 +90,10 @@ def summary_intervals(
         variance = twice * torch.stack([*independent, everything / counts.sum() ** 2])
         ends = _scaled(estimate[k], torch.cat(drawn, -1)[k], jackknife[k], variance, level).tolist()
         cells = None
-        if cells_jackknife is not None:
-            drawn_k, variance_k = torch.cat(drawn_cells, -1)[k].flatten(0, 1), (in_cell * cell_variance).flatten()
-            flat = _scaled((sums[k] / counts).flatten(), drawn_k, cells_jackknife[k].flatten(), variance_k, level)
+        if cells_jackknife is not None and every_cell is not None:
+            variance_k = (in_cell * cell_variance).flatten()
+            mean, jackknife_k = (sums[k] / counts).flatten(), cells_jackknife[k].flatten()
+            flat = _scaled(mean, every_cell[k], jackknife_k, variance_k, level)
             cells = flat.reshape(classes, classes, 2)
         results.append(
             ({name: Interval(*pair) for name, pair in zip([*masks, "overall"], ends, strict=True)}, cells)

@@ -13,6 +13,8 @@ from torch import Tensor
 
 _PAIRS_AT_A_TIME = 512
 """Their weights then stay in the processor's cache: twice as fast as 8192."""
+_CALLS = 32
+"""Strata up to which a call for each takes less time than one that looks the stratum of each row up."""
 _FEW = 8
 """Pairs without a value, per example, up to which they are looked up one by one."""
 
@@ -102,8 +104,14 @@ def weighted_cells(values: Tensor, block: Block, weights: Weights, classes: int)
     cells = values.new_zeros(len(values), classes, classes, resamples)
     (row, row_ends), (column, column_ends) = _by_stratum(block.rows, classes), _by_stratum(block.columns, classes)
     values, of_rows, of_columns = values[:, row][:, :, column], weights.rows[row], weights.columns[column]
+    strata = block.rows[row]
     for b, (left, right) in enumerate(pairwise(column_ends)):
+        if left == right:
+            continue
         by_row = (values[:, :, left:right] @ of_columns[left:right]).mul_(of_rows)
+        if classes > _CALLS:
+            cells[:, :, b] = values.new_zeros(len(values), classes, resamples).index_add(1, strata, by_row)
+            continue
         for a, (low, high) in enumerate(pairwise(row_ends)):
             torch.sum(by_row[:, low:high], 1, out=cells[:, a, b])
     return cells

@@ -214,6 +214,7 @@ def joint_intervals(
     """
     if resamples < 2 or not 0 < level < 1:
         raise ValueError(f"expected resamples >= 2 and 0 < level < 1, got resamples={resamples}, level={level}")
+    stiffness = [values.detach() for values in stiffness]
     first, *others = stiffness
     for other in others:
         if not torch.equal(torch.isnan(first), torch.isnan(other)):

@@ -198,14 +198,19 @@ def gram_of_examples(
     check_budget(memory_budget)
     check_layers(module)
     chosen = select_parameters(module, parameters)
+    layers = layers_of(chosen, per_layer)
     scale = None if step is None else scales(step, chosen)
+    moving = layers
     if scale is not None:
         chosen = {name: chosen[name] for name in scale}
-    problem = Problem(module, loss_fn, chosen, share, scale, layers_of(chosen, per_layer))
+        moving = layers and {
+            layer: own for layer, names in layers.items() if (own := [n for n in names if n in scale])
+        }
+    problem = Problem(module, loss_fn, chosen, share, scale, moving)
     with measuring(module), guarded_against_quantised(module):
         gram = ENGINES[engine](problem, rows, columns, memory_budget)
     check_all_lost(module, gram.norms)
-    return gram
+    return gram if layers is None else gram.with_layers(layers)
 
 
 __all__ += [

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 OTHER = "other"
 """Name of the layer of what belongs to none of those asked for."""
 
-Layers = bool | Sequence[str]
+Layers = bool | Sequence[str] | str | None
 """Whether layers are told apart: one for each submodule that holds parameters, or the submodules named."""
 
 
@@ -15,7 +15,7 @@ def layers_of(names: Iterable[str], wanted: Layers) -> dict[str, list[str]] | No
     Args:
         names: of the parameters, as in ``named_parameters``.
         wanted: True for a layer of each submodule that holds parameters itself; names of submodules, each for a
-            layer of everything in it, what is left being one more, called "other"; False for none.
+            layer of everything in it, what is left being one more, called "other"; False or None for none.
 
     Returns:
         The layers in the order of their first parameters; None where none are wanted.
@@ -30,7 +30,7 @@ def layers_of(names: Iterable[str], wanted: Layers) -> dict[str, list[str]] | No
         {'body': ['body.0.weight', 'body.0.bias', 'body.1.weight'], 'other': ['scale']}
     """
     listed = list(names)
-    if wanted is False:
+    if wanted is False or wanted is None:
         return None
     layers: dict[str, list[str]] = {}
     if wanted is True:
@@ -49,8 +49,9 @@ def layers_of(names: Iterable[str], wanted: Layers) -> dict[str, list[str]] | No
             raise ValueError(
                 f"expected per_layer to name each parameter's layer once, got {layer!r} and {nested or layer!r}"
             )
+    rest = OTHER if not any(_inside(name, OTHER) for name in listed) else f"{OTHER} layers"
     for name in listed:
-        layer = next((layer for layer in chosen if _inside(name, layer)), OTHER)
+        layer = next((layer for layer in chosen if _inside(name, layer)), rest)
         layers.setdefault(layer, []).append(name)
     return layers
 

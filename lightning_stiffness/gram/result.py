@@ -1,5 +1,6 @@
 """The Gram of per-example gradients, as engines return it and as a caller receives it."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -39,6 +40,12 @@ class GradientGram:
         whole = cls.from_products(sum(others, start=first), engine, plan)
         named = {} if "" in layers else {n: cls.from_products(one, engine) for n, one in layers.items()}
         return replace(whole, layers=named)
+
+    def with_layers(self, names: Iterable[str]) -> "GradientGram":
+        """The same with these layers, in this order; one that takes no step has a Gram of zeros."""
+        values, norms, other_norms = (torch.zeros_like(t) for t in (self.values, self.norms, self.other_norms))
+        nothing = GradientGram(values, norms, other_norms, self.engine)
+        return replace(self, layers={name: self.layers.get(name, nothing) for name in names})
 
     def block(self, rows: slice, columns: slice) -> "GradientGram":
         """The Gram between some of the rows and some of the columns.

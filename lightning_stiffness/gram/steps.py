@@ -5,7 +5,6 @@ A gradient step on example i moves the parameters by :math:`-D g_i` and the loss
 divide each entry by the root of a running mean of its squares, which their state holds.
 """
 
-import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -33,7 +32,8 @@ def optimizer_step(
 
     with :math:`v` as the optimizer's state has it now, after ``t`` steps (Kingma and Ba, arXiv:1412.6980,
     algorithm 1). What does not depend on the gradient (momentum so far, weight decay) moves the parameters
-    whatever the example, and is no part of D.
+    whatever the example, and is no part of D; weight decay that is added to the gradient also changes v with it,
+    which is left out.
 
     Args:
         optimizers: SGD, Adam, AdamW, NAdam, Adamax, RMSprop or Adagrad, or several; left as they are.
@@ -41,11 +41,12 @@ def optimizer_step(
 
     Returns:
         Name of each trainable parameter → D. An entry that no gradient has reached yet has D = 0: the state does
-        not say how far it would move. So has a parameter that no optimizer steps. Before an optimizer's first
-        step D is its learning rate.
+        not say how far it would move. So has a parameter that no optimizer steps. Before the first step of all
+        D is the learning rate.
 
     Raises:
-        StepError: for another optimizer, or complex parameters.
+        StepError: for another optimizer, also one that derives from these and steps otherwise, for
+            ``maximize=True``, or for complex parameters.
 
     Example:
         >>> net = nn.Linear(1, 1, bias=False)
@@ -53,25 +54,45 @@ def optimizer_step(
         {'weight': 0.1}
     """
     every = [optimizers] if isinstance(optimizers, torch.optim.Optimizer) else list(optimizers)
+    groups = [(o, _rule(o), group) for o in every for group in o.param_groups]
+    # A warm-up may begin at 0: what matters is how rates compare
+    resting = not any(float(group["lr"]) > 0 for _, _, group in groups)
+    begun = any(_stepped(o.state.get(p)) for o, rule, group in groups if rule is not _sgd for p in group["params"])
     steps: dict[int, StepSize] = {}
-    for optimizer in every:
-        rule = next((RULES[kind.__name__] for kind in type(optimizer).__mro__ if kind.__name__ in RULES), None)
-        if rule is None:
+    for optimizer, rule, group in groups:
+        if group.get("maximize"):
             raise StepError(
-                f"expected an optimizer whose steps are known ({', '.join(RULES)}), got "
-                f"{type(optimizer).__name__}: pass a function that returns parameter name → step size, a number or "
-                "a tensor of its shape"
+                "an optimizer with maximize=True climbs what is stiffness's loss: pass a function instead"
             )
-        rates = [float(group["lr"]) for group in optimizer.param_groups]
-        for group, rate in zip(optimizer.param_groups, rates, strict=True):
-            # A warm-up may begin at 0: what matters is how rates compare
-            group = {**group, "lr": rate if any(rates) else 1.0}
-            for parameter in group["params"]:
-                if parameter.is_complex():
-                    raise StepError("the steps of complex parameters are not known: leave them out by parameters=")
-                state = optimizer.state.get(parameter, {})
-                steps[id(parameter)] = rule(group, state) if state or rule is _sgd else group["lr"]
+        group = {**group, "lr": 1.0 if resting else float(group["lr"])}
+        for parameter in group["params"]:
+            if parameter.is_complex():
+                raise StepError("the steps of complex parameters are not known: leave them out by parameters=")
+            state = optimizer.state.get(parameter, {})
+            if rule is _sgd or _stepped(state):
+                steps[id(parameter)] = rule(group, state)
+            else:
+                steps[id(parameter)] = 0.0 if begun else group["lr"]
     return {name: steps.get(id(p), 0.0) for name, p in module.named_parameters() if p.requires_grad}
+
+
+def _rule(optimizer: torch.optim.Optimizer) -> "Callable[[dict[str, Any], Mapping[str, Any]], StepSize]":
+    """How it steps, where it is one of torch's, or derives from one and steps as that does."""
+    for kind in type(optimizer).__mro__:
+        if RULES.get(kind.__name__) is not None and kind is getattr(torch.optim, kind.__name__):
+            return RULES[kind.__name__]
+        if "step" in vars(kind):
+            break
+    raise StepError(
+        f"expected an optimizer of torch.optim whose steps are known ({', '.join(RULES)}), got "
+        f"{type(optimizer).__name__}: pass a function that returns parameter name → step size, a number or a "
+        "tensor of its shape"
+    )
+
+
+def _stepped(state: Mapping[str, Any] | None) -> bool:
+    """Whether the optimizer has stepped a parameter; some make a state before."""
+    return state is not None and len(state) > 0 and float(state.get("step", 1)) > 0
 
 
 def _sgd(group: dict[str, Any], state: Mapping[str, Any]) -> StepSize:
@@ -136,8 +157,8 @@ RULES: dict[str, Callable[[dict[str, Any], Mapping[str, Any]], StepSize]] = {
 
 
 UNREACHED = (
-    "some entries of the parameters have had no gradient yet, as those of words that no batch held: how far the "
-    "optimizer will move them is not known, and they are left out of its step"
+    "some entries of the parameters have a step size of 0 and are left out: an optimizer that has had no gradient "
+    "of an entry yet, as of a word that no batch held, does not tell how far it would move it"
 )
 
 
@@ -179,7 +200,7 @@ def scales(step: Mapping[str, StepSize], parameters: Mapping[str, nn.Parameter])
                 f"expected the step size of {name!r} to be one number or a tensor {list(parameter.shape)}, got "
                 f"{list(size.shape)}"
             )
-        if not bool((size >= 0).all()) or not math.isfinite(float(size.max())):
+        if not bool(((size >= 0) & torch.isfinite(size)).all()):
             raise StepError(f"expected step sizes of {name!r} to be finite and at least 0")
         if bool((size > 0).any()):
             found[name] = size.sqrt().to(real.dtype) if size.numel() > 1 else size.sqrt().to(real.dtype).reshape(())

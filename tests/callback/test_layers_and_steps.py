@@ -80,7 +80,7 @@ def test_against_the_definition_with_the_state_of_adam():
             within = result.layer_summary[block]["cos"]["within_class"][layer]
             assert within == pytest.approx(np.diagonal(matrix).mean(), abs=1e-6)
             assert result.scalars()[f"stiffness/{block}/cos/within_class/{list(layers)[layer]}"] == within
-    assert any("have had no gradient yet" in note for note in result.notes) == any((r == 0).any() for r in root)
+    assert any("a step size of 0" in note for note in result.notes) == any((r == 0).any() for r in root)
 
 
 def test_before_its_first_step_an_optimizer_steps_as_plain_descent_does():
@@ -175,8 +175,42 @@ class UnknownSteps(Classifier):
         return Unknown(self.parameters())
 
 
+def test_a_layer_that_is_thawed_during_the_run_keeps_its_name(tmp_path):
+    class Thaw(pl.Callback):
+        def on_train_epoch_start(self, trainer, pl_module):
+            trainer.optimizers[0].param_groups[0]["lr"] = 0.0 if trainer.current_epoch == 0 else 1e-2
+
+    class Grouped(Classifier):
+        def configure_optimizers(self):
+            return torch.optim.Adam(
+                [{"params": self.net[1].parameters()}, {"params": self.net[3].parameters()}], lr=1e-2
+            )
+
+    torch.manual_seed(0)
+    callback = StiffnessCallback(probe_size=16, per_layer=True, step="optimizer", at_start=False, resamples=0)
+    fit(module=Grouped(fc()), callbacks=[Thaw(), callback], max_epochs=2)
+    first, last = callback.history
+    assert first.layer_names == last.layer_names == ["net.1", "net.3"]
+    within = [one.layer_summary["train-val"]["cos"]["within_class"] for one in (first, last)]
+    assert math.isnan(within[0][0])
+    assert not math.isnan(within[0][1])
+    assert not any(map(math.isnan, within[1]))
+
+
+def test_a_mistake_in_the_steps_is_told_before_training_also_without_a_measurement_there():
+    module = run()
+    callback = StiffnessCallback(
+        probe_size=16, step=lambda optimizers, module: {"net.1.weight": 0.1}, at_start=False
+    )
+    with pytest.raises(StepError, match=r"a step size for every parameter measured, got none for 'net.1.bias'"):
+        fit(module=module, callbacks=[callback], max_epochs=1)
+    assert module.trainer.global_step == 0
+
+
 def test_what_cannot_be_told_is_an_error_before_the_first_step():
-    with pytest.raises(ValueError, match=r"expected step to be one or more of \['sgd', 'optimizer'\].*got 'adam'"):
+    with pytest.raises(
+        ValueError, match=r"expected step to be one of \['sgd', 'optimizer'\], or a function .*got 'adam'"
+    ):
         StiffnessCallback(step="adam")
     with pytest.raises(ValueError, match="expected per_layer to be True, False or names of submodules, got 3"):
         StiffnessCallback(per_layer=3)

@@ -15,6 +15,7 @@ from lightning_stiffness.functional import (
     superclass_summary,
 )
 from lightning_stiffness.functional import intervals as intervals_module
+from lightning_stiffness.functional import resampling as resampling_module
 from lightning_stiffness.functional.jackknife import jackknife_variance
 from lightning_stiffness.functional.resampling import Block, draw_weights, weighted_cells
 
@@ -242,6 +243,19 @@ def test_cells_of_classes_of_one_example_and_of_none(symmetric):
     assert torch.equal(known, expected)
     if symmetric:
         torch.testing.assert_close(result.cells, result.cells.transpose(0, 1), equal_nan=True)
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_many_classes_take_another_way_to_the_same_sums(symmetric, monkeypatch):
+    S, y, d, pairs = block(Population(3, 4, 0.5, 0.5), 6, symmetric=symmetric)
+    y = torch.where(y == 2, 5, y)  # classes 2 to 4 have no example
+    kwargs = {"symmetric": symmetric, "distance": d, "pairs": pairs, "edges": EDGES}
+    few = block_intervals(S.requires_grad_(), y, None if symmetric else y, **kwargs)
+    monkeypatch.setattr(resampling_module, "_CALLS", 0)
+    many = block_intervals(S, y, None if symmetric else y, **kwargs)
+    torch.testing.assert_close(few.cells, many.cells, equal_nan=True)
+    for name, ends in few.summary.items():
+        assert many.summary[name] == pytest.approx(ends)
 
 
 def test_too_many_cells_have_no_intervals(monkeypatch):

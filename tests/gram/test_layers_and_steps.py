@@ -98,16 +98,12 @@ def test_layers_and_steps_at_once(name: str) -> None:
     grams = expected(case, layers, steps)
     whole = torch.stack(list(grams.values())).sum(0)
     room = whole.diagonal().sqrt()
-    assert list(got.layers) == [layer for layer, names in layers.items() if any(dropped(steps[n]) for n in names)]
+    assert list(got.layers) == list(layers)
     assert_close(got, whole, case, room)
     for layer, gram in got.layers.items():
         if not case.scale_free:
             assert_close(gram, grams[layer], case, room)
     torch.testing.assert_close(sum(gram.values for gram in got.layers.values()), got.values, rtol=1e-9, atol=1e-300)
-
-
-def dropped(step: Tensor | float) -> bool:
-    return bool((torch.as_tensor(step) > 0).any())
 
 
 FEW = ["perceptron", "residual_twenty", "tied_embedding_and_decoder", "recurrent_lstm", "weight_in_own_function"]
@@ -269,8 +265,31 @@ def test_what_an_optimizer_does_not_step_or_has_not_seen() -> None:
     assert (steps["0.weight"] > 0).any(1).tolist() == [False, True, True, False]
     for group in optimizer.param_groups:
         group["lr"] = 0.0  # a warm-up's first step
-    assert isinstance(steps["0.weight"], Tensor)
     assert (optimizer_step(optimizer, net)["0.weight"] > 0).any()
+
+
+def test_several_optimizers_and_parameters_that_join_later() -> None:
+    net = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 2))
+    resting, other = torch.optim.SGD(net[0].parameters(), lr=0.0), torch.optim.SGD(net[1].parameters(), lr=0.1)
+    assert optimizer_step([resting, other], net) == {
+        **{"0.weight": 0.0, "0.bias": 0.0},
+        **{"1.weight": 0.1, "1.bias": 0.1},
+    }
+    adam = torch.optim.Adam(net.parameters(), lr=0.1)
+    net[0](torch.randn(4, 3)).sum().backward()
+    adam.step()
+    steps = optimizer_step(adam, net)
+    assert steps["1.weight"] == 0.0  # no gradient has reached it, while it has reached others
+    assert isinstance(steps["0.weight"], Tensor)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_before_the_first_step_of_all_it_is_the_learning_rate(name: str) -> None:
+    net = nn.Linear(3, 2)
+    optimizer = OPTIMIZERS[name](net.parameters())
+    rate = optimizer.param_groups[0]["lr"]
+    factor = 1.9 if "Nesterov" in name else 1.0
+    assert optimizer_step(optimizer, net) == pytest.approx({"weight": factor * rate, "bias": factor * rate})
 
 
 def test_a_parameter_without_a_step_is_no_part() -> None:
@@ -280,7 +299,8 @@ def test_a_parameter_without_a_step_is_no_part() -> None:
     got = gradient_gram(net, batch, loss_fn=loss_fn, step={"weight": 0.0, "bias": 1.0}, per_layer=["bias"])
     bias = gradient_gram(net, batch, loss_fn=loss_fn, parameters=["bias"])
     torch.testing.assert_close(got.values, bias.values)
-    assert list(got.layers) == ["bias"]
+    assert list(got.layers) == ["other", "bias"]
+    assert float(got.layers["other"].norms.abs().max()) == 0.0
 
 
 @pytest.mark.parametrize(
@@ -314,6 +334,16 @@ def test_layers_that_are_none(wanted: list[str], message: str) -> None:
         )
 
 
+def test_a_layer_of_ones_own_may_be_called_other() -> None:
+    net = nn.ModuleDict({"other": nn.Linear(2, 2), "body": nn.Linear(2, 2)}).double()
+    loss_fn = lambda m, b: m["other"](m["body"](b[0])).sum(1)  # noqa: E731
+    got = gradient_gram(net, (torch.randn(3, 2).double(),), loss_fn=loss_fn, per_layer="other")
+    assert list(got.layers) == ["other", "other layers"]
+    alone = gradient_gram(net, (torch.randn(3, 2).double(),), loss_fn=loss_fn, parameters=["other"], per_layer=None)
+    assert got.layers["other"].values.shape == alone.values.shape
+    assert alone.layers == {}
+
+
 class Muon(torch.optim.Optimizer):
     """An optimizer whose steps no diagonal describes."""
 
@@ -325,6 +355,20 @@ def test_an_optimizer_whose_steps_are_not_known() -> None:
     net = nn.Linear(2, 1)
     with pytest.raises(StepError, match=r"known \(SGD, Adam, .*\), got Muon: pass a function"):
         optimizer_step(Muon(net.parameters()), net)
+
+    class Otherwise(torch.optim.SGD):
+        def step(self, closure: Any = None) -> Any:
+            return None
+
+    class AdamW(torch.optim.Optimizer):
+        def __init__(self, parameters: Any):
+            super().__init__(parameters, {"lr": 0.1})
+
+    for strange in (Otherwise(net.parameters(), lr=0.1), AdamW(net.parameters())):
+        with pytest.raises(StepError, match=rf"got {type(strange).__name__}: pass a function"):
+            optimizer_step(strange, net)
+    with pytest.raises(StepError, match="maximize=True"):
+        optimizer_step(torch.optim.Adam(net.parameters(), maximize=True), net)
     complex_one = nn.Linear(2, 1, dtype=torch.complex64)
     with pytest.raises(StepError, match="complex parameters"):
         optimizer_step(torch.optim.SGD(complex_one.parameters(), lr=0.1), complex_one)
