@@ -268,8 +268,11 @@ class StiffnessCallback(_Base):  # type: ignore[misc]
 
     def on_train_batch_end(self, trainer: Any, pl_module: nn.Module, *_: Any) -> None:
         """Measure within an epoch, where that was asked for."""
-        every, step = self.every_n_train_steps, batches_stepped(trainer) + about_to_count(trainer)
-        if every is None or step == 0 or step == self._measured_at:
+        every = self.every_n_train_steps
+        if every is None:
+            return
+        step = batches_stepped(trainer) + about_to_count(trainer)
+        if step == 0 or step == self._measured_at:
             return
         if every(step) if callable(every) else step % every == 0:
             self._measure(trainer, pl_module, step=step, epoch=trainer.current_epoch, at_epoch_end=False)
