@@ -179,7 +179,7 @@ class DistanceStiffness(Metric):
         taken = observed(
             stiffness, distance, torch.ones_like(stiffness, dtype=torch.bool) if pairs is None else pairs
         )
-        x, y = distance[taken].double(), stiffness[taken].double()
+        x, y = taken.distance, taken.stiffness
         if not len(x):
             return
         low, high = self.limits

@@ -1,6 +1,8 @@
 """The pictures of a result, by the names they are logged under."""
 
-from collections.abc import Sequence
+import gc
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from lightning_stiffness.figures import class_matrix_figure, distance_curve_figure, figure_to_rgb, layer_figure
@@ -50,4 +52,22 @@ def _chosen(table: dict[str, Any], kind: str, which: str) -> Sequence[tuple[str,
 def draw_picture(result: StiffnessResult, tag: str) -> Picture:
     """The picture of that name, uint8 ``[height, width, 3]``."""
     _, block, measure, kind = tag.split("/")
-    return figure_to_rgb(DRAWN[kind](result, block, measure))
+    with _die_young():
+        return figure_to_rgb(DRAWN[kind](result, block, measure))
+
+
+@contextmanager
+def _die_young() -> Iterator[None]:
+    """Python's collector waits meanwhile, and then looks at what is new alone.
+
+    A figure is some thousand objects that refer to each other. Collections while it is drawn would count them as
+    long-lived, until a full one is due, which goes through everything that a training holds: 0.3 s, measured.
+    """
+    waits = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if waits:
+            gc.enable()
+            gc.collect(0)

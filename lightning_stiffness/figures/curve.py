@@ -8,9 +8,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from lightning_stiffness.figures.captions import length_verdict, short_length
+from lightning_stiffness.figures.scales import add_scale, round_numbers, without_ticks
 from lightning_stiffness.figures.style import (
     MEASURES,
     Array,
@@ -24,6 +24,8 @@ from lightning_stiffness.figures.style import (
 )
 
 WIDTH, HEIGHT = 7.0, 6.2
+BROAD, LOW = 5.65, 0.8
+"""Width of the plots, and height of the lower one, in inches."""
 Z95 = 1.959963984540054
 """Standard errors on either side of a mean that make a 95% interval."""
 SMALLEST_RANGE = 0.02
@@ -93,8 +95,8 @@ def distance_curve(
         figure = new_figure(WIDTH, HEIGHT, colours)
         words = wrap(length_verdict(xi, around, reason, extrapolated, borders), WIDTH - 0.3, 11)
         tall = 3.1 - 0.18 * words.count("\n")
-        axes = figure.add_axes((1.15 / WIDTH, 2.15 / HEIGHT, 5.65 / WIDTH, tall / HEIGHT))
-        strip = figure.add_axes((1.15 / WIDTH, 1.1 / HEIGHT, 5.65 / WIDTH, 0.8 / HEIGHT))
+        axes = figure.add_axes((1.15 / WIDTH, 2.15 / HEIGHT, BROAD / WIDTH, tall / HEIGHT))
+        strip = figure.add_axes((1.15 / WIDTH, 1.1 / HEIGHT, BROAD / WIDTH, LOW / HEIGHT))
         left, right = _reach(borders, xi)
         bottom, top = _heights(means, low, high, line, borders)
         axes.set(xlim=(left, right), ylim=(bottom, top))
@@ -186,7 +188,7 @@ def _points(axes: Axes, centers: Array, means: Array, low: Array, high: Array, e
         if isinstance(error, tuple):  # a band over bins next to each other; NaN leaves a gap
             ends = [np.where(known, end, np.nan) for end in (low, high)]
             axes.fill_between(centers, *ends, color=theme.muted, alpha=0.22, linewidth=0)
-        axes.vlines(centers[known], low[known], high[known], color=theme.muted, linewidth=1.8)
+        axes.vlines(centers[known], low[known], high[known], color=theme.muted, linewidth=1.8, gid="intervals")
         axes.plot(centers[known], means[known], label=note, **style)
     if alone.any():
         axes.plot(centers[alone], means[alone], label="mean of a bin, no interval", markerfacecolor="none", **style)
@@ -218,23 +220,31 @@ def _counts(strip: Axes, borders: Array, counts: Array | None, theme: Theme) -> 
 
 
 def _dress(axes: Axes, strip: Axes, measure: str, pairs: str, distance: str, theme: Theme) -> None:
+    style: dict[str, Any] = {"theme": theme, "mark": 3.5, "size": 10}
     for one in (axes, strip):
         one.set_facecolor("none")
-        one.tick_params(labelsize=10, labelcolor=theme.text, color=theme.muted)
-        for side, spine in one.spines.items():
-            spine.set_visible(side in ("left", "bottom"))
-            spine.set_color(theme.muted)
-        one.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}".replace("-", "−")))
-        one.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.10g}".replace("-", "−")))
-    axes.set_xticks([])  # those of the strip below serve both
-    axes.grid(axis="y", color=theme.grid, linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.set_ylabel(f"mean {MEASURES[measure]}\nhurts   ←   0   →   helps", color=theme.text, size=10.5)
-    strip.yaxis.set_major_locator(MaxNLocator(2, integer=True))
-    strip.set_ylabel("pairs", color=theme.text, size=10.5)
-    strip.set_xlabel(f"{distance} (pairs {pairs})", color=theme.text, size=10.5, parse_math=False)
-    strip.yaxis.set_label_coords(-0.155, 0.5)
-    axes.yaxis.set_label_coords(-0.135, 0.5)
+        without_ticks(one, theme)
+        for side in ("right", "top"):
+            one.spines[side].set_visible(False)
+    heights = round_numbers(*axes.get_ylim(), 8)
+    add_scale(axes, "left", list(heights), list(heights.values()), inches=BROAD, **style)
+    axes.hlines(list(heights), *axes.get_xlim(), color=theme.grid, linewidth=0.6, zorder=0.5)
+    counts = round_numbers(*strip.get_ylim(), 2, whole=True)
+    add_scale(strip, "left", list(counts), list(counts.values()), inches=BROAD, **style)
+    reach = round_numbers(*strip.get_xlim(), 9)  # serves both
+    add_scale(strip, "bottom", list(reach), list(reach.values()), inches=LOW, **style)
+    words: dict[str, Any] = {"color": theme.text, "size": 10.5, "parse_math": False, "ha": "center"}
+    upright: dict[str, Any] = {
+        "rotation": 90,
+        "rotation_mode": "anchor",
+        "va": "bottom",
+        "multialignment": "center",
+    }
+    says = f"mean {MEASURES[measure]}\nhurts   ←   0   →   helps"
+    axes.text(-0.135, 0.5, says, transform=axes.transAxes, **words, **upright)
+    strip.text(-0.135, 0.5, "pairs", transform=strip.transAxes, **words, **upright)
+    below = -24 / (72 * LOW)
+    strip.text(0.5, below, f"{distance} (pairs {pairs})", transform=strip.transAxes, va="top", **words)
     handles, labels = axes.get_legend_handles_labels()
     if handles:  # below the plots, where it hides no point
         strip.figure.legend(

@@ -16,6 +16,7 @@ from matplotlib.path import Path
 from lightning_stiffness.figures.captions import captions
 from lightning_stiffness.figures.labels import Ticks, axis_ticks
 from lightning_stiffness.figures.lettering import Lettering
+from lightning_stiffness.figures.scales import add_scale, without_ticks
 from lightning_stiffness.figures.style import (
     MEASURES,
     Array,
@@ -32,6 +33,8 @@ from lightning_stiffness.functional import class_order
 
 VALUES_UP_TO = 12
 """Classes up to which every cell prints its value."""
+BAR = 0.2
+"""Inches that the colour bar is wide."""
 
 
 def heatmap(
@@ -84,7 +87,7 @@ def heatmap(
 
     Example:
         >>> figure = heatmap([[0.5, 0.1], [0.1, 0.4]], class_names=["cat", "dog"], title="epoch 3, step 1200")
-        >>> [label.get_text() for label in figure.axes[0].get_yticklabels()]
+        >>> [text.get_text() for text in figure.axes[0].texts if text.get_gid() == "left"]
         ['cat', 'dog']
     """
     colours = find_theme(theme)
@@ -116,7 +119,7 @@ def heatmap(
         axes = figure.add_axes((left / width, bottom / height, side / width, side / height))
         visible = np.ma.masked_invalid(shown)
         axes.imshow(visible, cmap=colours.colormap, vmin=-1, vmax=1, interpolation="nearest", aspect="auto")
-        _label_axes(axes, ticks, colours)
+        _label_axes(axes, ticks, side, colours)
         style: dict[str, Any] = {"ha": "center", "color": colours.text, "size": 11, "parse_math": False}
         middle = (left + side / 2) / width, (bottom + side / 2) / height
         figure.text(0.2 / width, middle[1], row_label, rotation=90, va="center", **style)
@@ -126,7 +129,7 @@ def heatmap(
             _outline(axes, kinds, colours)
         if size <= VALUES_UP_TO:
             _print_values(axes, shown, side / size, colours)
-        bar = figure.add_axes(((left + side + 0.22) / width, bottom / height, 0.2 / width, side / height))
+        bar = figure.add_axes(((left + side + 0.22) / width, bottom / height, BAR / width, side / height))
         _colour_bar(bar, measure, colours)
         add_heading(figure, colours, "Does a step on one class help another?", title or MEASURES[measure])
         for index, line in enumerate(lines):
@@ -164,19 +167,14 @@ def _order(cells: Array, order: Sequence[int] | str | None, groups: Sequence[int
     return list(range(size))
 
 
-def _label_axes(axes: Axes, ticks: Ticks, theme: Theme) -> None:
-    axes.set_yticks(ticks.places)
-    axes.set_yticklabels(ticks.names, size=ticks.size, color=theme.text, parse_math=False)
-    axes.set_xticks(ticks.places)
+def _label_axes(axes: Axes, ticks: Ticks, inches: float, theme: Theme) -> None:
+    style: dict[str, Any] = {"theme": theme, "inches": inches, "size": ticks.size, "mark": 2 * ticks.thinned}
     # Slanted names end at their own column; upright ones are centred below it.
-    turned: dict[str, Any] = {"ha": "right", "rotation_mode": "anchor"} if ticks.rotation else {"ha": "center"}
-    if ticks.rotation == 90:
-        turned["va"] = "center"
-    axes.set_xticklabels(
-        ticks.names, size=ticks.size, color=theme.text, rotation=ticks.rotation, parse_math=False, **turned
-    )
-    axes.tick_params(length=2 if ticks.thinned else 0, color=theme.muted, pad=3)
-    _frame(axes, theme)
+    turned: dict[str, Any] = {"rotation": ticks.rotation, "va": "center" if ticks.rotation == 90 else "top"}
+    turned |= {"ha": "right", "rotation_mode": "anchor"} if ticks.rotation else {}
+    add_scale(axes, "left", ticks.places, ticks.names, **style)
+    add_scale(axes, "bottom", ticks.places, ticks.names, **style, **turned)
+    without_ticks(axes, theme)
 
 
 def _hatch(axes: Axes, missing: Array, theme: Theme) -> None:
@@ -223,17 +221,9 @@ def _colour_bar(axes: Axes, measure: str, theme: Theme) -> None:
     }
     shades = np.linspace(-1, 1, 256)[:, None]
     axes.imshow(shades, cmap=theme.colormap, vmin=-1, vmax=1, extent=(0, 1, -1, 1), origin="lower", aspect="auto")
-    axes.xaxis.set_visible(False)
-    axes.yaxis.tick_right()
-    axes.set_yticks(list(words), labels=list(words.values()))
-    _frame(axes, theme)
-    axes.tick_params(labelsize=9.5, labelcolor=theme.text, color=theme.muted, length=3)
+    add_scale(axes, "right", list(words), list(words.values()), theme=theme, inches=BAR, mark=3, size=9.5)
+    without_ticks(axes, theme)
     axes.set_title(MEASURES[measure].replace(" ", "\n"), size=9.5, color=theme.text, loc="left", pad=9)
-
-
-def _frame(axes: Axes, theme: Theme) -> None:
-    for spine in axes.spines.values():
-        spine.set_color(theme.muted)
 
 
 def _legend(figure: Figure, theme: Theme) -> None:

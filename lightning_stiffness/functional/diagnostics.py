@@ -88,8 +88,8 @@ def gradient_confusion(gram: Float[Tensor, "n n"]) -> float:
     kept = _kept(gram, scaled=False)
     if len(kept) < 2:
         return math.nan
-    others = ~torch.eye(len(kept), dtype=torch.bool, device=kept.device)
-    return max(0.0, -float(kept[others].min()))
+    itself = torch.eye(len(kept), dtype=torch.bool, device=kept.device)
+    return max(0.0, -float(kept.masked_fill(itself, math.inf).min()))
 
 
 def effective_rank(gram: Float[Tensor, "n n"]) -> float:
@@ -130,8 +130,8 @@ def _kept(gram: Tensor, *, scaled: bool = True) -> Tensor:
             "measure each set by itself"
         )
     there = valid_examples(gram.diagonal())
-    kept = gram[there][:, there].double()
-    if not bool(torch.isfinite(kept).all()):
+    kept = (gram if bool(there.all()) else gram[there][:, there]).double()
+    if len(kept) and not math.isfinite(torch.linalg.vector_norm(kept, math.inf)):
         raise ValueError(
             "expected finite inner products between finite gradients, got NaN or infinity: form the Gram in float64"
         )

@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from lightning_stiffness.functional.classes import cell_masks
-from lightning_stiffness.functional.jackknife import cells_variance, jackknife_variance, means_without
+from lightning_stiffness.functional.jackknife import cells_variance, jackknife_variance, means_without, without_each
 from lightning_stiffness.functional.resampling import (
     Block,
     PairList,
     Weights,
+    cell_sums,
     weighted_cells,
     weighted_counts,
 )
@@ -44,8 +45,8 @@ def summary_intervals(
     cells where the matrix has too many of them.
     """
     masks = {} if levels is None else cell_masks(classes, levels)
-    one = Weights(*(torch.ones_like(w[:, :1]) for w in (weights.rows, weights.columns)))
-    sums, counts = weighted_cells(values, block, one, classes)[..., 0], weighted_counts(block, one, classes)[..., 0]
+    without = without_each(values, block, classes)
+    sums, counts = without[0].cells[:-1], without[0].cells[-1]
     there = counts > 0
     # Each mean over cells; the mean over all pairs is one too, with the numbers of pairs as weights.
     share = torch.stack([*((mask & there).double() for mask in masks.values()), counts]).flatten(1)
@@ -69,22 +70,23 @@ def summary_intervals(
             drawn_cells.append(some_sums / some_counts)
     estimate = means(sums[..., None], counts[..., None])[..., 0]
     jackknife = torch.zeros_like(estimate)
-    for side, strata in enumerate(block.sides):
-        deleted = means_without(values, block, share.reshape(-1, classes, classes), side)
-        jackknife += jackknife_variance(deleted.flatten(0, 1), strata).reshape(jackknife.shape)
+    for side, of_side in enumerate(without):
+        of_cells_share = share.reshape(-1, classes, classes)
+        deleted = means_without(of_side, of_cells_share.mT if side == 1 else of_cells_share)
+        jackknife += jackknife_variance(deleted.flatten(0, 1), of_side.mine).reshape(jackknife.shape)
 
     # The variance with independent pairs; in a symmetric block each pair stands in the matrix twice, and within a
     # class twice in its cell.
     twice = 2.0 if block.symmetric else 1.0
     in_cell = 1.0 + (twice - 1.0) * torch.eye(classes, dtype=values.dtype, device=values.device)
-    cells_jackknife = cells_variance(values, block, classes) if of_cells else None
+    cells_jackknife = cells_variance(without) if of_cells else None
     every_cell = torch.cat(drawn_cells, -1).flatten(1, 2) if of_cells else None
     drawn_cells.clear()
     results = []
     for k, value in enumerate(values):
-        residual = (value - (sums[k] / counts)[block.rows][:, block.columns]) ** 2
-        residual = residual.masked_fill_(~block.counted, 0.0)[None]
-        cell_variance = weighted_cells(residual, block, one, classes)[0, ..., 0] / counts**2
+        expected = (sums[k] / counts).index_select(0, block.rows).index_select(1, block.columns)
+        residual = (value - expected).square_().masked_fill_(~block.counted, 0.0)[None]
+        cell_variance = cell_sums(residual, block, classes)[0] / counts**2
         independent = [cell_variance[m & there].sum() / (m & there).sum() ** 2 for m in masks.values()]
         everything = ((value - estimate[k, -1]) ** 2).masked_fill_(~block.counted, 0.0).sum()
         variance = twice * torch.stack([*independent, everything / counts.sum() ** 2])
@@ -108,8 +110,11 @@ def list_pairs(values: Tensor, distance: Tensor, pairs: Tensor, block: Block, ed
     """
     if block.symmetric:
         pairs = (pairs | pairs.T).triu(1)
-    row, column = torch.nonzero(pairs & block.counted & torch.isfinite(distance), as_tuple=True)
+    row, column = torch.nonzero(pairs & block.counted, as_tuple=True)
     x = distance[row, column].double()
+    known = torch.isfinite(x)
+    if not bool(known.all()):
+        row, column, x = row[known], column[known], x[known]
     bins = len(edges) - 1
     group = (torch.bucketize(x, edges, right=True) - 1).clamp(0, bins - 1)
     group = torch.where((x >= edges[0]) & (x <= edges[-1]), group, bins)

@@ -1,5 +1,7 @@
 """One example left out at a time: how much each one matters to a mean over cells of the class matrix."""
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -29,7 +31,54 @@ def jackknife_variance(deleted: Tensor, strata: Tensor) -> Tensor:
     return (scale * (values - groups.mean[strata]) ** 2).sum(0)
 
 
-def means_without(values: Tensor, block: Block, share: Tensor, side: int) -> Tensor:
+@dataclass(frozen=True)
+class Without:
+    """Sums over the cells of the class matrix without each example ``i`` of one side, by :func:`without_each`.
+
+    The last of the ``k + 1`` sums counts the pairs. Only the row of cells of the example's own class changes; in a
+    symmetric block their column does too.
+    """
+
+    mine: Tensor
+    """Class of each example of that side, ``[n]``."""
+    cells: Tensor
+    """With all examples, ``[k + 1, c, c]``; that side's classes first."""
+    row: Tensor
+    """Cells (class of i, b) without i, ``[k + 1, n, c]``."""
+    column: Tensor | None
+    """Cells (a, class of i) without i, ``[k + 1, n, c]``; None where that is the other side's."""
+
+
+def without_each(values: Tensor, block: Block, classes: int) -> list[Without]:
+    """The sums without each example, for each side that is drawn from.
+
+    Args:
+        values: of each pair, by ``k`` measures, ``[k, n, m]``; 0 where the block counts no pair.
+        block: the pairs, with classes as strata.
+        classes: ``c``.
+
+    Example:
+        >>> S, y = torch.tensor([[[0.0, 0.1, 0.2], [0.1, 0.0, 0.6], [0.2, 0.6, 0.0]]]), torch.tensor([0, 0, 0])
+        >>> (without,) = without_each(S.double(), Block(~torch.eye(3, dtype=torch.bool), y, y, True), 1)
+        >>> without.row[0, :, 0]  # of the pairs left, each twice
+        tensor([1.2000, 0.4000, 0.2000], dtype=torch.float64)
+    """
+    every = torch.cat([values, block.counted.to(values.dtype)[None]])
+    of_rows, of_columns = (
+        torch.nn.functional.one_hot(y, classes).to(values.dtype) for y in (block.rows, block.columns)
+    )
+    with_columns, with_rows = every @ of_columns, (of_rows.T @ every).transpose(1, 2)
+    cells = of_rows.T @ with_columns
+    row = cells[:, block.rows] - with_columns
+    column = cells.transpose(1, 2)[:, block.columns] - with_rows
+    if not block.symmetric:
+        return [Without(block.rows, cells, row, None), Without(block.columns, cells.mT, column, None)]
+    each = torch.arange(len(block.rows), device=values.device)
+    row[:, each, block.rows] -= with_rows[:, each, block.rows]
+    return [Without(block.rows, cells, row, column)]
+
+
+def means_without(without: Without, share: Tensor) -> Tensor:
     r"""Weighted means over the cells of the class matrix, without each example of one side.
 
     .. math:: \frac{\sum_{a, b} s(a, b)\, C_{(-i)}(a, b)}{\sum_{a, b} s(a, b)}
@@ -37,40 +86,25 @@ def means_without(values: Tensor, block: Block, share: Tensor, side: int) -> Ten
     over the cells that still have a pair.
 
     Args:
-        values: of each pair, by ``k`` measures, ``[k, n, m]``; 0 where the block counts no pair.
-        block: the pairs, with classes as strata.
-        share: weights of the cells for ``q`` means, ``[q, c, c]``.
-        side: whose examples to leave out, 0 for the rows and 1 for the columns.
+        without: the sums.
+        share: weights of the cells for ``q`` means, ``[q, c, c]``, that side's classes first.
 
     Returns:
-        ``[k, q, n]``, or ``[k, q, m]`` for the columns.
+        ``[k, q, n]``.
 
     Example:
         >>> S, y = torch.tensor([[[0.0, 0.1, 0.2], [0.1, 0.0, 0.6], [0.2, 0.6, 0.0]]]), torch.tensor([0, 0, 0])
-        >>> block = Block(~torch.eye(3, dtype=torch.bool), y, y, True)
-        >>> means_without(S.double(), block, torch.ones(1, 1, 1).double(), 0).squeeze()
+        >>> (without,) = without_each(S.double(), Block(~torch.eye(3, dtype=torch.bool), y, y, True), 1)
+        >>> means_without(without, torch.ones(1, 1, 1).double()).squeeze()
         tensor([0.6000, 0.2000, 0.1000], dtype=torch.float64)
     """
-    classes = share.shape[-1]
-    mine, theirs = block.sides[side], block.columns if side == 0 else block.rows
-    every = torch.cat([values, block.counted.to(values.dtype)[None]])
-    if side == 1:
-        every, share = every.transpose(1, 2), share.transpose(1, 2)
-    to_mine, to_theirs = (torch.nn.functional.one_hot(y, classes).to(values.dtype) for y in (mine, theirs))
-    lost = every @ to_theirs
-    cells = to_mine.T @ lost
+    mine, cells = without.mine, without.cells
     mean, there = _mean(cells)
-    # Leaving out an example of class a changes the row of cells a, and in a symmetric block the column too.
-    row = cells[:, mine] - lost
-    changes = [(row, cells[:, mine], share[:, mine])]
-    if block.symmetric:
-        each = torch.arange(len(mine), device=values.device)
-        lost_below = (to_mine.T @ every).transpose(1, 2)
-        row[:, each, mine] -= lost_below[:, each, mine]
-        below = cells.transpose(1, 2)[:, mine]
+    changes = [(without.row, cells[:, mine], share[:, mine])]
+    if without.column is not None:
         share_below = share.transpose(1, 2)[:, mine].clone()
-        share_below[:, each, mine] = 0.0  # the cell (a, a) is in the row already
-        changes.append((below - lost_below, below, share_below))
+        share_below[:, torch.arange(len(mine), device=mine.device), mine] = 0.0  # the row has the cell (a, a)
+        changes.append((without.column, cells.transpose(1, 2)[:, mine], share_below))
     upper = torch.einsum("qab,kab->kq", share, mean)[..., None]
     lower = torch.einsum("qab,ab->q", share, there)[..., None]
     for after, before, weight in changes:
@@ -80,16 +114,14 @@ def means_without(values: Tensor, block: Block, share: Tensor, side: int) -> Ten
     return torch.where(lower > 0, upper / lower, torch.nan)
 
 
-def cells_variance(values: Tensor, block: Block, classes: int) -> Tensor:
+def cells_variance(without: list[Without]) -> Tensor:
     r"""Variance of each cell of the class matrix, with one example left out at a time.
 
     A cell (a, b) depends on the examples of class a in its rows and on those of class b in its columns; their
     variances add up. Within a class of a symmetric block they are the same examples, left out of both.
 
     Args:
-        values: of each pair, by ``k`` measures, ``[k, n, m]``; 0 where the block counts no pair.
-        block: the pairs, with classes as strata.
-        classes: ``c``.
+        without: the sums, for each side that is drawn from.
 
     Returns:
         ``[k, c, c]``; NaN where a cell has a pair only with one of its examples.
@@ -97,33 +129,27 @@ def cells_variance(values: Tensor, block: Block, classes: int) -> Tensor:
     Example:
         >>> S, y = torch.tensor([[[0.0, 0.1, 0.2], [0.1, 0.0, 0.6], [0.2, 0.6, 0.0]]]), torch.tensor([0, 0, 0])
         >>> block = Block(~torch.eye(3, dtype=torch.bool), y, y, True)
-        >>> cells_variance(S.double(), block, 1)  # 2/3 of the squared deviations of 0.6, 0.2, 0.1
+        >>> cells_variance(without_each(S.double(), block, 1))  # 2/3 of the squared deviations of 0.6, 0.2, 0.1
         tensor([[[0.0933]]], dtype=torch.float64)
     """
-    every = torch.cat([values, block.counted.to(values.dtype)[None]])
-    by_rows = _rows_variance(every, block.rows, block.columns, classes, both=block.symmetric)
-    if not block.symmetric:
-        columns = _rows_variance(every.transpose(1, 2), block.columns, block.rows, classes, both=False)
-        return by_rows + columns.transpose(1, 2)
-    other = by_rows.transpose(1, 2).clone()
+    by_rows, *by_columns = (_rows_variance(side) for side in without)
+    if by_columns:
+        return by_rows + by_columns[0].mT
+    other = by_rows.mT.clone()
     other.diagonal(dim1=1, dim2=2).zero_()
     return by_rows + other
 
 
-def _rows_variance(every: Tensor, mine: Tensor, theirs: Tensor, classes: int, *, both: bool) -> Tensor:
-    """The part that comes from the examples of the rows, ``[k, c, c]``; ``both``: they are those of the columns."""
-    to_mine, to_theirs = (torch.nn.functional.one_hot(y, classes).to(every.dtype) for y in (mine, theirs))
-    lost = every @ to_theirs
-    rest = (to_mine.T @ lost)[:, mine] - lost
-    if both:
-        each = torch.arange(len(mine), device=every.device)
-        rest[:, each, mine] -= (to_mine.T @ every).transpose(1, 2)[:, each, mine]
+def _rows_variance(without: Without) -> Tensor:
+    """The part that comes from the examples of the rows, ``[k, c, c]``."""
+    mine, rest = without.mine, without.row
     there = rest[-1] > 0.5  # counts are whole numbers
-    without = torch.where(there, rest[:-1] / rest[-1], torch.nan).permute(1, 0, 2)
-    groups = per_stratum(without, mine)
+    cells = torch.where(there, rest[:-1] / rest[-1], torch.nan).permute(1, 0, 2)
+    groups = per_stratum(cells, mine)
     scale = ((groups.size - 1) / groups.size)[mine]
-    deviations = scale * (without - groups.mean[mine]) ** 2
-    return deviations.new_zeros(classes, *deviations.shape[1:]).index_add(0, mine, deviations).transpose(0, 1)
+    deviations = scale * (cells - groups.mean[mine]) ** 2
+    shape = without.cells.shape[1], *deviations.shape[1:]
+    return deviations.new_zeros(shape).index_add(0, mine, deviations).transpose(0, 1)
 
 
 def _mean(cells: Tensor) -> tuple[Tensor, Tensor]:

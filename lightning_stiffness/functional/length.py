@@ -2,13 +2,12 @@
 
 import math
 from dataclasses import dataclass
-from itertools import pairwise
 
 import torch
 from jaxtyping import Bool, Float, Integer
 from torch import Tensor
 
-from lightning_stiffness.functional.curve import observed
+from lightning_stiffness.functional.curve import Observed, observed
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ def critical_length(
         0.8
     """
     taken = observed(stiffness, distance, pairs)
-    return _fit(distance[taken].double(), stiffness[taken].double(), min_pairs)
+    return _fit(taken, torch.zeros_like(taken.row), 1, min_pairs)[0]
 
 
 def class_critical_lengths(
@@ -102,25 +101,35 @@ def class_critical_lengths(
     if labels.shape != stiffness.shape[:1]:
         raise ValueError(f"expected labels of shape {list(stiffness.shape[:1])}, got {list(labels.shape)}")
     classes = (int(labels.max()) + 1 if len(labels) else 0) if num_classes is None else num_classes
-    row, column = torch.nonzero(observed(stiffness, distance, pairs), as_tuple=True)
-    own = labels[row].long()
-    order = own.argsort(stable=True)
-    row, column = row[order], column[order]
-    x, y = distance[row, column].double(), stiffness[row, column].double()
-    stops = [0, *torch.bincount(own, minlength=classes).cumsum(0).tolist()]
-    return [_fit(x[low:high], y[low:high], min_pairs) for low, high in pairwise(stops)]
+    taken = observed(stiffness, distance, pairs)
+    return _fit(taken, labels.to(taken.row.device)[taken.row].long(), classes, min_pairs)
 
 
-def _fit(x: Tensor, y: Tensor, min_pairs: int) -> CriticalLength:
-    """The line through stiffness ``y`` at distance ``x``, and where it crosses zero."""
-    if not len(x):
-        return length_of_line(0, *[math.nan] * 7, min_pairs=min_pairs)
-    x_mean, y_mean = x.mean(), y.mean()
-    values = (
-        *(x_mean, y_mean, ((x - x_mean) ** 2).sum(), ((x - x_mean) * (y - y_mean)).sum()),
-        *(x.min(), x.max(), (y**2).mean().sqrt()),
+def _fit(pairs: Observed, group: Tensor, groups: int, min_pairs: int) -> list[CriticalLength]:
+    """For each group of the pairs the line through stiffness against distance, and where it crosses zero."""
+    x, y = pairs.distance, pairs.stiffness
+    zeros = x.new_zeros(groups)
+    counts = torch.bincount(group, minlength=groups)
+
+    def mean(values: Tensor) -> Tensor:
+        return zeros.index_add(0, group, values) / counts
+
+    def extreme(which: str) -> Tensor:
+        return zeros.scatter_reduce(0, group, x, which, include_self=False)
+
+    x_mean, y_mean = mean(x), mean(y)
+    from_x, from_y = x - x_mean[group], y - y_mean[group]
+    lines = torch.stack(
+        [
+            *(x_mean, y_mean, counts * mean(from_x**2), counts * mean(from_x * from_y)),
+            *(extreme("amin"), extreme("amax"), mean(y**2).sqrt()),
+        ],
+        dim=1,
     )
-    return length_of_line(len(x), *map(float, values), min_pairs=min_pairs)
+    return [
+        length_of_line(count, *line, min_pairs=min_pairs)
+        for count, line in zip(counts.tolist(), lines.tolist(), strict=True)
+    ]
 
 
 def length_of_line(

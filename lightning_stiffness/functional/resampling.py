@@ -98,6 +98,14 @@ def per_stratum(values: Tensor, strata: Tensor) -> PerStratum:
     return PerStratum(total / size, size)
 
 
+def cell_sums(values: Tensor, block: Block, classes: int) -> Tensor:
+    """Sums of ``values_kij`` over the pairs of every two strata, for each ``k``: ``[k, c, c]``."""
+    of_rows, of_columns = (
+        torch.nn.functional.one_hot(y, classes).to(values.dtype) for y in (block.rows, block.columns)
+    )
+    return of_rows.T @ (values @ of_columns)
+
+
 def weighted_cells(values: Tensor, block: Block, weights: Weights, classes: int) -> Tensor:
     """Sums of ``w_i v_j values_kij`` over the pairs of every two strata, for each ``k``: ``[k, c, c, r]``."""
     resamples = weights.rows.shape[1]

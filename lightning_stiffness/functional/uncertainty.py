@@ -239,15 +239,18 @@ def joint_intervals(
         levels = [superclass_tensor(groups, classes).to(device) for groups in levels]
     # An example without any pair is not in the sample: it must not be drawn, nor be counted as drawn.
     keep_rows, keep_columns = counted.any(1), counted.any(0)
-    values = torch.stack([s.masked_fill(~counted, 0.0).double()[keep_rows][:, keep_columns] for s in stiffness])
-    block = Block(counted[keep_rows][:, keep_columns], rows[keep_rows], columns[keep_columns], symmetric)
+
+    def kept(of_pairs: Tensor) -> Tensor:
+        return of_pairs if everyone else of_pairs[keep_rows][:, keep_columns]
+
+    everyone = bool(keep_rows.all()) and bool(keep_columns.all())
+    values = torch.stack([kept(s.masked_fill(~counted, 0.0)).double() for s in stiffness])
+    block = Block(kept(counted), rows[keep_rows], columns[keep_columns], symmetric)
     weights = draw_weights(block, resamples, seed)
     summaries = summary_intervals(values, block, weights, classes, levels, level)
     if distance is None or pairs is None or edges is None:
         return [BlockIntervals(summary, None, None, cells) for summary, cells in summaries]
-    listed = list_pairs(
-        values, distance[keep_rows][:, keep_columns], pairs[keep_rows][:, keep_columns], block, edges.double()
-    )
+    listed = list_pairs(values, kept(distance), kept(pairs), block, edges.double())
     curves = curve_intervals(listed, block, weights, level, min_pairs)
     return [
         BlockIntervals(summary, *curve, cells) for (summary, cells), curve in zip(summaries, curves, strict=True)

@@ -2,16 +2,21 @@
 
 import csv
 import inspect
+import io
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import pytorch_lightning as pl
+from PIL import Image
 from pytorch_lightning.loggers import CSVLogger, MLFlowLogger, TensorBoardLogger, WandbLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lightning_stiffness import StiffnessCallback
+from lightning_stiffness.loggers import log_picture
 from tests.callback.runs import fit
 
 KEY = "stiffness/train-val/cos/within_class"
@@ -157,3 +162,34 @@ def test_lightning_cli_knows_every_argument(tmp_path):
         assert f"--trainer.callbacks.{name}" in printed, name
     assert "examples of each split to measure on" in printed
     assert issubclass(StiffnessCallback, pl.Callback)
+
+
+def test_tensorboard_is_given_the_pixels_that_add_image_would_give_it(tmp_path):
+    generator = np.random.default_rng(0)
+    picture = generator.integers(0, 256, (37, 53, 3), np.uint8)
+    logger = TensorBoardLogger(tmp_path, name=None, version="")
+    log_picture([logger], "ours", picture, step=7)
+    logger.experiment.add_image("theirs", picture, 7, dataformats="HWC")
+    logger.experiment.flush()
+    found = EventAccumulator(str(tmp_path), size_guidance={"images": 0})
+    found.Reload()
+    ours, theirs = (found.Images(tag)[0] for tag in ("ours", "theirs"))
+    assert (ours.step, ours.width, ours.height) == (theirs.step, theirs.width, theirs.height) == (7, 53, 37)
+    for image in (ours, theirs):
+        opened = Image.open(io.BytesIO(image.encoded_image_string))
+        opened.load()  # checks the sums too
+        np.testing.assert_array_equal(np.asarray(opened), picture)
+
+
+def test_another_writer_is_given_the_array():
+    class Writer:
+        def __init__(self) -> None:
+            self.taken: list[tuple[str, int, str]] = []
+
+        def add_image(self, tag, picture, step, dataformats):
+            assert picture.shape == (2, 3, 3)
+            self.taken.append((tag, step, dataformats))
+
+    writer = Writer()
+    log_picture([SimpleNamespace(experiment=writer)], "tag", np.zeros((2, 3, 3), np.uint8), step=3)
+    assert writer.taken == [("tag", 3, "HWC")]

@@ -15,8 +15,15 @@ from lightning_stiffness.functional import (
     sign_stiffness,
 )
 from lightning_stiffness.functional import resampling as resampling_module
-from lightning_stiffness.functional.jackknife import means_without
-from lightning_stiffness.functional.resampling import Block, draw_weights, weighted_cells, weighted_counts
+from lightning_stiffness.functional.jackknife import means_without, without_each
+from lightning_stiffness.functional.resampling import (
+    Block,
+    Weights,
+    cell_sums,
+    draw_weights,
+    weighted_cells,
+    weighted_counts,
+)
 
 seeds = st.integers(0, 2**31 - 1)
 EDGES = torch.tensor([0.0, 1.0, 2.0, 4.0], dtype=torch.float64)
@@ -115,6 +122,9 @@ def test_weighted_counts_by_loops(few, seed, labels, share):
         for j in range(7):
             by_hand[:, rows[i], columns[j]] += values[:, i, j, None] * weights.rows[i] * weights.columns[j]
     torch.testing.assert_close(cells, by_hand, atol=1e-12, rtol=0)
+    ones = Weights(torch.ones_like(weights.rows), torch.ones_like(weights.columns))
+    plain = weighted_cells(values, block, ones, 4)[..., 0]
+    torch.testing.assert_close(cell_sums(values, block, 4), plain, atol=1e-12, rtol=0)
 
 
 @settings(max_examples=25)
@@ -131,7 +141,8 @@ def test_means_without_each_example_by_leaving_it_out(seed, labels, symmetric):
     values = torch.stack(S) * counted
     block = Block(counted, y, z, symmetric)
     for side in range(1 if symmetric else 2):
-        found = means_without(values, block, share, side)
+        without = without_each(values, block, 3)[side]
+        found = means_without(without, share.mT if side == 1 else share)
         for i in range(len(y if side == 0 else z)):
             rows = torch.arange(8) != i if side == 0 else torch.ones(8, dtype=torch.bool)
             columns = torch.arange(len(z)) != i if symmetric or side == 1 else torch.ones(len(z), dtype=torch.bool)
