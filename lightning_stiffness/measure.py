@@ -42,6 +42,9 @@ from lightning_stiffness.probeset import AUTO, ProbeSet, probe_of_batch, same_ex
 from lightning_stiffness.result import StiffnessResult
 from lightning_stiffness.settings import Settings
 
+_SYMMETRIC, _DIAGNOSTICS = 0.75, 0.25
+"""Time of a block of one set of examples, and of what its Gram says as a whole, in that of a block of two sets."""
+
 
 def measure_stiffness(
     module: nn.Module,
@@ -212,8 +215,12 @@ def measure_probe(
         notes=notes,
     )
     blocks = list(combinations_with_replacement(probe, 2))
-    for place, (first, second) in enumerate(blocks):
-        if share is None or share.mine(place):
+    sizes = {split: len(part.examples) for split, part in probe.items()}
+    costs = [(_SYMMETRIC if a == b else 1.0) * sizes[a] * sizes[b] for a, b in blocks]
+    costs += [_DIAGNOSTICS * size**2 for size in sizes.values()]
+    mine = [True] * len(costs) if share is None else share.deal(costs)
+    for (first, second), of_this_process in zip(blocks, mine, strict=False):
+        if of_this_process:
             measure_block(
                 result,
                 gram.block(places[first], places[second]),
@@ -223,8 +230,8 @@ def measure_probe(
                 distance=distances.get((first, second)),
                 settings=settings,
             )
-    for place, (split, part) in enumerate(places.items(), len(blocks)):
-        if settings.diagnostics and (share is None or share.mine(place)):
+    for (split, part), of_this_process in zip(places.items(), mine[len(blocks) :], strict=True):
+        if settings.diagnostics and of_this_process:
             result.diagnostics[split] = _diagnostics(gram.block(part, part).values)
     if share is not None:
         merge_results(result, share.gather(result), ["-".join(block) for block in blocks])

@@ -2,7 +2,7 @@
 
 import io
 import pickle
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,6 +50,19 @@ class Share:
         """
         turn, position = divmod(place, self.count)
         return (position if turn % 2 == 0 else self.count - 1 - position) == self.rank
+
+    def deal(self, costs: Sequence[float]) -> list[bool]:
+        """Which of several tasks this process does: the dearest first, each goes to the process with least to do.
+
+        Example:
+            >>> Share(0, 2, torch.device("cpu")).deal([3.0, 4.0, 3.0, 1.0, 1.0])
+            [False, True, False, True, True]
+        """
+        given, owner = [0.0] * self.count, [0] * len(costs)
+        for task in sorted(range(len(costs)), key=lambda task: -costs[task]):
+            owner[task] = min(range(self.count), key=given.__getitem__)
+            given[owner[task]] += costs[task]
+        return [rank == self.rank for rank in owner]
 
     def gather(self, value: Any, failed: Exception | None = None) -> list[Any]:
         """What every process gives, in order; its tensors travel as they are, without a copy to pickle.
