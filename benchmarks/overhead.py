@@ -67,7 +67,7 @@ def measure(options: argparse.Namespace) -> None:
     from lightning_stiffness.settings import Settings
 
     sys.path.insert(0, str(ROOT / "examples"))
-    from _networks import NETWORKS
+    from _networks import COLOUR_NETWORKS, NETWORKS
 
     torch.set_num_threads(1)
     share = None
@@ -77,7 +77,7 @@ def measure(options: argparse.Namespace) -> None:
         )
         share = Share(options.rank, options.processes, torch.device("cpu"))
     torch.manual_seed(0)
-    net: nn.Module = NETWORKS[options.model]()
+    net: nn.Module = {**NETWORKS, **COLOUR_NETWORKS}[options.network](channels=1, side=28).eval()
     patterns, labels = torch.rand(10, 1, 28, 28), torch.arange(500) % 10
     probe = {
         split: probe_of_batch((patterns[labels] + 0.3 * torch.randn(500, 1, 28, 28), labels))
@@ -88,11 +88,14 @@ def measure(options: argparse.Namespace) -> None:
         return functional.cross_entropy(module(batch[0]), batch[1], reduction="none")
 
     times, cache = [], DistanceCache()
-    for _ in range(options.repeat + 2):
+    for _ in range(2 * options.repeat + 3):
         began = time.perf_counter()
         measure_probe(net, probe, loss_fn=loss_fn, settings=Settings(), cache=cache, share=share)
         times.append(time.perf_counter() - began)
-    print("FOUND" + json.dumps(times[2:]))
+    if share is not None:
+        distributed.barrier()
+        distributed.destroy_process_group()
+    print("FOUND" + json.dumps(times[3:]))
 
 
 def start(task: str, options: argparse.Namespace, **more: Any) -> "subprocess.Popen[str]":
@@ -128,11 +131,11 @@ def compare(options: argparse.Namespace) -> None:
     extra = seconds["with"] / seconds["without"] - 1
     print(f"A run takes {extra:+.1%} longer with the callback; by its own account it takes {own:.1%} of the run.")
 
-    with tempfile.TemporaryDirectory() as folder:
-        one = min(found(start("measure", options)))
-        both = [start("measure", options, processes=2, rank=rank, meeting=f"{folder}/meeting") for rank in range(2)]
-        two = max(min(found(process)) for process in both)
-    print(f"A measurement takes {one:.3f} s in one process, {two:.3f} s in two: {two / one:.2f} of it.")
+    shared = {network: share(network, options) for network in options.networks}
+    for network, (one, two) in shared.items():
+        print(
+            f"{network}: a measurement takes {one:.3f} s in one process, {two:.3f} s in two: {two / one:.2f} of it."
+        )
     told = {
         "machine": {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()},
         "load": os.getloadavg(),
@@ -141,11 +144,19 @@ def compare(options: argparse.Namespace) -> None:
         "runs": runs,
         "longer": extra,
         "own account": own,
-        "one process": one,
-        "two processes": two,
+        "seconds in one process and in two": shared,
     }
     options.out.parent.mkdir(exist_ok=True)
     options.out.write_text(json.dumps(told, indent=1) + "\n")
+
+
+def share(network: str, options: argparse.Namespace) -> tuple[float, float]:
+    """Seconds of a measurement in one process of one thread, and in two: medians."""
+    one = statistics.median(found(start("measure", options, network=network)))
+    with tempfile.TemporaryDirectory() as folder:
+        more = {"network": network, "processes": 2, "meeting": f"{folder}/meeting"}
+        both = [start("measure", options, rank=rank, **more) for rank in range(2)]
+        return one, max(statistics.median(found(process)) for process in both)
 
 
 def main() -> None:
@@ -155,7 +166,10 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=5, help="default %(default)s")
     parser.add_argument("--repeat", type=int, default=3, help="default %(default)s")
     parser.add_argument("--out", type=Path, default=RESULTS, help="JSON to write, default %(default)s")
-    for name in ("task", "meeting"):
+    parser.add_argument(
+        "--networks", nargs="+", default=["fc", "cnn", "resnet20"], help="for the processes, default %(default)s"
+    )
+    for name in ("task", "meeting", "network"):
         parser.add_argument(f"--{name}", help=argparse.SUPPRESS)
     parser.add_argument("--processes", type=int, default=1, help=argparse.SUPPRESS)
     parser.add_argument("--rank", type=int, default=0, help=argparse.SUPPRESS)

@@ -155,7 +155,7 @@ class _Measurement:
             total = kept if self.share is None else Total(self.n, self.m, self.device, self.share)
             self.plan.steps += multiply(self.problem, collected, names, total, group.slab)
             if total is not kept:
-                self.share.add(total.values)
+                total.gather()
                 kept += total
 
     def _by_layer(self, names: list[str]) -> list[tuple[str, list[str]]]:

@@ -101,15 +101,6 @@ class Share:
         distributed.all_gather(received, sent)
         return [_unpacked(answer[1], answer[2], data) for (_, answer), data in zip(told, received, strict=True)]
 
-    def add(self, values: Tensor) -> None:
-        """Replace values by their sum over the processes.
-
-        Raises:
-            Abandoned: if another process is not at this point.
-        """
-        self._check(exchange("add", None), "add")
-        distributed.all_reduce(values)
-
     def _check(self, told: list[tuple[str, Any]], here: str) -> None:
         for rank, (kind, _) in enumerate(told):
             if kind != here:

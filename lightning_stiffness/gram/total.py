@@ -1,6 +1,7 @@
 """A Gram under construction: what is added to, strip by strip."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -54,11 +55,22 @@ class Total:
         self.squares[slice(*rows)] = part.squares
         self.squares[slice(*columns)] = part.other_squares
 
-    def strips(self) -> Iterator[tuple[slice, slice, Tensor]]:
-        """Rows, columns (both as examples of the two sides together), and the view of the Gram to add to."""
+    def strips(self, share: Share | None = None) -> Iterator[tuple[slice, slice, Tensor]]:
+        """Rows, columns (both as examples of the two sides together), and the view of the Gram to add to; those of
+        this process, or of the one that is given."""
+        share = share or self.share
         for place, strip in enumerate(self._all_strips()):
-            if self.share is None or self.share.mine(place):
+            if share is None or share.mine(place):
                 yield strip
+
+    def gather(self) -> None:
+        """Take over the strips that the other processes of the share have worked out."""
+        if self.share is None:
+            return
+        for rank, found in enumerate(self.share.gather([view for _, _, view in self.strips()])):
+            if rank != self.share.rank:
+                for (_, _, view), values in zip(self.strips(replace(self.share, rank=rank)), found, strict=True):
+                    view.copy_(values)
 
     def _all_strips(self) -> Iterator[tuple[slice, slice, Tensor]]:
         step = STRIP if self.m is not None else min(max(self.n // 5, 32), STRIP)
