@@ -156,7 +156,7 @@ def half_product(network: Network) -> Span:
 
 def check_share(job: dict[str, Any], tell: Tell) -> None:
     """The part of the layerwise engine's time that goes into holding it against single examples."""
-    from lightning_stiffness.gram import layerwise
+    from lightning_stiffness.gram import measurement
 
     network = build(job["network"], job["n"])
     compute = engine("layerwise")(network, job["memory"])
@@ -173,7 +173,7 @@ def check_share(job: dict[str, Any], tell: Tell) -> None:
 
         return run
 
-    inside = layerwise._Measurement
+    inside = measurement.Measurement
     compute()
     shares: dict[str, list[float]] = {"check": [], "tracing": []}
     for _ in range(job["repeat"]):
@@ -183,7 +183,7 @@ def check_share(job: dict[str, Any], tell: Tell) -> None:
             spent = 0.0
             whole = timed(compute).clock
             shares["check"].append(spent / whole)
-        with mock.patch.object(layerwise, "refer", clocked(layerwise.refer)):
+        with mock.patch.object(measurement, "refer", clocked(measurement.refer)):
             spent = 0.0
             whole = timed(compute).clock
             shares["tracing"].append(spent / whole)

@@ -38,6 +38,10 @@ class Collected:
         """The same parts, to be emptied apart from these."""
         return Collected(dict(self.parts), self.uses, self.sizes, self.scalar)
 
+    def only(self, names: list[str]) -> "Collected":
+        """The gradients by some of the parameters."""
+        return Collected({name: self.parts[name] for name in names}, self.uses, self.sizes, self.scalar)
+
     def compact(self) -> "Collected":
         """The same gradients, each in its smaller form."""
         parts = {name: [[part.compact() for part in one] for one in pieces] for name, pieces in self.parts.items()}

@@ -109,6 +109,12 @@ def _biases(collected: Collected, names: list[str]) -> dict[str, str]:
     return found
 
 
+def cost(pieces: list[list[Part]], n: int, pairs: int) -> float:
+    """Operations that the inner products of one parameter's gradients take."""
+    held = [parts for parts in pieces if parts]
+    return _choice(held, n, pairs).flops if held else 0.0
+
+
 def _choice(pieces: list[list[Part]], n: int, pairs: int) -> Choice:
     kinds = {tuple(type(part) for part in parts) for parts in pieces}
     if len(kinds) == 1:

@@ -64,42 +64,70 @@ class Share:
             given[owner[task]] += costs[task]
         return [rank == self.rank for rank in owner]
 
-    def gather(self, value: Any, failed: Exception | None = None) -> list[Any]:
-        """What every process gives, in order; its tensors travel as they are, without a copy to pickle.
+    def gather(self, value: Any, failed: Exception | None = None, *, about: str = "gather") -> list[Any]:
+        """What every process gives to all, in order; arguments and errors are those of :meth:`deliver`."""
+        return self.deliver([value] * self.count, failed, about=about)
+
+    def deliver(self, values: list[Any], failed: Exception | None = None, *, about: str = "deliver") -> list[Any]:
+        """Give each process something of its own; tensors travel as they are, without a copy to pickle.
 
         Args:
-            value: anything that can be pickled, with tensors in it.
-            failed: an error, instead of a value.
+            values: what each process is to have: anything that can be pickled, with tensors in it.
+            failed: an error, instead of values.
+            about: what it is about: processes that are at different points of their work notice by it.
+
+        Returns:
+            What each process gave to this one, in order.
 
         Raises:
             Exception: the own error.
             OutOfStep: if another process failed.
             Abandoned: if another process is no longer there.
         """
-        text = b""
-        tensors: list[Tensor] = []
+        packs: dict[int, _Pack] = {}
         if failed is None:
-            text, tensors = _packed(value)
-        sizes = [_aligned(tensor.numel() * tensor.element_size()) for tensor in tensors]
-        told = exchange(
-            "gather", (None if failed is None else str(failed), text, [_form(t) for t in tensors], sum(sizes))
-        )
+            packs = {id(value): _Pack.of(value) for k, value in enumerate(values) if k != self.rank}
+        mine = {k: packs[id(value)] for k, value in enumerate(values) if id(value) in packs and k != self.rank}
+        labels = {k: (pack.text, pack.forms) for k, pack in mine.items()}
+        told = exchange(about, (None if failed is None else str(failed), labels))
         if failed is not None:
             raise failed
-        self._check(told, "gather")
-        for rank, (_, answer) in enumerate(told):
-            if answer[0] is not None:
-                raise OutOfStep(f"process {rank} of {self.count} could not do its part: {answer[0]}")
-        most = max(answer[3] for _, answer in told)
-        sent = torch.zeros(most, dtype=torch.uint8, device=self.device)
-        offset = 0
-        for tensor, size in zip(tensors, sizes, strict=True):
-            data = tensor.detach().contiguous().flatten().to(self.device).view(torch.uint8)
-            sent[offset : offset + len(data)] = data
-            offset += size
-        received = [torch.empty_like(sent) for _ in told]
-        distributed.all_gather(received, sent)
-        return [_unpacked(answer[1], answer[2], data) for (_, answer), data in zip(told, received, strict=True)]
+        self._check(told, about)
+        for rank, (_, (error, _)) in enumerate(told):
+            if error is not None:
+                raise OutOfStep(f"process {rank} of {self.count} could not do its part: {error}")
+        # Gloo sends from the processor's memory alone
+        device = torch.device("cpu") if distributed.get_backend() == "gloo" else self.device
+        joined = {id(pack): pack.joined(device) for pack in mine.values()}
+        coming = {rank: answer[1][self.rank] for rank, (_, answer) in enumerate(told) if rank != self.rank}
+        received = {
+            rank: torch.empty(length, dtype=torch.uint8, device=device)
+            for rank, (_, forms) in coming.items()
+            if (length := _length(forms))
+        }
+        moves = [
+            distributed.P2POp(distributed.isend, joined[id(pack)], k)
+            for k, pack in mine.items()
+            if _length(pack.forms)
+        ]
+        moves += [distributed.P2POp(distributed.irecv, data, rank) for rank, data in received.items()]
+        for move in distributed.batch_isend_irecv(moves) if moves else []:
+            move.wait()
+        none = torch.empty(0, dtype=torch.uint8, device=device)
+        found = {
+            rank: _unpacked(text, forms, received.get(rank, none).to(self.device))
+            for rank, (text, forms) in coming.items()
+        }
+        return [values[self.rank] if rank == self.rank else found[rank] for rank in range(self.count)]
+
+    def add(self, values: Tensor) -> None:
+        """Replace values by their sum over the processes.
+
+        Raises:
+            Abandoned: if another process is not at this point.
+        """
+        self._check(exchange("add", None), "add")
+        distributed.all_reduce(values)
 
     def _check(self, told: list[tuple[str, Any]], here: str) -> None:
         for rank, (kind, _) in enumerate(told):
@@ -114,22 +142,50 @@ def exchange(kind: str, value: Any) -> list[tuple[str, Any]]:
     return told
 
 
+@dataclass(frozen=True)
+class _Pack:
+    """A value without its tensors, and the tensors."""
+
+    text: bytes
+    tensors: list[Tensor]
+
+    @classmethod
+    def of(cls, value: Any) -> "_Pack":
+        return cls(*_packed(value))
+
+    @property
+    def forms(self) -> list[tuple[torch.dtype, torch.Size]]:
+        return [_form(tensor) for tensor in self.tensors]
+
+    def joined(self, device: torch.device) -> Tensor:
+        """The tensors' bytes, one behind the other."""
+        sent = torch.zeros(_length(self.forms), dtype=torch.uint8, device=device)
+        offset = 0
+        for tensor in self.tensors:
+            data = tensor.detach().contiguous().flatten().to(device).view(torch.uint8)
+            sent[offset : offset + len(data)] = data
+            offset += _aligned(len(data))
+        return sent
+
+
 class _Packer(pickle.Pickler):
-    """Leaves tensors out of the pickle, each kept once."""
+    """Leaves tensors out of the pickle, each kept once, whatever shape it is seen in: what a weight's and a bias's
+    gradient share, they share where they arrive."""
 
     def __init__(self, stream: io.BytesIO) -> None:
         super().__init__(stream)
         self.tensors: list[Tensor] = []
         self._places: dict[Any, int] = {}
 
-    def persistent_id(self, obj: Any) -> int | None:
+    def persistent_id(self, obj: Any) -> tuple[int, torch.Size] | None:
         if not isinstance(obj, Tensor):
             return None
-        key = (obj.data_ptr(), obj.dtype, obj.shape, obj.stride())
+        layout = obj.numel() if obj.is_contiguous() else (obj.shape, obj.stride())
+        key = (obj.data_ptr(), obj.dtype, layout)
         if key not in self._places:
             self._places[key] = len(self.tensors)
             self.tensors.append(obj)
-        return self._places[key]
+        return self._places[key], obj.shape
 
 
 class _Unpacker(pickle.Unpickler):
@@ -137,8 +193,9 @@ class _Unpacker(pickle.Unpickler):
         super().__init__(stream)
         self._tensors: list[Tensor] = tensors
 
-    def persistent_load(self, pid: int) -> Tensor:
-        return self._tensors[pid]
+    def persistent_load(self, pid: tuple[int, torch.Size]) -> Tensor:
+        place, shape = pid
+        return self._tensors[place].view(shape)
 
 
 def _packed(value: Any) -> tuple[bytes, list[Tensor]]:
@@ -161,6 +218,10 @@ def _unpacked(text: bytes, forms: list[tuple[torch.dtype, torch.Size]], data: Te
 
 def _form(tensor: Tensor) -> tuple[torch.dtype, torch.Size]:
     return tensor.dtype, tensor.shape
+
+
+def _length(forms: list[tuple[torch.dtype, torch.Size]]) -> int:
+    return sum(_aligned(shape.numel() * dtype.itemsize) for dtype, shape in forms)
 
 
 def _aligned(length: int) -> int:

@@ -67,7 +67,7 @@ class Total:
         """Take over the strips that the other processes of the share have worked out."""
         if self.share is None:
             return
-        for rank, found in enumerate(self.share.gather([view for _, _, view in self.strips()])):
+        for rank, found in enumerate(self.share.gather([v for _, _, v in self.strips()], about="strips")):
             if rank != self.share.rank:
                 for (_, _, view), values in zip(self.strips(replace(self.share, rank=rank)), found, strict=True):
                     view.copy_(values)
@@ -90,6 +90,11 @@ class Total:
                 band = []
             band.append(strip)
         yield band
+
+    @staticmethod
+    def pairs_of(n: int, m: int | None) -> int:
+        """Number of inner products of a whole Gram: about half of a square one."""
+        return n * n // 2 if m is None else n * m
 
     def pairs(self) -> int:
         """Number of inner products worked out."""

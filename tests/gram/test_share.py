@@ -8,20 +8,24 @@ from pathlib import Path
 import pytest
 import torch
 
+from lightning_stiffness.gram.collect import Collected
+from lightning_stiffness.gram.division import divide
+from lightning_stiffness.gram.parts import Dense
 from lightning_stiffness.gram.share import Share, _form, _packed, _unpacked
 
 SCRIPT = Path(__file__).parent / "share_run.py"
 
 
-def test_two_processes(tmp_path):
+@pytest.mark.parametrize("count", [2, 3])
+def test_several_processes(tmp_path, count):
     started = [
         subprocess.Popen(
-            [sys.executable, str(SCRIPT), str(rank), str(tmp_path / "meeting")],
+            [sys.executable, str(SCRIPT), str(rank), str(tmp_path / "meeting"), str(count)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
-        for rank in range(2)
+        for rank in range(count)
     ]
     told = [process.communicate(timeout=240) for process in started]
     for rank, (process, (out, err)) in enumerate(zip(started, told, strict=True)):
@@ -31,7 +35,7 @@ def test_two_processes(tmp_path):
             "linear", "mean", "convolution", "text", "complex", "failure", "done"
         ]  # fmt: skip
         assert "no room" in lines[5]
-        assert ("process 1 of 2 could not do its part" in lines[5]) == (rank == 0)
+        assert (f"process 1 of {count} could not do its part" in lines[5]) == (rank != 1)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5])
@@ -51,6 +55,7 @@ def test_tensors_travel_beside_the_pickle_each_once():
         "left": x,
         "same": x,
         "view": x[:, 1],
+        "reshaped": x.view(3, 1, 4),
         "other": [torch.tensor(2), torch.ones(2, dtype=torch.bool), torch.tensor([1 + 2j])],
     }
     text, tensors = _packed(value)
@@ -61,9 +66,32 @@ def test_tensors_travel_beside_the_pickle_each_once():
         data = tensor.contiguous().flatten().view(torch.uint8)
         pieces.append(torch.nn.functional.pad(data, (0, -len(data) % 16)))
     found = _unpacked(text, [_form(tensor) for tensor in tensors], torch.cat(pieces))
-    assert found["left"].data_ptr() == found["same"].data_ptr()
-    for name in ("left", "view"):
+    assert found["left"].data_ptr() == found["same"].data_ptr() == found["reshaped"].data_ptr()
+    for name in ("left", "view", "reshaped"):
         assert torch.equal(found[name], value[name])
     for got, expected in zip(found["other"], value["other"], strict=True):
         assert got.dtype == expected.dtype
         assert torch.equal(got, expected)
+
+
+def collected(**widths) -> Collected:
+    """Gradients of five examples by layers with a weight and a bias."""
+    parts = {
+        f"{layer}.{name}": [[Dense(torch.randn(5, size), 1)]]
+        for layer, width in widths.items()
+        for name, size in (("weight", width), ("bias", 1))
+    }
+    return Collected(parts, {}, [5])
+
+
+def test_layers_are_divided_evenly_and_kept_together():
+    held = collected(a=900, b=500, c=450, d=40)
+    owners = divide(held, list(held.parts), 10, 50, 2)
+    assert {name.partition(".")[0]: rank for name, rank in owners.items()} == {"a": 0, "b": 1, "c": 1, "d": 0}
+    assert all(owners[f"{layer}.weight"] == owners[f"{layer}.bias"] for layer in "abcd")
+
+
+def test_one_large_layer_is_not_for_one_process():
+    held = collected(a=900, b=100)
+    assert divide(held, list(held.parts), 10, 50, 2) is None
+    assert set(divide(held, list(held.parts), 10, 50, 1).values()) == {0}

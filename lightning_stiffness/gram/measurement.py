@@ -1,0 +1,282 @@
+"""One measurement by the layerwise engine: collect, check, multiply; the rest by other engines."""
+
+import itertools
+import math
+import warnings
+
+import torch
+
+from lightning_stiffness.gram.check import Witness, compare
+from lightning_stiffness.gram.collect import Collected, Collector
+from lightning_stiffness.gram.fallback import by_other_engines, told
+from lightning_stiffness.gram.loop import example_gradient
+from lightning_stiffness.gram.multiply import multiply
+from lightning_stiffness.gram.partition import (
+    PASSES,
+    Group,
+    blocks_of,
+    first_place,
+    partition,
+    slab_of,
+)
+from lightning_stiffness.gram.plan import Plan, Step
+from lightning_stiffness.gram.precise import agree_in_double
+from lightning_stiffness.gram.problem import EngineRefusal, Examples, Problem
+from lightning_stiffness.gram.product import Products, accumulation_dtype
+from lightning_stiffness.gram.reference import Reference, refer
+from lightning_stiffness.gram.total import Total
+
+WEIGHTED = (
+    "The loss of a batch is no plain mean or sum of the examples' losses: each example's gradient keeps a positive "
+    "factor of its own, which cosines and signs do not see"
+)
+
+ROUNDED = (
+    "In float32 a choice between equals, as of a ReLU at zero, falls otherwise in a batch than for an example "
+    "alone; in float64 both agree: {}"
+)
+
+
+class Measurement:
+    """One Gram, by one process; arguments are those of :func:`lightning_stiffness.gram.layerwise.planned`."""
+
+    def __init__(
+        self, problem: Problem, rows: Examples, columns: Examples | None, every: Examples, budget: int | None
+    ):
+        self.problem, self.rows, self.columns, self.every, self.budget = problem, rows, columns, every, budget
+        self.plan = Plan()
+        self.fallback: dict[str, str] = {}
+        self.rounded: set[str] = set()
+        device = next(iter(problem.parameters.values())).device
+        self.device = device
+        self.n, self.m = len(rows), None if columns is None else len(columns)
+        self.layers = problem.by_layer()
+        self.totals = {layer: Total(self.n, self.m, device) for layer in self.layers}
+        self.sizes: torch.Tensor | None = None
+        self.could_be_sum = self.could_be_mean = True
+
+    @property
+    def factors(self) -> torch.Tensor | None:
+        """Size of the pass of each example, by which a mean is too small; None where there is nothing to mend."""
+        return None if self.sizes is None or (self.could_be_sum and not self.could_be_mean) else self.sizes
+
+    @property
+    def weighted(self) -> bool:
+        """Whether each example's gradient keeps a positive factor of its own."""
+        return self.sizes is not None and not self.could_be_sum and not self.could_be_mean
+
+    def run(self) -> tuple[dict[str, Products], Plan]:
+        """The whole measurement."""
+        reference = self.reference = refer(self.problem, self.every, self._reference_place())
+        witness = self._witness(reference)
+        collector = Collector(self.problem, reference, slab_of(self.budget))
+        groups = list(partition(self.problem, self.every, reference, collector, self.budget))
+        for group in self._settled(groups):
+            if group.block is None:
+                self._group(group, collector, witness)
+            else:
+                self._blockwise(group, group.block, collector, witness)
+        products = {layer: total.products() for layer, total in self.totals.items()}
+        if self.weighted:
+            self.plan.notes.append(WEIGHTED)
+        if self.rounded:
+            self.plan.notes.append(ROUNDED.format(", ".join(sorted(self.rounded))))
+        if self.factors is not None:
+            products = {layer: _scaled(one, self.factors, self.m is not None) for layer, one in products.items()}
+        self._check_total(products, witness)
+        if self.fallback:
+            products = self._fall_back(products)
+        return products, self.plan
+
+    def _settled(self, groups: list[Group]) -> list[Group]:
+        """What is worked on together."""
+        return groups
+
+    def _reference_place(self) -> int:
+        """An example of a batch of several: with its like alone, it tells which axis holds the examples."""
+        return first_place(self.every)
+
+    def _witness(self, reference: Reference) -> Witness:
+        """The reference and one more example: from the end of the last other batch of several, if there is one."""
+        ends = itertools.accumulate(self.every.sizes)
+        spans = [(end - size, end) for size, end in zip(self.every.sizes, ends, strict=True) if size > 1]
+        others = [span for span in spans if not span[0] <= reference.position < span[1]]
+        end = (others or spans)[-1][1]
+        last = end - 2 if end - 2 != reference.position else end - 1
+        gradients = {
+            reference.position: reference.gradients,
+            last: example_gradient(self.problem, self.every.one(last)),
+        }
+        reference.gradients = {}  # no longer needed, and as large as the module
+        places = sorted(gradients)
+        return Witness.of(places, [gradients[place] for place in places])
+
+    def _group(self, group: Group, collector: Collector, witness: Witness) -> None:
+        """Add the Gram of some parameters, whose parts are held for all examples."""
+        collected = collector.collect(group.names, self.every, 0, group.most)
+        good = self._checked(group, collected, 0, collector, witness)
+        for layer, names in self._by_layer(good):
+            self.plan.steps += multiply(self.problem, collected, names, self.totals[layer], group.slab)
+
+    def _by_layer(self, names: list[str]) -> list[tuple[str, list[str]]]:
+        """The layers of some parameters, each with those of them that are in it."""
+        wanted = set(names)
+        inside = {layer: [n for n in own if n in wanted] for layer, own in self.layers.items()}
+        return [(layer, own) for layer, own in inside.items() if own]
+
+    def _blockwise(self, group: Group, block: int, collector: Collector, witness: Witness) -> None:
+        """The same with the parts of two blocks of examples held at a time."""
+        names = [name for name in group.names if name not in self.fallback]
+        n, m = self.n, self.m
+        blocks = blocks_of(self.every, group.most, block)
+        first = [span for span in blocks if span[1] <= n]
+        second = [span for span in blocks if span[0] >= (0 if m is None else n)]
+        totals = {layer: Total(n, m, self.device) for layer, _ in self._by_layer(names)}
+        steps: list[Step] = []
+
+        def held(span: tuple[int, int]) -> Collected | None:
+            collected = collector.collect(names, self.every.part(*span), span[0], group.most)
+            good = self._checked(
+                Group(names, group.most, block, group.slab), collected, span[0], collector, witness
+            )
+            return collected if len(good) == len(names) else None
+
+        for k, rows in enumerate(first):
+            left = held(rows)
+            for columns in second[k:] if m is None else second:
+                same = columns == rows
+                right = left if same else held(columns)
+                if left is None or right is None:  # some parameter fell back: once more, without it
+                    if len(names) > len(self.fallback.keys() & set(names)):
+                        self._blockwise(group, block, collector, witness)
+                    return
+                both, steps = left.copy() if same else left.beside(right), []
+                for layer, own in self._by_layer(names):
+                    part = Total(rows[1] - rows[0], None if same else columns[1] - columns[0], self.device)
+                    steps += multiply(self.problem, both, own, part, group.slab)
+                    totals[layer].paste(part.products(), rows, columns)
+        for layer, total in totals.items():
+            self.totals[layer] += total
+        self.plan.steps += steps
+
+    def _checked(
+        self, group: Group, collected: Collected, offset: int, collector: Collector, witness: Witness
+    ) -> list[str]:
+        """The parameters whose gradients agree with those of single examples; the others fall back."""
+        names = group.names
+        for name in names:
+            if name in collector.failures:
+                self.fallback.setdefault(name, collector.failures[name])
+        if collected.scalar:
+            self._enter_sizes(collected, offset)
+        near = witness.among(offset, offset + sum(collected.sizes))
+        names = [name for name in names if name not in self.fallback]
+        if not names or not near.positions:
+            return names
+        values = collected.products(names, [p - offset for p in near.positions], self.device, group.slab)
+        verdict = compare(near, names, values, collected.scalar)
+        wrong = verdict.wrong
+        if wrong:
+            for name in self._rounding(group.most, near, list(wrong)):
+                witness.accept(name, near.positions, verdict.values[names.index(name)])
+                del wrong[name]
+        self.fallback.update(wrong)
+        if collected.scalar:
+            self._settle_factors(verdict.factors, near)
+        return [name for name in names if name not in self.fallback]
+
+    def _rounding(self, most: int, near: Witness, wrong: list[str]) -> set[str]:
+        """Those of the wrong parameters that are wrong by rounding alone: in float64 they are right."""
+        doubtful = [name for name in wrong if self.problem.parameters[name].dtype == torch.float32]
+        # twice the bytes of a pass, beside what is held already
+        if not doubtful or (self.budget and 4 * most * PASSES * self.reference.activation_bytes() > self.budget):
+            return set()
+        rounded = agree_in_double(self.problem, self.every, near, most, doubtful)
+        self.rounded |= rounded
+        return rounded
+
+    def _enter_sizes(self, collected: Collected, offset: int) -> None:
+        """Keep how many examples each one's loss was averaged with, if it was."""
+        sizes = torch.tensor([size for size in collected.sizes for _ in range(size)], device=self.device)
+        if self.sizes is None:
+            self.sizes = torch.ones(len(self.every), dtype=accumulation_dtype(self.device), device=self.device)
+        self.sizes[offset : offset + len(sizes)] = sizes.to(self.sizes.dtype)
+
+    def _settle_factors(self, ratios: torch.Tensor, near: Witness) -> None:
+        """See whether the loss of a batch is the mean of the examples' losses, the sum, or something between."""
+        assert self.sizes is not None
+        double = next(iter(self.problem.parameters.values())).dtype in (torch.float64, torch.complex128)
+        rounding = 1e-10 if double else 1e-4
+        for ratio, position in zip(ratios.tolist(), near.positions, strict=True):
+            if math.isfinite(ratio) and ratio > 0:
+                self.could_be_sum &= abs(ratio - 1) < rounding
+                self.could_be_mean &= abs(ratio * float(self.sizes[position]) - 1) < rounding
+
+    def _check_total(self, layers: dict[str, Products], witness: Witness) -> None:
+        """Hold the finished sum over parameters against the single examples, once more.
+
+        Raises:
+            EngineRefusal: if it differs.
+        """
+        names = [name for name in self.problem.parameters if name not in self.fallback]
+        if not names:
+            return
+        n = self.n
+        first, *others = layers.values()
+        products = sum(others, start=first)
+        expected = witness.expected(names).sum(0).tolist()
+        tolerance = float(witness.tolerances(names).max())
+        for a, i in enumerate(witness.positions):
+            for b, j in enumerate(witness.positions):
+                if self.columns is None or i < n <= j:
+                    got = products.values[i, j if self.columns is None else j - n]
+                elif i == j:
+                    got = products.squares[i] if i < n else products.other_squares[i - n]
+                else:
+                    continue
+                norm = math.sqrt(expected[a][a]) * math.sqrt(expected[b][b])
+                difference = abs(float(got) - expected[a][b])
+                if not self.weighted and not difference <= 3 * tolerance * norm and math.isfinite(expected[a][b]):
+                    raise EngineRefusal(
+                        f"the inner products in the Gram differ from single examples' (by {difference:.1e}, "
+                        f"where the norms' product is {norm:.1e})"
+                    )
+
+    def all_fall_back(self, reason: str) -> tuple[dict[str, Products], Plan]:
+        """The measurement by the other engines."""
+        self.fallback = dict.fromkeys(self.problem.parameters, reason) | self.fallback
+        self.plan = Plan()
+        return self._fall_back({}), self.plan
+
+    def _fall_back(self, products: dict[str, Products]) -> dict[str, Products]:
+        """Add what the other engines find for the parameters that fell back."""
+        if self.weighted and len(self.fallback) < len(self.problem.parameters):
+            # each example has a factor of its own, which the other engines do not share
+            raise EngineRefusal(
+                f"its loss is a weighted mean, and parts of it need another engine: {told(self.fallback)}"
+            )
+        for layer, names in self._by_layer(list(self.fallback)):
+            found, engine = by_other_engines(self.problem.of(names), self.rows, self.columns, self.budget)
+            products[layer] = found if layer not in products else products[layer] + found
+            for name in names:
+                parameter = self.problem.parameters[name]
+                flops = 2.0 * found.values.numel() * parameter.numel()
+                shape, reason = str(list(parameter.shape)), self.fallback[name]
+                self.plan.steps.append(Step((name,), "", engine, shape, flops, 0, reason))
+        how = "one backward pass per example" if engine == "loop" else "torch.func"
+        warnings.warn(
+            f"stiffness of {type(self.problem.module).__name__}: {len(self.fallback)} of its "
+            f"{len(self.problem.parameters)} parameters are measured by {how}, exact but slow: "
+            f"{told(self.fallback)}",
+            stacklevel=2,
+        )
+        return products
+
+
+def _scaled(products: Products, factors: torch.Tensor, cross: bool) -> Products:
+    n = len(products.values)
+    rows = factors[:n]
+    columns = factors[n:] if cross else rows
+    squares = products.squares * rows**2
+    other = products.other_squares * columns**2 if cross else squares
+    return Products(products.values * rows[:, None] * columns[None, :], squares, other)
