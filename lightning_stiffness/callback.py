@@ -16,7 +16,7 @@ from lightning_stiffness.moments import (
     about_to_count,
     batches_stepped,
     in_fit,
-    last_validation_of_epoch,
+    last_batch_of_epoch,
     sharded_strategy,
 )
 from lightning_stiffness.pictures import CHOICES
@@ -275,14 +275,16 @@ class StiffnessCallback(_Base):  # type: ignore[misc]
         if step == 0 or step == self._measured_at:
             return
         if every(step) if callable(every) else step % every == 0:
-            self._measure(trainer, pl_module, step=step, epoch=trainer.current_epoch, at_epoch_end=False)
+            epoch = trainer.current_epoch + last_batch_of_epoch(trainer)
+            self._measure(trainer, pl_module, step=step, epoch=epoch, at_epoch_end=False)
 
     def on_validation_start(self, trainer: Any, pl_module: nn.Module) -> None:
         """Measure at an epoch's last validation: callbacks that monitor act after it."""
         if trainer.sanity_checking or not in_fit(trainer):
             return
-        if last_validation_of_epoch(trainer) and self._epoch_is_due(trainer):
-            step = batches_stepped(trainer) + about_to_count(trainer)
+        step = batches_stepped(trainer) + about_to_count(trainer)
+        due = last_batch_of_epoch(trainer) and self._epoch_is_due(trainer)
+        if due and step != self._measured_at:
             self._measure(trainer, pl_module, step=step, epoch=trainer.current_epoch + 1, at_epoch_end=True)
 
     def on_train_epoch_end(self, trainer: Any, pl_module: nn.Module) -> None:
@@ -329,12 +331,13 @@ class StiffnessCallback(_Base):  # type: ignore[misc]
             self.failures += 1
             self._log.failed("measured, and NaN is logged in its place", error)
         if result is None:
-            scalars = self._log.missing(self.result, list(self._measuring.probes), self.settings.measures)
+            names = {} if self.result is None else self._log.scalars(self.result, self._drop())
+            scalars = self._log.missing(names, list(self._measuring.probes), self.settings.measures)
         else:
             self.history.append(result)
-            scalars = self._log.scalars(result, drop_from_peak([*self._earlier, *self.history]))
+            scalars = self._log.scalars(result, self._drop())
         if at_epoch_end:
-            self._log.through(module, scalars)
+            self._log.through(module, scalars, alone=trainer.world_size == 1)
         else:
             self._log.directly(trainer, scalars, step=step)
         if result is not None:
@@ -342,6 +345,9 @@ class StiffnessCallback(_Base):  # type: ignore[misc]
             shown_at = max(step - 1, 0) if at_epoch_end else step
             self._or_say("shown or saved", lambda: self._log.show(trainer, result, step=shown_at))
         self.seconds += time.perf_counter() - started
+
+    def _drop(self) -> dict[str, float]:
+        return drop_from_peak([*self._earlier, *self.history])
 
     def _or_say(self, what: str, work: Callable[[], None]) -> None:
         try:

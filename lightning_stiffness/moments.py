@@ -22,8 +22,9 @@ def in_fit(trainer: Any) -> bool:
     return str(getattr(trainer.state.fn, "value", trainer.state.fn)) == "fit"
 
 
-def last_validation_of_epoch(trainer: Any) -> bool:
-    """Whether the validation that begins is the epoch's last: callbacks that monitor act after it."""
+def last_batch_of_epoch(trainer: Any) -> bool:
+    """Whether the batch at hand is the epoch's last. A validation after it is that which monitoring callbacks act
+    after."""
     return bool(trainer.fit_loop.epoch_loop.batch_progress.is_last_batch)
 
 

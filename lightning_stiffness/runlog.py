@@ -28,9 +28,16 @@ class RunLog:
 
     def find_folder(self, trainer: Any) -> None:
         """Find out where results are saved. Processes agree on it, so each of them has to ask, and at once."""
-        folder = trainer.log_dir if trainer.loggers else None
-        if self.save and folder is not None and not trainer.fast_dev_run:
-            self.folder = Path(folder) / self.name
+        folder = trainer.log_dir
+        if not self.save or not trainer.loggers or trainer.fast_dev_run or not trainer.is_global_zero:
+            return
+        first = trainer.loggers[0]
+        if folder is None or folder != getattr(first, "log_dir", None):
+            # All runs of this logger share the folder, or there is none: one for the run, as for checkpoints
+            getattr(first, "experiment", None)  # before it is made, some loggers have no version
+            version = first.version if isinstance(first.version, str) else f"version_{first.version}"
+            folder = Path(folder or trainer.default_root_dir) / str(first.name) / version
+        self.folder = Path(folder) / self.name
 
     def say(self, text: str) -> None:
         """A message to the user, once in a run and on one rank."""
@@ -52,21 +59,23 @@ class RunLog:
         numbers = {**result.scalars(), **(further or {})}
         return {self._renamed(tag): value for tag, value in numbers.items()}
 
-    def missing(
-        self, before: StiffnessResult | None, splits: Iterable[str], measures: Iterable[str]
-    ) -> dict[str, float]:
+    def missing(self, before: Iterable[str], splits: Iterable[str], measures: Iterable[str]) -> dict[str, float]:
         """What stands in for a result that there is not: NaN under the names of the one before, or of the
         commonest numbers."""
-        if before is not None:
-            return dict.fromkeys(self.scalars(before), float("nan"))
+        if before:
+            return dict.fromkeys(before, float("nan"))
         blocks = [f"{a}-{b}" for i, a in enumerate(splits) for b in list(splits)[i:]]
         numbers = ("overall", "within_class", "between_class", "critical_length")
         names = [f"{self.name}/{b}/{m}/{n}" for b in blocks for m in measures for n in numbers]
         return dict.fromkeys(names, float("nan"))
 
-    def through(self, pl_module: Any, scalars: dict[str, float]) -> None:
-        """Numbers through ``self.log``, at the end of an epoch."""
-        pl_module.log_dict(scalars, on_step=False, on_epoch=True, batch_size=1, add_dataloader_idx=False)
+    def through(self, pl_module: Any, scalars: dict[str, float], *, alone: bool) -> None:
+        """Numbers through ``self.log``, at the end of an epoch; ``alone``: there is one process."""
+        options: dict[str, Any] = {"on_step": False, "on_epoch": True, "batch_size": 1, "add_dataloader_idx": False}
+        if not alone:
+            # All processes have the same, of which the largest is just that; unsynchronised numbers are warned of
+            options |= {"sync_dist": True, "reduce_fx": "max"}
+        pl_module.log_dict(scalars, **options)
 
     def directly(self, trainer: Any, scalars: dict[str, float], *, step: int) -> None:
         """Numbers to the loggers at once, and to callbacks that monitor. ``self.log`` would keep back those of

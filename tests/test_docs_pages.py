@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+import lightning_stiffness
+
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
@@ -46,6 +48,33 @@ def test_python_blocks_of_your_own_module_run(tmp_path, monkeypatch):
     exec(compile("\n".join(blocks), "your-own-module.md", "exec"), {"__name__": "page"})
     assert (tmp_path / "matrix.png").stat().st_size > 1000
     assert (tmp_path / "curve.png").stat().st_size > 1000
+
+
+def test_python_blocks_of_logging_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", (DOCS / "logging.md").read_text("utf-8"), flags=re.DOTALL)
+    assert len(blocks) == 4
+    scope = {"__name__": "page"}
+    exec(compile("\n".join(blocks), "logging.md", "exec"), scope)
+    assert scope["history"].steps.tolist() == [0, 5, 10, 15]
+    assert scope["history"].class_matrix("train-val", "cos").shape == (4, 3, 3)
+
+
+def test_python_blocks_of_distributed_run():
+    (block,) = re.findall(r"```python\n(.*?)```", (DOCS / "distributed.md").read_text("utf-8"), flags=re.DOTALL)
+    scope = {"__name__": "page"}
+    exec(compile(block, "distributed.md", "exec"), scope)
+    assert scope["trainer"].world_size == 2
+
+
+def test_the_message_that_refuses_a_strategy_is_quoted_as_it_is():
+    (quote,) = re.findall(r"```text\n(.*?)```", (DOCS / "distributed.md").read_text("utf-8"), flags=re.DOTALL)
+    assert " ".join(quote.split()).replace("FSDPStrategy", "…", 1) in set(messages())
+
+
+def test_the_version_to_cite_is_this_one():
+    text = (DOCS / "citing.md").read_text("utf-8")
+    assert f"version = {{{lightning_stiffness.__version__}}}" in text
 
 
 def test_python_blocks_of_transformers_run(tmp_path, monkeypatch, capsys):

@@ -49,6 +49,11 @@ def test_every_process_has_the_same_values(both):
     assert len(list((folder / "stiffness").glob("step_*.npz"))) == len(results[0])
 
 
+def test_no_advice_to_synchronise_what_is_the_same(both):
+    (_, _, said), *_ = both
+    assert not [line for line in said.splitlines() if "sync_dist" in line and "stiffness" in line]
+
+
 def test_early_stopping_on_a_stiffness_key_stops_all_processes_together(both):
     (told, results, _), *_ = both
     assert told[0]["epochs"] == told[1]["epochs"] == 2

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 from PIL import Image
-from pytorch_lightning.loggers import CSVLogger, MLFlowLogger, TensorBoardLogger, WandbLogger
+from pytorch_lightning.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lightning_stiffness import StiffnessCallback
@@ -193,3 +193,45 @@ def test_another_writer_is_given_the_array():
     writer = Writer()
     log_picture([SimpleNamespace(experiment=writer)], "tag", np.zeros((2, 3, 3), np.uint8), step=3)
     assert writer.taken == [("tag", 3, "HWC")]
+
+
+class Shared(Logger):
+    """All runs of this logger have one folder, as with a tracking server."""
+
+    def __init__(
+        self,
+        folder,
+        version,
+    ) -> None:
+        super().__init__()
+        self._folder, self._version = folder, version
+
+    name = property(lambda self: "project")
+    version = property(lambda self: self._version)
+    save_dir = property(lambda self: self._folder)
+
+    def log_metrics(self, metrics, step=None):
+        pass
+
+    def log_hyperparams(self, params, *_, **__):
+        pass
+
+
+@pytest.mark.parametrize("folder", ["given", None])
+def test_runs_that_share_a_folder_keep_their_results_apart(tmp_path, folder):
+    where = tmp_path if folder is None else tmp_path / folder
+    for version in ("a1", 7):
+        logger = Shared(folder and str(where), version)
+        fit(
+            callbacks=[StiffnessCallback(probe_size=8)], logger=logger, max_epochs=1, default_root_dir=str(tmp_path)
+        )
+    for version in ("a1", "version_7"):
+        files = sorted(path.name for path in (where / "project" / version / "stiffness").iterdir())
+        assert files == ["step_00000000.npz", "step_00000005.npz"]
+
+
+def test_nothing_is_drawn_in_a_fast_dev_run(monkeypatch):
+    monkeypatch.setattr("lightning_stiffness.runlog.draw_picture", lambda *_: pytest.fail("a picture was drawn"))
+    callback = StiffnessCallback(probe_size=8, on_error="raise")
+    fit(callbacks=[callback], fast_dev_run=True)
+    assert callback.history

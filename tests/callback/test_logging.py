@@ -130,6 +130,19 @@ def test_when_it_measures(options, trainer_options, steps):
     assert [result.step for result in callback.history] == steps
 
 
+@pytest.mark.parametrize("options", [{}, {"limit_val_batches": 0}], ids=["validated", "not validated"])
+def test_no_step_is_measured_twice(tmp_path, options):
+    callback = StiffnessCallback(probe_size=8, every_n_train_steps=5)
+    name = "stiffness/train-train/cos/within_class"
+    stopping = EarlyStopping(name, mode="max", patience=9)
+    logger = TensorBoardLogger(tmp_path, name=None, version="")
+    _, trainer = fit(callbacks=[callback, stopping], logger=logger, **options)
+    assert [(result.step, result.epoch) for result in callback.history] == [(0, 0), (5, 1), (10, 2)]
+    logged = [result.summary["train-train"]["cos"]["within_class"] for result in callback.history]
+    assert float(trainer.callback_metrics[name]) == pytest.approx(logged[-1])
+    assert [point.step for point in events(tmp_path).Scalars(name)] == [0, 5, 10]
+
+
 @pytest.mark.parametrize(
     "options", [{"fast_dev_run": True}, {"barebones": True}, {"num_sanity_val_steps": 2}], ids=told
 )
