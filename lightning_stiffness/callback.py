@@ -84,7 +84,7 @@ class StiffnessCallback(_Base):  # type: ignore[misc]
             function ``step(optimizers, module)`` → parameter name → step size.
         pictures: what loggers show as images: ``"main"``, a class matrix and a distance curve from training to
             validation examples, and with ``per_layer`` one of the layers; ``"all"``, those of every block and
-            measure; ``"none"``. Drawing takes a tenth of a second or two each, and the tab "Stiffness" of
+            measure; ``"none"``. Drawing takes some hundredths of a second each, and the tab "Stiffness" of
             TensorBoard shows all of them without it.
         save: write each result to ``<log directory>/stiffness/``.
         seed: decides which examples are in the probe.
