@@ -436,11 +436,11 @@ class TestMatplotlib:
             FigureCanvasAgg(figure).draw()
         plain = np.asarray(figure.canvas.buffer_rgba())[:, :, :3].astype(float)
         assert rgb.shape == plain.shape
-        assert np.abs(rgb - plain).mean() < 1.0
-        # No letter is missing or elsewhere: squares of 8 pixels hold as much ink
-        height, width = (side // 8 * 8 for side in rgb.shape[:2])
-        ink = (rgb - plain).mean(2)[:height, :width].reshape(height // 8, 8, -1, 8).mean((1, 3))
-        assert np.abs(ink).max() < 25
+        # No letter is missing, more, or elsewhere: squares of 24 pixels hold as much ink. Older versions of Agg put
+        # texts on whole pixels, which moves some.
+        height, width = (side // 24 * 24 for side in rgb.shape[:2])
+        ink = (rgb - plain).mean(2)[:height, :width].reshape(height // 24, 24, -1, 24).mean((1, 3))
+        assert np.abs(ink).max() < 8
 
     def test_a_figure_drawn_before_is_saved_at_another_size(self, tmp_path):
         figure = heatmap(MATRIX)
