@@ -74,7 +74,13 @@ def cell(value: float) -> str:
     return f"{text if len(text) < 5 else text[:-1]:>4}"
 
 
-def _style(value: float) -> str:
+def style_of(value: float) -> str:
+    """The colours of a number: its own behind it, and black or white, whichever is read more easily on that.
+
+    Example:
+        >>> style_of(0.5), style_of(0.0)
+        ('#ffffff on #2468ad', '#111111 on #ffffff')
+    """
     red, green, blue = MISSING if math.isnan(value) else colour_of(value)
     ink = "#111111" if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else "#ffffff"
     return f"{ink} on #{red:02x}{green:02x}{blue:02x}"
@@ -88,7 +94,7 @@ def _numbers(matrix: Array, titles: list[str], left: int) -> list[Any]:
     for title, row in zip(titles, matrix, strict=True):
         line = Text(f"{title:<{left - 1}} ")
         for value in row:
-            line.append(f"{cell(value):>{CELL}}", _style(value))
+            line.append(f"{cell(value):>{CELL}}", style_of(value))
         lines.append(line)
     return lines
 
@@ -100,7 +106,7 @@ def _cells(matrix: Array, titles: list[str], left: int) -> list[Any]:
     for title, row in zip(titles, matrix, strict=True):
         line = Text(f"{title:<{left}}")
         for value in row:
-            line.append(" ?" if math.isnan(value) else "  ", _style(value))
+            line.append(" ?" if math.isnan(value) else "  ", style_of(value))
         lines.append(line)
     return lines
 

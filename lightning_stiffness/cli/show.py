@@ -6,6 +6,7 @@ from typing import Any
 
 from lightning_stiffness.cli.finding import load_run
 from lightning_stiffness.cli.heat import matrix_lines, sparkline, strongest
+from lightning_stiffness.cli.layers import layer_table
 from lightning_stiffness.cli.output import console, plain_ends, plain_length, plain_standing, print_json
 from lightning_stiffness.cli.problem import UsageError
 from lightning_stiffness.cli.views import add_view_options, chosen_view
@@ -33,7 +34,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def show(options: argparse.Namespace) -> None:
-    """Print the verdict, the class matrix, and the lines over training."""
+    """Print the verdict, the class matrix, the layers where there are any, and the lines over training."""
     out = None if options.json else console()
     run = load_run(options.run)
     block, measure = chosen_view([run], options.block, options.measure)
@@ -59,6 +60,7 @@ def print_run(out: Any, run: Run, index: int, block: str, measure: str) -> None:
     out.print(at.verdict.detail, style="dim")
     out.print()
     _print_matrix(out, result, block, measure)
+    _print_layers(out, result, block, measure)
     out.print(f"Over training ({block}, {measure})", style="bold")
     for text in _lines(run, index, block, measure):
         out.print(text)
@@ -89,6 +91,15 @@ def _print_matrix(out: Any, result: StiffnessResult, block: str, measure: str) -
     if many or not lines:
         for text in strongest(matrix, names):
             out.print(text)
+    out.print()
+
+
+def _print_layers(out: Any, result: StiffnessResult, block: str, measure: str) -> None:
+    table = layer_table(result, block, measure)
+    if table is None:
+        return
+    out.print(f"In which layers do examples agree? ({block}, {measure})", style="bold")
+    out.print(table)
     out.print()
 
 
@@ -148,6 +159,7 @@ def _plain(run: Run, index: int, block: str | None, measure: str | None, chosen:
         "epochs": [one.epoch for one in run.results],
         "class_names": result.class_names,
         "superclasses": result.superclasses,
+        **({"layer_names": result.layer_names} if result.layer_names else {}),
         "blocks": blocks,
         "diagnostics": result.diagnostics,
         "excluded": result.excluded,
@@ -160,9 +172,11 @@ def _plain(run: Run, index: int, block: str | None, measure: str | None, chosen:
 def _plain_view(result: StiffnessResult, block: str, measure: str) -> dict[str, Any]:
     matrix = result.class_matrix.get(block, {}).get(measure)
     intervals = result.interval.get(block, {}).get(measure, {})
+    layers = result.layer_summary.get(block, {}).get(measure)
     return {
         "summary": result.summary[block][measure],
         "intervals": {name: plain_ends(*ends) for name, ends in intervals.items()},
         "critical_length": plain_length(result.critical_length.get(block, {}).get(measure)),
         "class_matrix": None if matrix is None else matrix.tolist(),
+        **({"layer_summary": layers} if layers else {}),
     }

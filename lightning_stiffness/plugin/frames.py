@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lightning_stiffness.plugin.layers import layer_means
 from lightning_stiffness.result import Curve, Length, StiffnessResult
 
 Array = NDArray[Any]
@@ -33,6 +34,8 @@ class View:
     """Lists ``edges`` ``[b + 1]``, ``mean``, ``low``, ``high``, ``count`` ``[b]``, and what the interval is."""
     length: dict[str, Any] | None = None
     """The critical length and its line."""
+    layers: dict[str, Array] = field(default_factory=dict)
+    """Name → mean of each layer ``[l]``, float32, where layers were told apart."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,7 @@ class Frame:
     groups: list[int] | None = None
     """Group of each class."""
     group_names: list[str] | None = None
+    layer_names: list[str] | None = None
     distance: str = "distance"
     """Between what the distance is, in words."""
     excluded: int = 0
@@ -60,7 +64,8 @@ class Frame:
     @property
     def nbytes(self) -> int:
         """Memory that the arrays take, in bytes."""
-        arrays = (a for v in self.views.values() for a in (v.matrix, v.counts, v.cell_intervals))
+        views = self.views.values()
+        arrays = (a for v in views for a in (v.matrix, v.counts, v.cell_intervals, *v.layers.values()))
         return sum(array.nbytes for array in arrays if array is not None)
 
 
@@ -92,6 +97,7 @@ def frame_of(result: StiffnessResult) -> Frame:
         class_names=names,
         groups=groups if names is not None else None,
         group_names=_group_names(result, groups),
+        layer_names=[str(name) for name in getattr(result, "layer_names", [])] or None,
         views={
             (str(block), str(measure)): _view(result, block, measure, None if names is None else len(names))
             for block, measures in result.summary.items()
@@ -129,6 +135,7 @@ def _view(result: StiffnessResult, block: str, measure: str, classes: int | None
         else np.stack([_table(e, np.float32, classes) for e in ends]),
         curve=None if curve is None else _curve(curve),
         length=None if length is None else _length(length),
+        layers={name: means.astype(np.float32) for name, means in layer_means(result, block, measure).items()},
     )
 
 

@@ -2,13 +2,14 @@
 
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from lightning_stiffness.plugin.frames import View, finite
+from lightning_stiffness.plugin.frames import Array, Frame, View, finite
+from lightning_stiffness.plugin.layers import KINDS
 from lightning_stiffness.plugin.store import History, Listed
 from lightning_stiffness.plugin.verdict import verdicts
 
@@ -32,7 +33,7 @@ def run_payload(history: History) -> dict[str, Any]:
 
     Returns:
         ``steps``, ``epochs``, ``verdicts`` ``[t]`` and ``series``: block → measure → name → values ``[t]``, with
-        ``intervals`` and ``lengths`` alike; None where there is no number.
+        ``intervals`` and ``lengths`` alike; None where there is no number. ``layer_names`` where there are layers.
 
     Example:
         >>> from lightning_stiffness.plugin.frames import Frame
@@ -77,7 +78,8 @@ def run_payload(history: History) -> dict[str, Any]:
         "verdicts": [asdict(verdict) for verdict in verdicts(frames)],
         "notes": [*history.notes, *dict.fromkeys(note for frame in frames for note in frame.notes)],
     }
-    return dict(finite(payload))
+    layers = _layer_names(frames)
+    return dict(finite(payload if layers is None else {**payload, "layer_names": layers}))
 
 
 def view_payload(history: History, block: str, measure: str, *, compact: bool = False) -> bytes:
@@ -87,7 +89,7 @@ def view_payload(history: History, block: str, measure: str, *, compact: bool = 
     multiple of 4 bytes in all; the arrays, little-endian, one behind the other. The header holds ``curves``
     ``[t]`` and ``arrays``: name → ``dtype``, ``shape``, ``offset`` from the end of the header, and ``steps``, which
     says for each of the ``t`` steps which slice of the array is its own, or -1 for none. A slice that several
-    steps share is sent once.
+    steps share is sent once. Means of layers are arrays too, such as ``layers/within_class``.
 
     Args:
         history: the run.
@@ -105,13 +107,11 @@ def view_payload(history: History, block: str, measure: str, *, compact: bool = 
     views = [frame.views.get((block, measure)) for frame in history.frames]
     if not any(views):
         raise KeyError(f"{block}/{measure}")
-    last = history.frames[-1]
-    shape = (len(last.class_names or ()),) * 2
     header: dict[str, Any] = {"curves": [view.curve if view else None for view in views], "arrays": {}}
     chunks: list[bytes] = []
     size = 0
-    for name, dtype in (("matrix", "<f4"), ("counts", "<i4"), ("cell_intervals", "<f4")):
-        slices, which = _slices(views, name, shape)
+    for name, dtype, arrays in _arrays(history.frames, views):
+        slices, which = _slices(arrays)
         if not slices:
             continue
         stacked = np.ascontiguousarray(np.stack(slices), dtype=dtype)
@@ -129,13 +129,29 @@ def view_payload(history: History, block: str, measure: str, *, compact: bool = 
     return b"".join([len(text).to_bytes(4, "little"), text, *chunks])
 
 
-def _slices(views: list[View | None], name: str, shape: tuple[int, int]) -> tuple[list[NDArray[Any]], list[int]]:
-    """The arrays of that name without repetition, and for each step which of them is its own."""
-    slices: list[NDArray[Any]] = []
+def _arrays(frames: list[Frame], views: list[View | None]) -> Iterator[tuple[str, str, list[Array | None]]]:
+    """Name, type, and the array of each step; a run whose classes or layers changed has those of the last ones."""
+    shape = (len(frames[-1].class_names or ()),) * 2
+    for name, dtype in (("matrix", "<f4"), ("counts", "<i4"), ("cell_intervals", "<f4")):
+        of_views = [None if view is None else getattr(view, name) for view in views]
+        yield name, dtype, [None if array is None or array.shape[-2:] != shape else array for array in of_views]
+    layers = _layer_names(frames)
+    known = [view if frame.layer_names == layers else None for frame, view in zip(frames, views, strict=True)]
+    for kind in KINDS if layers else ():
+        yield f"layers/{kind}", "<f4", [view.layers.get(kind) if view else None for view in known]
+
+
+def _layer_names(frames: list[Frame]) -> list[str] | None:
+    """The layers of the last step that tells them apart."""
+    return next((frame.layer_names for frame in reversed(frames) if frame.layer_names), None)
+
+
+def _slices(arrays: list[Array | None]) -> tuple[list[Array], list[int]]:
+    """The arrays without repetition, and for each step which of them is its own."""
+    slices: list[Array] = []
     which = []
-    for view in views:
-        array = None if view is None else getattr(view, name)
-        if array is None or array.shape[-2:] != shape:  # a run whose classes changed: the last ones count
+    for array in arrays:
+        if array is None:
             which.append(-1)
             continue
         if not slices or not np.array_equal(slices[-1], array, equal_nan=array.dtype.kind == "f"):

@@ -32,8 +32,8 @@ def write_report(
     """Write one HTML file with the verdict on runs and everything to look into them, as in the TensorBoard tab.
 
     The file opens from a disk and loads nothing: script, style and data are in it, and it forbids the browser
-    all else. Class matrices are kept to within 0.00002, all other numbers as they are. Of more than 500 steps,
-    evenly spaced ones and the last are kept.
+    all else. Class matrices and layers are kept to within 0.00002, all other numbers as they are. Of more than
+    500 steps, evenly spaced ones and the last are kept.
 
     Args:
         runs: name → results of the run, such as ``callback.history`` or a ``StiffnessHistory``.
@@ -70,8 +70,8 @@ def _page(runs: list[Run], title: str) -> str:
     today = datetime.date.today().isoformat()
     about = [
         f"Written on {today} by lightning-stiffness {lightning_stiffness.__version__}. Everything is in this "
-        "file: it loads nothing from anywhere. Class matrices are kept to within 0.00002, all other numbers as "
-        "they were saved."
+        "file: it loads nothing from anywhere. Class matrices and layers are kept to within 0.00002, all other "
+        "numbers as they were saved."
     ]
     data, views = _data([_history(run) for run in runs], title, about)
     policy = f"default-src 'none'; script-src {_hash(script)}; style-src {_hash(style)}; base-uri 'none'"

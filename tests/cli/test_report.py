@@ -69,6 +69,21 @@ def test_every_number_is_in_the_file(command, tmp_path):
                 assert curves[-1]["edges"] == history[-1].curve[block][measure].edges.tolist()
 
 
+def test_layers_are_in_the_file(tmp_path):
+    with_layers = [result(step, classes=3, layers=5) for step in (0, 100)]
+    write_report({"a": with_layers, "b": [result(0, classes=3)]}, tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text("utf-8")
+    runs = json.loads(element(page, "report"))["runs"]
+    assert (runs[0]["layer_names"], "layer_names" in runs[1]) == (with_layers[0].layer_names, False)
+    for block in BLOCKS:
+        for measure in ("cos", "sign"):
+            _, arrays = unpacked(page, "a", block, measure)
+            for kind in ("within_class", "between_class"):
+                known = [one.layer_summary[block][measure][kind] for one in with_layers]
+                assert np.abs(arrays[f"layers/{kind}"] - known).max() <= 0.5 / SCALE + 1e-7
+    assert set(unpacked(page, "b", "train-val", "cos")[1]) == {"matrix", "counts"}
+
+
 def test_missing_cells_and_values_beyond_one():
     one = result(0, classes=3)
     one.class_matrix["train-val"]["cos"][:] = [[1.0, np.nan, -1.0], [0.0, 0.5, 2e-5], [-0.0, 1e-9, -0.25]]

@@ -108,7 +108,23 @@ def test_three_runs_side_by_side(open_report, runs):
     point(page, 2, 2, panel=1)
     assert page.locator(".tooltip div").count() == 3
     page.get_by_role("checkbox", name=re.compile("lr=1e-2")).uncheck()
-    page.wait_for_function("document.querySelectorAll('.panel').length === 2")
+    page.wait_for_function("() => document.querySelectorAll('.panel').length === 2")
+
+
+def test_layers(open_report):
+    results = [result(step, classes=4, layers=6) for step in (0, 100, 200)]
+    results[1].layer_names[:] = results[0].layer_names[:] = results[2].layer_names[:] = [*"abcde", HOSTILE[1]]
+    page = open_report({"deep": results, "plain": [result(0)]})
+    assert page.locator(".layers").count() == 1
+    for index in (2, 0, 1):
+        go(page, index)
+        page.locator(".layers .layer").nth(5).hover()
+        value = results[index].layer_summary["train-val"]["cos"]["between_class"][5]
+        page.locator(".layers .readout", has_text=f"{HOSTILE[1]}: same class ").wait_for()
+        found = re.search(r"other classes (−?\d\.\d{3})", page.locator(".layers .readout").inner_text())
+        assert abs(float(found[1].replace("−", "-")) - value) <= 0.0005 + 2e-5
+        assert HOSTILE[1] in page.locator(".tooltip").inner_text()
+    assert page.evaluate("window.broken") is None
 
 
 def test_names_are_text(open_report):

@@ -163,6 +163,56 @@ def test_a_run_without_classes_and_without_validation_data(command, tmp_path):
     assert "Reach ξ: no distances were measured." in answer.out
 
 
+def test_layers_at_the_step_shown(command, tmp_path):
+    write_run(tmp_path / "run", 3, classes=4, layers=60)
+    one = saved(tmp_path, "run", 100)
+    answer = command("show", "run", "--step", 150, "--block", "val-val", "--measure", "sign")
+    assert "In which layers do examples agree? (val-val, sign)" in answer.out
+    assert re.search(r"^layer +same class +other classes *$", answer.out, flags=re.MULTILINE)
+    numbers = one.layer_summary["val-val"]["sign"]
+    rows = [line.split() for line in answer.out.splitlines() if re.match(r"(body\.|head )", line)]
+    assert rows == [
+        [name, *(f"{value:.3f}".replace("-", "−") for value in (own, other))]
+        for name, own, other in zip(one.layer_names, numbers["within_class"], numbers["between_class"], strict=True)
+    ]
+    told = json.loads(command("show", "run", "--step", 150, "--json").out)
+    assert told["layer_names"] == one.layer_names
+    for block, measures in one.layer_summary.items():
+        for measure, numbers in measures.items():
+            assert told["blocks"][block][measure]["layer_summary"] == numbers
+
+
+def test_layers_without_classes_and_runs_without_layers(command, tmp_path):
+    numbers = {"train-train": {"cos": {"overall": [0.25, np.nan]}}}
+    plain = StiffnessResult(
+        7,
+        1,
+        summary={"train-train": {"cos": {"overall": 0.4}}},
+        layer_names=["body", "head"],
+        layer_summary=numbers,
+    )
+    plain.save(tmp_path / "run" / "stiffness" / "step_00000007.npz")
+    out = command("show", "run").out
+    assert re.search(r"^layer +any two *\nbody +0\.250 *\nhead +– *$", out, flags=re.MULTILINE)
+    write_run(tmp_path / "none", 1, classes=3)
+    assert "layer" not in command("show", "none").out
+    told = json.loads(command("show", "none", "--json").out)
+    assert "layer_names" not in told
+    assert "layer_summary" not in told["blocks"]["train-val"]["cos"]
+
+
+def test_layers_have_the_colours_of_cells(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    one = result(0, classes=20, layers=2)
+    one.layer_summary["train-val"]["cos"] |= {"within_class": [0.5, 1.0], "between_class": [-0.2, np.nan]}
+    one.save(tmp_path / "run" / "stiffness" / "step_00000000.npz")
+    sent = coloured(load_run("run"), 90).partition("In which layers")[2]
+    cells = re.findall(r"48;2;(\d+);(\d+);(\d+)m *(−?\d\.\d+|–)", sent)
+    assert [text for *_, text in cells] == ["0.500", "−0.200", "1.000", "–"]
+    known = [*map(colour_of, (0.5, -0.2, 1.0)), MISSING]
+    assert [tuple(map(int, colour)) for *colour, _ in cells] == known
+
+
 def test_lines_over_many_steps_are_thinned():
     assert len(sparkline(list(np.linspace(0, 1, 1000)), 0.0, 1.0)) == 60
     assert sparkline(list(np.linspace(0, 1, 1000)), 0.0, 1.0)[-1] == "█"

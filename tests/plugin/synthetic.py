@@ -15,6 +15,7 @@ def result(
     *,
     classes: int = 10,
     groups: int | None = None,
+    layers: int = 0,
     progress: float = 0.0,
     fade: float = 0.3,
     seed: int = 0,
@@ -67,7 +68,21 @@ def result(
                 xi, slope, own_mean - slope * 0.7, int(count.sum()), bool(xi > 1.35), ""
             )
         made.pair_counts[block] = counts
+    if layers:
+        add_layers(made, layers)
     return made
+
+
+def add_layers(made: StiffnessResult, layers: int) -> None:
+    """Layers that differ from each other and from step to step."""
+    made.layer_names[:] = [f"body.block_{i}.attention.projection" for i in range(layers - 1)] + ["head"]
+    rng = np.random.default_rng([layers, made.step])
+    for block, measures in made.summary.items():
+        for measure in measures:
+            own, other = rng.uniform(0.1, 0.7, size=layers), rng.uniform(-0.2, 0.1, size=layers)
+            numbers = {"overall": own / 2, "within_class": own, "between_class": other}
+            table = {name: values.tolist() for name, values in numbers.items()}
+            made.layer_summary.setdefault(block, {})[measure] = table
 
 
 def write_run(folder: Path, steps: int = 5, every: int = 100, **shape) -> Path:

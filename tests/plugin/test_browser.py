@@ -34,6 +34,7 @@ def logs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("logs")
     write_run(folder / "lr=1e-3", len(STEPS), fade=0.9)
     write_run(folder / "lr=1e-2", len(STEPS), fade=0.05)
+    write_run(folder / "layers", len(STEPS), classes=4, layers=60)
     write_run(folder / "groups", 2, classes=20, groups=4)
     for i in range(9):
         write_run(folder / "many" / f"run {i}", 1, classes=3, seed=i)
@@ -158,7 +159,7 @@ def test_the_tab_in_tensorboard(open_page, logs):
     choose_in = frame.locator(".run input")
     choose_in.first.wait_for()
     names = [box.get_attribute("id").removeprefix("run ") for box in choose_in.all()]
-    assert names == ["groups", "lr=1e-2", "lr=1e-3", *(f"many/run {i}" for i in range(9)), "odd", "plain"]
+    assert names == ["groups", "layers", "lr=1e-2", "lr=1e-3", *(f"many/run {i}" for i in range(9)), "odd", "plain"]
     assert [box.is_checked() for box in choose_in.all()].count(True) == 1
     frame.get_by_role("heading", name="Is the network learning what generalises?").wait_for()
     # TensorBoard's own switch and its own reload button reach into the frame.
@@ -282,6 +283,76 @@ def test_two_runs_side_by_side(open_page, logs):
         True,
         True,
     ]
+
+
+def test_layers(open_page, logs):
+    page = open_page()
+    choose(page, "layers")
+    rows = page.locator(".layers .layer")
+    rows.nth(59).wait_for()
+    assert rows.all_inner_texts() == saved(logs, "layers", 0).layer_names
+    for index in (4, 1, 3):
+        go(page, index)
+        one = saved(logs, "layers", STEPS[index])
+        rows.nth(2).hover()
+        for part in layer_told(one, 2):
+            page.locator(".layers .readout", has_text=part).wait_for()
+            page.locator(".tooltip", has_text=part).wait_for()
+        for place in (0, 2, 59):
+            assert_dots(page, rows.nth(place), one.layer_summary["train-val"]["cos"], place)
+    page.locator("input[name=block][value=val-val]").check()
+    page.locator("input[name=measure][value=sign]").check()
+    page.locator(".layer-axis", has_text="sign stiffness").wait_for()
+    rows.nth(7).hover()
+    for part in layer_told(one, 7, "val-val", "sign"):
+        page.locator(".layers .readout", has_text=part).wait_for()
+    page.mouse.move(2, 2)
+    page.locator(".tooltip").wait_for(state="hidden")
+    choose(page, "layers", "lr=1e-3")  # which has none
+    assert page.locator(".layers").count() == 1
+
+
+def layer_told(one, place, block="train-val", measure="cos"):
+    """How the page should tell of a layer."""
+    numbers = one.layer_summary[block][measure]
+    own, other = (text(numbers[name][place]) for name in ("within_class", "between_class"))
+    return f"{one.layer_names[place]}: same class {own} (", f"), other classes {other} ("
+
+
+def assert_dots(page, row, numbers, place):
+    """The dots stand where the numbers below the axis say, to a pixel and a half."""
+    middle = "e => { const box = e.getBoundingClientRect(); return box.left + box.width / 2; }"
+    ticks = page.locator(".layer-ticks .layer-track > span")
+    ends = [(float(tick.inner_text().replace("−", "-")), tick.evaluate(middle)) for tick in ticks.all()]
+    (low, left), (high, right) = ends[0], ends[-1]
+    for name in ("within_class", "between_class"):
+        shown = row.locator(f".layer-dot.{name}").evaluate(middle)
+        assert abs(shown - (left + (numbers[name][place] - low) / (high - low) * (right - left))) < 1.5
+    assert row.locator(".layer-dot.overall").is_hidden()
+
+
+def test_layers_by_keyboard(open_page, logs):
+    page = open_page()
+    choose(page, "layers")
+    one = saved(logs, "layers", 400)
+    chart = page.get_by_role("application", name="Layers of layers, cosine stiffness, train-val: 60 layers.")
+    chart.focus()
+    for key, place in (
+        ("ArrowDown", 1),
+        ("ArrowDown", 2),
+        ("ArrowUp", 1),
+        ("End", 59),
+        ("PageUp", 49),
+        ("Home", 0),
+    ):
+        page.keyboard.press(key)
+        for part in layer_told(one, place):
+            page.locator(".layers .readout", has_text=part).wait_for()
+            page.locator(".spoken[aria-live=polite]", has_text=part).wait_for(state="attached")
+        row, box = (e.bounding_box() for e in (page.locator(".layer.here"), chart))
+        assert box["y"] <= row["y"] <= box["y"] + box["height"] - row["height"]
+    page.keyboard.press("Escape")
+    page.locator(".layers .readout", has_text="Point at a layer").wait_for()
 
 
 def test_every_number_of_a_step(open_page, logs):

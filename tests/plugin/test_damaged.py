@@ -70,6 +70,14 @@ FOREIGN = {
     "matrix does not fit": lambda path: archive(
         path, good_meta(summary={"train-val": {"cos": {}}}), **{"class_matrix/train-val/cos": np.eye(3)}
     ),
+    "layers do not fit": lambda path: archive(
+        path,
+        good_meta(
+            summary={"train-val": {"cos": {}}},
+            layer_names=["body", "head"],
+            layer_summary={"train-val": {"cos": {"within_class": [0.5]}}},
+        ),
+    ),
     "curve does not fit": lambda path: archive(
         path,
         good_meta(summary={"train-val": {"cos": {}}}),

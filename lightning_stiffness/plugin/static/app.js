@@ -5,6 +5,7 @@ import { curveRanges } from "./curve.js";
 import { h, setText } from "./dom.js";
 import { History } from "./history.js";
 import { drawLegend } from "./legend.js";
+import { layerRange, layerWords } from "./layers.js";
 import { Model } from "./model.js";
 import { drawNumbers } from "./numbers.js";
 import { Panel } from "./panel.js";
@@ -97,7 +98,8 @@ export class App {
   findRanges(runs) {
     const { model } = this;
     const curves = runs.flatMap((run) => model.viewOf(run)?.curves ?? []);
-    return curveRanges(curves, runs.flatMap((run) => run.lengths[model.block]?.[model.measure] ?? []));
+    const lengths = runs.flatMap((run) => run.lengths[model.block]?.[model.measure] ?? []);
+    return [...curveRanges(curves, lengths), layerRange(runs.map((run) => model.viewOf(run)))];
   }
 
   updatePanels(runs) {
@@ -111,6 +113,7 @@ export class App {
         const events = {
           hover: (cell, x, y) => this.hover(run, cell, x, y),
           pick: (cell) => this.model.set({ pinned: cell }),
+          layer: (name, x, y) => this.hoverLayer(run, name, x, y),
         };
         this.panels.set(run.name, new Panel(this.model, events));
       }
@@ -129,16 +132,27 @@ export class App {
   // A cell is pointed at: it is marked in every run, and told of each.
   hover(run, cell, x, y) {
     this.model.set({ hover: cell });
-    if (!cell) {
+    this.tell(run, cell && ((other) => this.panels.get(other.name).told(other, cell)), x, y);
+  }
+
+  // The same for a layer, in the runs that have one of that name.
+  hoverLayer(run, layer, x, y) {
+    this.model.set({ layer });
+    this.tell(run, layer !== null && ((other) => layerWords(this.model, other, layer)), x, y);
+  }
+
+  // `words(run)`: what is said of a run, or nothing; null where nothing is pointed at.
+  tell(run, words, x, y) {
+    if (!words) {
       this.tooltip.hide();
       return;
     }
-    const told = this.model.shown.map((other, i) => {
-      const words = this.panels.get(other.name).told(other, cell);
-      return h("div", {}, this.model.shown.length > 1 ? `${i + 1}  ${words}` : words);
-    });
-    if (x !== undefined) this.tooltip.show(told, x, y);
-    setText(this.spoken, this.panels.get(run.name).told(run, cell));
+    const { shown } = this.model;
+    const told = shown.map((other, i) => [words(other), i]).filter(([text]) => text);
+    if (x !== undefined) {
+      this.tooltip.show(told.map(([text, i]) => h("div", {}, shown.length > 1 ? `${i + 1}  ${text}` : text)), x, y);
+    }
+    setText(this.spoken, words(run));
   }
 
   updateNotes(runs) {

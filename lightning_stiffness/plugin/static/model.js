@@ -18,6 +18,7 @@ export class Model {
     this.order = "given";
     this.step = null;
     this.hover = null;
+    this.layer = null; // name of the layer that is pointed at
     this.pinned = null;
     this.theme = "light";
     this.notes = [];

@@ -5,11 +5,13 @@ import { at } from "./api.js";
 import { curveWords, drawCurve } from "./curve.js";
 import { h, setText } from "./dom.js";
 import { Heatmap } from "./heatmap.js";
+import { LayerChart } from "./layers.js";
 import { MEASURES, count, effect, interval, isNumber, moment, number, sides } from "./words.js";
 
 export class Panel {
   constructor(model, events) {
     this.model = model;
+    this.events = events;
     this.badge = h("span", { class: "badge", "aria-hidden": "true" });
     this.name = h("span", { class: "name" });
     this.moment = h("span", { class: "moment" });
@@ -45,6 +47,7 @@ export class Panel {
     setText(this.moment, index < 0 ? "not measured yet" : moment(run, index));
     this.updateMatrix(run, index);
     this.updateCurve(run, index, ranges);
+    this.updateLayers(run, index, ranges);
   }
 
   updateMatrix(run, index) {
@@ -86,6 +89,16 @@ export class Panel {
       isNumber(known.pairs) && `${count(known.pairs)} pairs of examples`,
     ];
     return parts.filter(Boolean).join(", ");
+  }
+
+  updateLayers(run, index, [, , range]) {
+    if (run.layer_names && !this.layers) {
+      this.layers = new LayerChart(this.model, this.events.layer);
+      this.element.append(this.layers.element);
+    }
+    if (!this.layers) return;
+    this.layers.element.hidden = !run.layer_names;
+    if (run.layer_names) this.layers.update(run, index, range);
   }
 
   updateCurve(run, index, [range, reach]) {
