@@ -92,10 +92,11 @@ def measure(options: argparse.Namespace) -> None:
         began = time.perf_counter()
         measure_probe(net, probe, loss_fn=loss_fn, settings=Settings(), cache=cache, share=share)
         times.append(time.perf_counter() - began)
+    print("FOUND" + json.dumps(times[3:]), flush=True)
     if share is not None:
         distributed.barrier()
         distributed.destroy_process_group()
-    print("FOUND" + json.dumps(times[3:]))
+        os._exit(0)  # threads of Gloo that end after the interpreter would abort it
 
 
 def start(task: str, options: argparse.Namespace, **more: Any) -> "subprocess.Popen[str]":

@@ -11,6 +11,8 @@ from torch import Tensor, distributed
 
 from lightning_stiffness.gram.problem import EngineRefusal
 
+_HEAD = 4096
+"""Bytes of a message that every process sends at once."""
 _ALIGNED = 16
 """Tensors begin at multiples of so many bytes, as any type needs."""
 
@@ -138,8 +140,26 @@ class Share:
 def exchange(kind: str, value: Any) -> list[tuple[str, Any]]:
     """What every process says, with what it is about: processes that an error put out of step notice."""
     told: list[Any] = [None] * distributed.get_world_size()
-    distributed.all_gather_object(told, (kind, value))
-    return told
+    if distributed.get_backend() != "gloo":
+        distributed.all_gather_object(told, (kind, value))
+        return told
+    # The same with one message where all are short, in a third of the time
+    said = pickle.dumps((kind, value))
+    heads = _gathered(len(said).to_bytes(8, "little") + said, _HEAD, len(told))
+    lengths = [int.from_bytes(head[:8], "little") for head in heads]
+    longest = 8 + max(lengths) - _HEAD
+    tails = _gathered(said[_HEAD - 8 :], longest, len(told)) if longest > 0 else [b""] * len(told)
+    return [
+        pickle.loads((head[8:] + tail)[:length]) for head, tail, length in zip(heads, tails, lengths, strict=True)
+    ]
+
+
+def _gathered(data: bytes, length: int, count: int) -> list[bytes]:
+    """The first bytes that each process has, filled up to a length."""
+    sent = torch.frombuffer(bytearray(data[:length].ljust(length, b"\0")), dtype=torch.uint8)
+    received = [torch.empty_like(sent) for _ in range(count)]
+    distributed.all_gather(received, sent)
+    return [part.numpy().tobytes() for part in received]
 
 
 @dataclass(frozen=True)

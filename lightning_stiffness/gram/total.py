@@ -73,7 +73,8 @@ class Total:
                     view.copy_(values)
 
     def _all_strips(self) -> Iterator[tuple[slice, slice, Tensor]]:
-        step = STRIP if self.m is not None else min(max(self.n // 5, 32), STRIP)
+        parts = 5 if self.share is None else 5 * self.share.count
+        step = STRIP if self.m is not None else min(max(self.n // parts, 32), STRIP)
         for low in range(0, self.n, step):
             high = min(low + step, self.n)
             if self.m is None:

@@ -1,5 +1,6 @@
 """Grams worked out by several processes, started by test_share.py: python share_run.py RANK FILE PROCESSES."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from torch.nn import functional
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from lightning_stiffness.gram import Examples, gram_of_examples, together
-from lightning_stiffness.gram.share import Abandoned, OutOfStep, Share
+from lightning_stiffness.gram.share import Abandoned, OutOfStep, Share, exchange
 
 
 class Text(nn.Module):
@@ -123,11 +124,17 @@ def main() -> None:
         share.gather(torch.zeros(2), RuntimeError("own error") if rank == 0 else None)
     delivered = share.deliver([torch.full((k,), float(rank)) for k in range(count)])
     assert [values.tolist() for values in delivered] == [[float(k)] * rank for k in range(count)]
+    # Short and long ones, up to the length at which they go in two pieces
+    for length in (0, 10, 4000, 4030, 4040, 4050, 4096, 9000, 100_000):
+        said = exchange("words", "x" * (length + rank))
+        assert said == [("words", "x" * (length + k)) for k in range(count)], length
     with pytest.raises(Abandoned, match="has given up the measurement"):
         share.gather(None, about="one thing" if rank else "another")
     print(rank, "done")
     distributed.barrier()  # neither ends while the other still speaks to it
     distributed.destroy_process_group()
+    sys.stdout.flush()
+    os._exit(0)  # threads of Gloo that end after the interpreter would abort it
 
 
 if __name__ == "__main__":
