@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_stiffness.gram import gradient_gram, layerwise
+from lightning_stiffness.gram import gradient_gram, measurement
 
 
 def net_and_batch() -> tuple[nn.Module, tuple[torch.Tensor, torch.Tensor]]:
@@ -24,7 +24,7 @@ def test_an_error_in_the_engine_leads_to_the_other_engines(monkeypatch: pytest.M
     def broken(*_: object) -> None:
         raise IndexError("not foreseen")
 
-    monkeypatch.setattr(layerwise, "multiply", broken)
+    monkeypatch.setattr(measurement, "multiply", broken)
     with pytest.warns(UserWarning, match="exact but slow: .*IndexError: not foreseen"):
         got = gradient_gram(net, batch, loss_fn=loss)
     torch.testing.assert_close(got.values, expected, rtol=1e-12, atol=0)
