@@ -56,14 +56,13 @@ class Renderer(RendererAgg):
         self, s: str, prop: FontProperties, ismath: Any
     ) -> tuple[float, float, float]:
         """Size of a text in pixels, and how far it reaches below its base line."""
+        if ismath:
+            return super().get_text_width_height_descent(s, prop, ismath)
         key = s, _font(prop), self.dpi
-        if ismath or key not in self._sizes:
-            size = super().get_text_width_height_descent(s, prop, ismath)
-            if ismath:
-                return size
+        if key not in self._sizes:
             if len(self._sizes) >= _KEPT:
                 self._sizes.clear()
-            self._sizes[key] = size
+            self._sizes[key] = super().get_text_width_height_descent(s, prop, ismath)
         return self._sizes[key]
 
 

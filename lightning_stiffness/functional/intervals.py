@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lightning_stiffness.functional.classes import cell_masks
+from lightning_stiffness.functional.curve import observed
 from lightning_stiffness.functional.jackknife import cells_variance, jackknife_variance, means_without, without_each
 from lightning_stiffness.functional.resampling import (
     Block,
@@ -70,9 +71,9 @@ def summary_intervals(
             drawn_cells.append(some_sums / some_counts)
     estimate = means(sums[..., None], counts[..., None])[..., 0]
     jackknife = torch.zeros_like(estimate)
-    for side, of_side in enumerate(without):
-        of_cells_share = share.reshape(-1, classes, classes)
-        deleted = means_without(of_side, of_cells_share.mT if side == 1 else of_cells_share)
+    share_by_rows = share.reshape(-1, classes, classes)
+    for of_side, cell_share in zip(without, (share_by_rows, share_by_rows.mT), strict=False):
+        deleted = means_without(of_side, cell_share)
         jackknife += jackknife_variance(deleted.flatten(0, 1), of_side.mine).reshape(jackknife.shape)
 
     # The variance with independent pairs; in a symmetric block each pair stands in the matrix twice, and within a
@@ -110,11 +111,7 @@ def list_pairs(values: Tensor, distance: Tensor, pairs: Tensor, block: Block, ed
     """
     if block.symmetric:
         pairs = (pairs | pairs.T).triu(1)
-    row, column = torch.nonzero(pairs & block.counted, as_tuple=True)
-    x = distance[row, column].double()
-    known = torch.isfinite(x)
-    if not bool(known.all()):
-        row, column, x = row[known], column[known], x[known]
+    row, column, x, _ = observed(values[0], distance, pairs & block.counted)
     bins = len(edges) - 1
     group = (torch.bucketize(x, edges, right=True) - 1).clamp(0, bins - 1)
     group = torch.where((x >= edges[0]) & (x <= edges[-1]), group, bins)

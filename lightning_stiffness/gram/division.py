@@ -2,7 +2,7 @@
 
 from lightning_stiffness.gram.collect import Collected
 from lightning_stiffness.gram.multiply import cost
-from lightning_stiffness.gram.share import Share
+from lightning_stiffness.gram.share import Share, dealt
 
 UNEVEN = 1.3
 """Most work of one process, over its even share, with which parameters are divided."""
@@ -28,13 +28,11 @@ def divide(collected: Collected, names: list[str], n: int, pairs: int, count: in
     for name in names:
         layer = name.rpartition(".")[0]
         layers[layer] = layers.get(layer, 0.0) + cost(collected.parts[name], n, pairs)
-    given, owner = [0.0] * count, {}
-    for layer in sorted(layers, key=lambda layer: -layers[layer]):
-        owner[layer] = min(range(count), key=given.__getitem__)
-        given[owner[layer]] += layers[layer]
-    if max(given) * count > UNEVEN * sum(given):
+    owners = dict(zip(layers, dealt(list(layers.values()), count), strict=True))
+    most = max(sum(layers[layer] for layer in layers if owners[layer] == rank) for rank in range(count))
+    if most * count > UNEVEN * sum(layers.values()):
         return None
-    return {name: owner[name.rpartition(".")[0]] for name in names}
+    return {name: owners[name.rpartition(".")[0]] for name in names}
 
 
 def parts_of_all(

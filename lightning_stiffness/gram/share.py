@@ -54,17 +54,13 @@ class Share:
         return (position if turn % 2 == 0 else self.count - 1 - position) == self.rank
 
     def deal(self, costs: Sequence[float]) -> list[bool]:
-        """Which of several tasks this process does: the dearest first, each goes to the process with least to do.
+        """Which of several tasks this process does, as :func:`dealt` says.
 
         Example:
             >>> Share(0, 2, torch.device("cpu")).deal([3.0, 4.0, 3.0, 1.0, 1.0])
             [False, True, False, True, True]
         """
-        given, owner = [0.0] * self.count, [0] * len(costs)
-        for task in sorted(range(len(costs)), key=lambda task: -costs[task]):
-            owner[task] = min(range(self.count), key=given.__getitem__)
-            given[owner[task]] += costs[task]
-        return [rank == self.rank for rank in owner]
+        return [rank == self.rank for rank in dealt(costs, self.count)]
 
     def gather(self, value: Any, failed: Exception | None = None, *, about: str = "gather") -> list[Any]:
         """What every process gives to all, in order; arguments and errors are those of :meth:`deliver`."""
@@ -86,10 +82,11 @@ class Share:
             OutOfStep: if another process failed.
             Abandoned: if another process is no longer there.
         """
-        packs: dict[int, _Pack] = {}
+        mine: dict[int, _Pack] = {}
         if failed is None:
-            packs = {id(value): _Pack.of(value) for k, value in enumerate(values) if k != self.rank}
-        mine = {k: packs[id(value)] for k, value in enumerate(values) if id(value) in packs and k != self.rank}
+            others = [k for k in range(self.count) if k != self.rank]
+            packs = {key: _Pack.of(value) for key, value in {id(values[k]): values[k] for k in others}.items()}
+            mine = {k: packs[id(values[k])] for k in others}
         labels = {k: (pack.text, pack.forms) for k, pack in mine.items()}
         told = exchange(about, (None if failed is None else str(failed), labels))
         if failed is not None:
@@ -137,6 +134,20 @@ class Share:
                 raise Abandoned(f"process {rank} of {self.count} has given up the measurement")
 
 
+def dealt(costs: Sequence[float], count: int) -> list[int]:
+    """Who does which of several tasks: the dearest first, each goes to the process with least to do.
+
+    Example:
+        >>> dealt([3.0, 4.0, 3.0, 1.0, 1.0], 2)
+        [1, 0, 1, 0, 0]
+    """
+    given, owners = [0.0] * count, [0] * len(costs)
+    for task in sorted(range(len(costs)), key=lambda task: -costs[task]):
+        owners[task] = min(range(count), key=given.__getitem__)
+        given[owners[task]] += costs[task]
+    return owners
+
+
 def exchange(kind: str, value: Any) -> list[tuple[str, Any]]:
     """What every process says, with what it is about: processes that an error put out of step notice."""
     told: list[Any] = [None] * distributed.get_world_size()
@@ -168,14 +179,12 @@ class _Pack:
 
     text: bytes
     tensors: list[Tensor]
+    forms: list[tuple[torch.dtype, torch.Size]]
 
     @classmethod
     def of(cls, value: Any) -> "_Pack":
-        return cls(*_packed(value))
-
-    @property
-    def forms(self) -> list[tuple[torch.dtype, torch.Size]]:
-        return [_form(tensor) for tensor in self.tensors]
+        text, tensors = _packed(value)
+        return cls(text, tensors, [_form(tensor) for tensor in tensors])
 
     def joined(self, device: torch.device) -> Tensor:
         """The tensors' bytes, one behind the other."""
