@@ -1,5 +1,7 @@
 """Gradients held against the specification on a few examples, before they are trusted."""
 
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -20,54 +22,48 @@ class CoupledExamples(EngineRefusal):
     """The loss of a batch compares its examples, so that an example alone has no gradient."""
 
 
+Square = list[list[float]]
+"""Inner products of ``k`` examples with each other: so few that plain numbers are faster than a tensor."""
+
+
 @dataclass
 class Witness:
     """Inner products of the gradients of a few examples, each alone."""
 
     positions: list[int]
     """Which of all examples."""
-    rows: dict[str, int]
-    """Parameter → row of the table."""
-    table: Tensor
-    """Inner products ``[p, k, k]``, float64."""
-    limits: Tensor
-    """Allowed relative errors ``[p]``, by precision."""
+    table: dict[str, Square]
+    """Parameter → inner products ``k × k``."""
+    limits: dict[str, float]
+    """Parameter → allowed relative error, by precision."""
 
     @classmethod
     def of(cls, positions: list[int], gradients: list[dict[str, Tensor]]) -> "Witness":
         """From gradients, which are not kept: for each example, parameter → gradient."""
         first = gradients[0]
-        exact = [g.dtype in (torch.float64, torch.complex128) for g in first.values()]
-        limits = torch.tensor([TOLERANCE_DOUBLE if e else TOLERANCE for e in exact], dtype=torch.float64)
-        table = _products([list(one.values()) for one in gradients])
-        return cls(positions, {name: row for row, name in enumerate(first)}, table, limits)
+        double = (torch.float64, torch.complex128)
+        limits = {name: TOLERANCE_DOUBLE if g.dtype in double else TOLERANCE for name, g in first.items()}
+        values = _products([list(one.values()) for one in gradients])
+        return cls(positions, dict(zip(first, values, strict=True)), limits)
 
     def among(self, low: int, high: int) -> "Witness":
         """Those of the examples that are in a range."""
-        if all(low <= p < high for p in self.positions):
-            return self
         inside = [i for i, p in enumerate(self.positions) if low <= p < high]
-        table = self.table[:, inside][:, :, inside]
-        return Witness([self.positions[i] for i in inside], self.rows, table, self.limits)
+        if len(inside) == len(self.positions):
+            return self
+        table = {name: [[square[i][j] for j in inside] for i in inside] for name, square in self.table.items()}
+        return Witness([self.positions[i] for i in inside], table, self.limits)
 
-    def expected(self, names: list[str]) -> Tensor:
-        """Inner products ``[p, k, k]`` of some parameters' gradients."""
-        return self.table if len(names) == len(self.rows) else self.table[[self.rows[name] for name in names]]
-
-    def tolerances(self, names: list[str]) -> Tensor:
-        """Allowed relative errors ``[p]`` for some parameters."""
-        return self.limits if len(names) == len(self.rows) else self.limits[[self.rows[name] for name in names]]
-
-    def accept(self, name: str, positions: list[int], values: Tensor) -> None:
-        """Take other inner products ``[k, k]`` of one parameter's gradients for right, at some of the positions."""
+    def accept(self, name: str, positions: list[int], values: Square) -> None:
+        """Take other inner products of one parameter's gradients for right, at some of the positions."""
         places = [self.positions.index(position) for position in positions]
         for a, i in enumerate(places):
             for b, j in enumerate(places):
-                self.table[self.rows[name], i, j] = values[a, b]
+                self.table[name][i][j] = values[a][b]
 
 
-def _products(gradients: list[list[Tensor]]) -> Tensor:
-    """Inner products ``[p, k, k]`` of each parameter's gradients for ``k`` examples, float64."""
+def _products(gradients: list[list[Tensor]]) -> list[Square]:
+    """Inner products of each parameter's gradients for ``k`` examples."""
     k, first = len(gradients), gradients[0]
     dtype = accumulation_dtype(first[0].device)
     pairs = [(i, j) for i in range(k) for j in range(i + 1)]
@@ -79,26 +75,36 @@ def _products(gradients: list[list[Tensor]]) -> Tensor:
         dots += [torch.dot(flat[i][p], flat[j][p]) if direct else unknown for i, j in pairs]
     if len({dot.dtype for dot in dots}) > 1:
         dots = [dot.to(dtype) for dot in dots]
-    table = torch.stack(dots).to(dtype)
-    order = [max(i, j) * (max(i, j) + 1) // 2 + min(i, j) for i in range(k) for j in range(k)]
-    values = table.view(len(first), -1)[:, order].view(len(first), k, k)
-    squares = values.diagonal(dim1=1, dim2=2)
-    # of another type, or too small or too large for products in their own precision
-    for p, usual in enumerate(((squares > 1e-24) & (squares < 1e24)).all(1).tolist()):
-        if not usual:
-            values[p] = inner_products(torch.stack([one[p] for one in flat]))
-    return values
+    numbers = torch.stack(dots).tolist()
+    squares: list[Square] = []
+    for p in range(len(first)):
+        found = dict(zip(pairs, numbers[p * len(pairs) :], strict=False))
+        square = [[found[max(i, j), min(i, j)] for j in range(k)] for i in range(k)]
+        # of another type, or too small or too large for products in their own precision
+        if not all(1e-24 < square[i][i] < 1e24 for i in range(k)):
+            square = inner_products(torch.stack([one[p] for one in flat])).tolist()
+        squares.append(square)
+    return squares
+
+
+def sizes_of(squares: Iterable[Square]) -> list[float]:
+    """Norms of the examples' gradients over all parameters."""
+    return [math.sqrt(max(sum(own), 0.0)) for own in zip(*map(_diagonal, squares), strict=True)]
+
+
+def _diagonal(square: Square) -> list[float]:
+    return [row[i] for i, row in enumerate(square)]
 
 
 @dataclass
 class Verdict:
     """What came of a comparison."""
 
-    factors: Tensor
-    """Size of each witness's gradient over that of the example alone, ``[k]``; NaN where it is zero."""
+    factors: list[float]
+    """Size of each witness's gradient over that of the example alone; NaN where that is zero."""
     wrong: dict[str, str]
     """Parameter → by how much it is off."""
-    values: Tensor
+    values: dict[str, Square]
     """The inner products compared, without those factors."""
 
 
@@ -114,36 +120,50 @@ def compare(witness: Witness, names: list[str], values: Tensor, scalar: bool) ->
     Raises:
         CoupledExamples: if no example alone has a gradient, but they have in a batch.
     """
-    expected = witness.expected(names)
-    if values.device.type != "cpu":
-        values, expected = values.cpu(), expected.cpu()
-    size, alone = (t.sum(0).diagonal().sqrt() for t in (values, expected))
-    if bool((alone == 0).all()) and bool((size > 0).any()):
+    got: dict[str, Square] = dict(zip(names, values.tolist(), strict=True))
+    sizes, alone = sizes_of(got.values()), sizes_of(witness.table[name] for name in names)
+    if all(size == 0 for size in alone) and any(size > 0 for size in sizes):
         raise CoupledExamples(
             "an example alone has no gradient, but it has one in a batch: the loss compares the examples of a "
             "batch with each other (contrastive losses do), so there is no gradient of one example to measure"
         )
-    factors = size / alone
+    factors = [size / own if own else math.nan for size, own in zip(sizes, alone, strict=True)]
     if scalar:  # the smallest factors that fit: see whether what remains is one direction
-        fit = torch.where(torch.isfinite(factors) & (factors > 0), factors, torch.ones_like(factors))
-        values = values / (fit[:, None] * fit[None, :])
-    own = expected.diagonal(dim1=1, dim2=2).sqrt()
-    own = own[:, :, None] * own[:, None, :]
-    tolerance = witness.tolerances(names).to(own.dtype)[:, None, None]
-    room = tolerance * (own + 0.1 * alone[:, None] * alone[None, :])
-    difference = (values - expected).abs()
-    lost = ~torch.isfinite(values) & ~torch.isfinite(expected)
-    off = ~(difference <= room) & ~lost
-    wrong = {}
-    if bool(off.any()):
-        relative = (difference / own).nan_to_num(1.0, posinf=1.0).amax((1, 2)).tolist()
-        wrong = {
-            name: f"its gradients in a batch differ from those of single examples (by {relative[i]:.1e} of "
-            f"the norms, allowed {float(tolerance[i]):.0e})"
-            for i, name in enumerate(names)
-            if bool(off[i].any())
+        fit = [factor if math.isfinite(factor) and factor > 0 else 1.0 for factor in factors]
+        got = {
+            name: [
+                [value / a / b for value, b in zip(row, fit, strict=True)]
+                for row, a in zip(square, fit, strict=True)
+            ]
+            for name, square in got.items()
         }
-    return Verdict(factors, wrong, values)
+    wrong = {}
+    for name in names:
+        limit = witness.limits[name]
+        relative = _excess(got[name], witness.table[name], alone, limit)
+        if relative is not None:
+            wrong[name] = (
+                f"its gradients in a batch differ from those of single examples (by {relative:.1e} of "
+                f"the norms, allowed {limit:.0e})"
+            )
+    return Verdict(factors, wrong, got)
+
+
+def _excess(values: Square, expected: Square, alone: list[float], limit: float) -> float | None:
+    """Largest error of some inner products, relative to the norms, if one is more than allowed; else None.
+
+    Allowed is ``limit`` of the norms of the parameter's gradients, and a tenth of it of those of all gradients.
+    """
+    norms = [math.sqrt(max(square, 0.0)) for square in _diagonal(expected)]
+    largest, off = 0.0, False
+    for a, (row, expected_row) in enumerate(zip(values, expected, strict=True)):
+        for b, (value, right) in enumerate(zip(row, expected_row, strict=True)):
+            own, error = norms[a] * norms[b], abs(value - right)
+            lost = not math.isfinite(value) and not math.isfinite(right)
+            off |= not error <= limit * (own + 0.1 * alone[a] * alone[b]) and not lost
+            relative = error / own if own else math.inf
+            largest = max(largest, relative if math.isfinite(relative) else 1.0)
+    return largest if off else None
 
 
 def check_against_loop(

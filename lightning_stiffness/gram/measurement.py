@@ -6,7 +6,7 @@ import warnings
 
 import torch
 
-from lightning_stiffness.gram.check import Witness, compare
+from lightning_stiffness.gram.check import Witness, compare, sizes_of
 from lightning_stiffness.gram.collect import Collected, Collector
 from lightning_stiffness.gram.fallback import by_other_engines, told
 from lightning_stiffness.gram.loop import example_gradient
@@ -178,7 +178,7 @@ class Measurement:
         wrong = verdict.wrong
         if wrong:
             for name in self._rounding(group.most, near, list(wrong)):
-                witness.accept(name, near.positions, verdict.values[names.index(name)])
+                witness.accept(name, near.positions, verdict.values[name])
                 del wrong[name]
         self.fallback.update(wrong)
         if collected.scalar:
@@ -202,12 +202,12 @@ class Measurement:
             self.sizes = torch.ones(len(self.every), dtype=accumulation_dtype(self.device), device=self.device)
         self.sizes[offset : offset + len(sizes)] = sizes.to(self.sizes.dtype)
 
-    def _settle_factors(self, ratios: torch.Tensor, near: Witness) -> None:
+    def _settle_factors(self, ratios: list[float], near: Witness) -> None:
         """See whether the loss of a batch is the mean of the examples' losses, the sum, or something between."""
         assert self.sizes is not None
         double = next(iter(self.problem.parameters.values())).dtype in (torch.float64, torch.complex128)
         rounding = 1e-10 if double else 1e-4
-        for ratio, position in zip(ratios.tolist(), near.positions, strict=True):
+        for ratio, position in zip(ratios, near.positions, strict=True):
             if math.isfinite(ratio) and ratio > 0:
                 self.could_be_sum &= abs(ratio - 1) < rounding
                 self.could_be_mean &= abs(ratio * float(self.sizes[position]) - 1) < rounding
@@ -224,8 +224,8 @@ class Measurement:
         n = self.n
         first, *others = layers.values()
         products = sum(others, start=first)
-        expected = witness.expected(names).sum(0).tolist()
-        tolerance = float(witness.tolerances(names).max())
+        tables = [witness.table[name] for name in names]
+        norms, tolerance = sizes_of(tables), max(witness.limits[name] for name in names)
         for a, i in enumerate(witness.positions):
             for b, j in enumerate(witness.positions):
                 if self.columns is None or i < n <= j:
@@ -234,9 +234,9 @@ class Measurement:
                     got = products.squares[i] if i < n else products.other_squares[i - n]
                 else:
                     continue
-                norm = math.sqrt(expected[a][a]) * math.sqrt(expected[b][b])
-                difference = abs(float(got) - expected[a][b])
-                if not self.weighted and not difference <= 3 * tolerance * norm and math.isfinite(expected[a][b]):
+                norm, expected = norms[a] * norms[b], sum(table[a][b] for table in tables)
+                difference = abs(float(got) - expected)
+                if not self.weighted and not difference <= 3 * tolerance * norm and math.isfinite(expected):
                     raise EngineRefusal(
                         f"the inner products in the Gram differ from single examples' (by {difference:.1e}, "
                         f"where the norms' product is {norm:.1e})"

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_stiffness.gram.batch import map_leaves
-from lightning_stiffness.gram.check import Witness, compare
+from lightning_stiffness.gram.check import Witness, compare, sizes_of
 from lightning_stiffness.gram.collect import Collector
 from lightning_stiffness.gram.loop import example_gradient
 from lightning_stiffness.gram.problem import Examples, Problem
@@ -84,5 +84,5 @@ def _place(held: list[tuple[int, int, Any]], position: int) -> int:
 
 def _same_size(double: Witness, single: Witness, name: str) -> bool:
     # A loss that does not look at the module it is given leaves the copy without a gradient.
-    exact, rounded = (witness.expected([name])[0].diagonal() for witness in (double, single))
-    return bool((exact >= LEAST**2 * rounded).all())
+    exact, rounded = (sizes_of([witness.table[name]]) for witness in (double, single))
+    return all(size >= LEAST * other for size, other in zip(exact, rounded, strict=True))

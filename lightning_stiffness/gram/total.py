@@ -12,6 +12,9 @@ from lightning_stiffness.gram.share import Share
 STRIP = 256
 """Most rows of the Gram worked on together."""
 
+TILE = 32
+"""Rows of a strip are a multiple of it, with which matrix products are a tenth faster on processors."""
+
 BAND = 1 << 20
 """Most inner products summed in the gradients' own precision before they go to the float64 sum."""
 
@@ -74,7 +77,7 @@ class Total:
 
     def _all_strips(self) -> Iterator[tuple[slice, slice, Tensor]]:
         parts = 5 if self.share is None else 5 * self.share.count
-        step = STRIP if self.m is not None else min(max(self.n // parts, 32), STRIP)
+        step = STRIP if self.m is not None else min(TILE * max(round(self.n / parts / TILE), 1), STRIP)
         for low in range(0, self.n, step):
             high = min(low + step, self.n)
             if self.m is None:
