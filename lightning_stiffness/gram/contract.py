@@ -21,6 +21,12 @@ ROOM = 24 << 20
 """Bytes for what is formed at a time. The system's allocator hands out larger ones page by page, which takes longer
 than to fill them."""
 
+FIT = 1e-12, 1e12
+"""Norms of float32 vectors whose products need no scaling."""
+
+SHORT, NARROW = 2048, 128
+"""Examples at most, for whose products memory is no question; and for whose products threads divide columns."""
+
 TOGETHER = 8
 """Most parameters whose products are added in their own precision before they go to the float64 sum."""
 
@@ -29,11 +35,39 @@ def add_dense(total: Total, gradients: Tensor) -> None:
     """Add the products of dense gradients ``[n + m, p]``."""
     for low in range(0, gradients.shape[1], SLAB):
         slab = gradients[:, low : low + SLAB]
-        vectors, scale = ranged(slab, 1e-12, 1e12)
-        for rows, columns, view in total.strips():
-            add(view, vectors[rows] @ vectors[columns].T, scale, rows, columns)
-        if total.m is not None:
-            total.add_squares(vectors.square().sum(1), scale)
+        if not _added_as_they_are(total, slab):
+            vectors, scale = ranged(slab, *FIT)
+            for rows, columns, view in total.strips():
+                add(view, _product(vectors, rows, columns), scale, rows, columns)
+            if total.m is not None:
+                total.add_squares(vectors.square().sum(1), scale)
+
+
+def _added_as_they_are(total: Total, vectors: Tensor) -> bool:
+    """Add products in the vectors' own precision, if their norms, which are among the products, allow it.
+
+    Saves :func:`ranged` its look at the vectors; only where the products are few, and all are worked out here.
+    """
+    plain = vectors.dtype in (torch.float32, torch.float64)
+    if not plain or total.m is not None or total.share is not None or total.n > SHORT:
+        return False
+    products = [(view, _product(vectors, rows, columns)) for rows, columns, view in total.strips()]
+    squares = torch.cat([product.diagonal() for _, product in products])
+    if _extreme(vectors, squares.sqrt(), *FIT):
+        return False
+    for view, product in products:
+        view += product
+    return True
+
+
+def _product(vectors: Tensor, rows: slice, columns: slice) -> Tensor:
+    """Inner products of some vectors ``[n, p]`` with others."""
+    longer, shorter = vectors[columns], vectors[rows]  # in this order the product is several percent faster
+    threads = torch.get_num_threads() if vectors.device.type == "cpu" and len(vectors) <= NARROW else 1
+    if threads > 1 and vectors.shape[1] % threads == 0:  # so few rows that threads are better given columns
+        longer, shorter = (torch.unflatten(v, 1, (threads, -1)).transpose(0, 1) for v in (longer, shorter))
+        return torch.bmm(longer, shorter.mT).sum(0).T
+    return (longer @ shorter.T).T
 
 
 def add_layers(total: Total, layers: Sequence[tuple[Outer, bool]]) -> None:
@@ -143,14 +177,17 @@ def ranged(vectors: Tensor, low: float, high: float) -> tuple[Tensor, Tensor | N
     if vectors.is_complex() or vectors.dtype in (torch.float16, torch.bfloat16):
         vectors, scale = scaled(vectors)
         return vectors, scale
-    low, high = _limits(vectors.dtype, low, high)
-    if vectors.shape[1] == 0:
-        return vectors, None
-    # The Euclidean norm is several times faster than the largest entry; where it says nothing, look closer.
-    norm = torch.linalg.vector_norm(vectors, dim=1)
-    odd = ~((norm > low) & (norm < high))
-    if bool(odd.any()):
-        largest = vectors[odd].abs().amax(1)
-        if bool((torch.isfinite(largest) & (largest > 0)).any()):
-            return scaled(vectors)
+    if vectors.shape[1] and _extreme(vectors, torch.linalg.vector_norm(vectors, dim=1), low, high):
+        return scaled(vectors)
     return vectors, None
+
+
+def _extreme(vectors: Tensor, norms: Tensor, low: float, high: float) -> bool:
+    """Whether a vector that is not zero, and has no NaN or infinity, is too small or too large."""
+    low, high = _limits(vectors.dtype, low, high)
+    # The Euclidean norm is several times faster than the largest entry; where it says nothing, look closer.
+    odd = ~((norms > low) & (norms < high))
+    if not bool(odd.any()):
+        return False
+    largest = vectors[odd].abs().amax(1)
+    return bool((torch.isfinite(largest) & (largest > 0)).any())

@@ -18,9 +18,10 @@ DEFAULT_BUDGET = 2 << 30
 PASSES = 3
 """Bytes that a forward and backward pass holds, over those of the forward pass's tensors."""
 
-NEAR, FEWEST = 96 << 20, 64
-"""Bytes of the forward pass's tensors, and the examples at least, that a processor takes at a time: it spends up to
-a fifth less time than on all examples at once, whose tensors it fetches from afar. Measured with convolutions."""
+NEAR, FEWEST = 32 << 20, 64
+"""Bytes of the forward pass's tensors, and the examples at least, that a processor takes at a time: up to a fifth
+less time than all examples at once, whose tensors it fetches from afar, and which the system's allocator hands out
+page by page once they are larger. Measured with convolutions."""
 
 
 class BudgetError(ValueError):

@@ -57,9 +57,7 @@ class Together(Measurement):
             if owners is None:
                 total.gather()
             else:
-                share.add(total.values)
-                if self.m is not None:
-                    share.add(total.squares)
+                total.add_up(share)
             self.totals[layer] += total
         self.plan.steps += _joined(share.gather(steps, about="steps"), by_rows=owners is None)
 

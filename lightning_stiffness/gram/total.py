@@ -75,6 +75,19 @@ class Total:
                 for (_, _, view), values in zip(self.strips(replace(self.share, rank=rank)), found, strict=True):
                     view.copy_(values)
 
+    def add_up(self, share: Share) -> None:
+        """Replace everything by its sum over the processes: each adds up some strips, and all take them over."""
+        self.share = share
+        owners = [replace(share, rank=rank) for rank in range(share.count)]
+        parts = [[view for _, _, view in self.strips(owner)] for owner in owners]
+        for rank, found in enumerate(share.deliver([*parts], about="sums")):
+            if rank != share.rank:
+                for view, values in zip(parts[share.rank], found, strict=True):
+                    view += values
+        self.gather()
+        if self.m is not None:
+            share.add(self.squares)
+
     def _all_strips(self) -> Iterator[tuple[slice, slice, Tensor]]:
         parts = 5 if self.share is None else 5 * self.share.count
         step = STRIP if self.m is not None else min(TILE * max(round(self.n / parts / TILE), 1), STRIP)
