@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lightning_stiffness.gram.loop import loop_gram
 from lightning_stiffness.gram.problem import EngineRefusal, Examples, Problem
-from lightning_stiffness.gram.product import Products, accumulation_dtype, inner_products
+from lightning_stiffness.gram.product import Products, Square, accumulation_dtype, inner_products
 
 TOLERANCE = 1e-4
 """Largest allowed error of an inner product, relative to the two norms."""
@@ -20,10 +20,6 @@ TOLERANCE_DOUBLE = 1e-5
 
 class CoupledExamples(EngineRefusal):
     """The loss of a batch compares its examples, so that an example alone has no gradient."""
-
-
-Square = list[list[float]]
-"""Inner products of ``k`` examples with each other: so few that plain numbers are faster than a tensor."""
 
 
 @dataclass
@@ -108,20 +104,18 @@ class Verdict:
     """The inner products compared, without those factors."""
 
 
-def compare(witness: Witness, names: list[str], values: Tensor, scalar: bool) -> Verdict:
+def compare(witness: Witness, values: dict[str, Square], scalar: bool) -> Verdict:
     """Hold inner products of the witnesses against those of single examples, parameter by parameter.
 
     Args:
         witness: single examples.
-        names: of the parameters.
-        values: inner products ``[p, k, k]`` of their gradients in a batch.
+        values: parameter → inner products of their gradients in a batch.
         scalar: whether the loss of a batch is one number, which leaves each example a positive factor.
 
     Raises:
         CoupledExamples: if no example alone has a gradient, but they have in a batch.
     """
-    got: dict[str, Square] = dict(zip(names, values.tolist(), strict=True))
-    sizes, alone = sizes_of(got.values()), sizes_of(witness.table[name] for name in names)
+    sizes, alone = sizes_of(values.values()), sizes_of(witness.table[name] for name in values)
     if all(size == 0 for size in alone) and any(size > 0 for size in sizes):
         raise CoupledExamples(
             "an example alone has no gradient, but it has one in a batch: the loss compares the examples of a "
@@ -130,23 +124,23 @@ def compare(witness: Witness, names: list[str], values: Tensor, scalar: bool) ->
     factors = [size / own if own else math.nan for size, own in zip(sizes, alone, strict=True)]
     if scalar:  # the smallest factors that fit: see whether what remains is one direction
         fit = [factor if math.isfinite(factor) and factor > 0 else 1.0 for factor in factors]
-        got = {
+        values = {
             name: [
                 [value / a / b for value, b in zip(row, fit, strict=True)]
                 for row, a in zip(square, fit, strict=True)
             ]
-            for name, square in got.items()
+            for name, square in values.items()
         }
     wrong = {}
-    for name in names:
+    for name, square in values.items():
         limit = witness.limits[name]
-        relative = _excess(got[name], witness.table[name], alone, limit)
+        relative = _excess(square, witness.table[name], alone, limit)
         if relative is not None:
             wrong[name] = (
                 f"its gradients in a batch differ from those of single examples (by {relative:.1e} of "
                 f"the norms, allowed {limit:.0e})"
             )
-    return Verdict(factors, wrong, got)
+    return Verdict(factors, wrong, values)
 
 
 def _excess(values: Square, expected: Square, alone: list[float], limit: float) -> float | None:
@@ -155,15 +149,18 @@ def _excess(values: Square, expected: Square, alone: list[float], limit: float) 
     Allowed is ``limit`` of the norms of the parameter's gradients, and a tenth of it of those of all gradients.
     """
     norms = [math.sqrt(max(square, 0.0)) for square in _diagonal(expected)]
-    largest, off = 0.0, False
-    for a, (row, expected_row) in enumerate(zip(values, expected, strict=True)):
-        for b, (value, right) in enumerate(zip(row, expected_row, strict=True)):
-            own, error = norms[a] * norms[b], abs(value - right)
-            lost = not math.isfinite(value) and not math.isfinite(right)
-            off |= not error <= limit * (own + 0.1 * alone[a] * alone[b]) and not lost
-            relative = error / own if own else math.inf
-            largest = max(largest, relative if math.isfinite(relative) else 1.0)
-    return largest if off else None
+    pairs = [
+        (value, right, norms[a] * norms[b], 0.1 * alone[a] * alone[b])
+        for a, (row, expected_row) in enumerate(zip(values, expected, strict=True))
+        for b, (value, right) in enumerate(zip(row, expected_row, strict=True))
+    ]
+    if all(
+        abs(value - right) <= limit * (own + all_of_them) or not (math.isfinite(value) or math.isfinite(right))
+        for value, right, own, all_of_them in pairs
+    ):
+        return None
+    relative = (abs(value - right) / own if own else math.inf for value, right, own, _ in pairs)
+    return max(error if math.isfinite(error) else 1.0 for error in relative)
 
 
 def check_against_loop(

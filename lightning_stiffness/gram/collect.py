@@ -14,6 +14,7 @@ from lightning_stiffness.gram.few import Few
 from lightning_stiffness.gram.loop import example_gradient
 from lightning_stiffness.gram.parts import Dense, Part
 from lightning_stiffness.gram.problem import EngineRefusal, Examples, LossError, Problem
+from lightning_stiffness.gram.product import Square
 from lightning_stiffness.gram.reference import Piece, Reference, References, eager
 from lightning_stiffness.gram.rules import parts_of, valueless
 from lightning_stiffness.gram.scaled import times
@@ -52,16 +53,16 @@ class Collected:
         parts = {name: pieces + other.parts[name] for name, pieces in self.parts.items()}
         return Collected(parts, self.uses, self.sizes + other.sizes, self.scalar or other.scalar)
 
-    def products(self, names: list[str], positions: list[int], device: torch.device, room: int = ROOM) -> Tensor:
-        """Inner products ``[p, k, k]`` of some parameters' gradients for a few examples."""
-        indices: list[Tensor | None] = []
+    def products(
+        self, names: list[str], positions: list[int], device: torch.device, room: int = ROOM
+    ) -> dict[str, Square]:
+        """Inner products ``k × k`` of some parameters' gradients for a few examples."""
+        indices = []
         offset = 0
         for size in self.sizes:
-            inside = [p - offset for p in positions if offset <= p < offset + size]
-            indices.append(torch.tensor(inside, device=device) if inside else None)
+            indices.append([p - offset for p in positions if offset <= p < offset + size])
             offset += size
-        few = Few(indices, device, room)
-        return torch.stack([few.products(self.parts[name]) for name in names])
+        return Few(indices, device, room).products({name: self.parts[name] for name in names})
 
 
 class Collector:

@@ -1,13 +1,15 @@
 """Inner products of a few examples' gradients, parameter by parameter: what the check looks at."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from lightning_stiffness.gram.parts import Dense, Lookup, Outer, Part
 from lightning_stiffness.gram.plan import SMALL
-from lightning_stiffness.gram.product import accumulation_dtype
+from lightning_stiffness.gram.product import Square, accumulation_dtype
 
 Pieces = Sequence[Sequence[Part]]
 """For each piece of the examples, the parts whose sum one parameter's gradient is; none for zero."""
@@ -17,36 +19,61 @@ class Few:
     """A few of the examples of some pieces.
 
     Args:
-        indices: for each piece, which of its examples; None for none.
+        indices: for each piece, which of its examples.
         device: where they are.
         room: bytes for gradients formed at a time.
     """
 
-    def __init__(self, indices: Sequence[Tensor | None], device: torch.device, room: int):
+    def __init__(self, indices: Sequence[Sequence[int]], device: torch.device, room: int):
         self.indices, self.device, self.room = indices, device, room
         self.dtype = accumulation_dtype(device)
-        self._seen: dict[tuple[object, ...], Tensor] = {}
 
-    def products(self, pieces: Pieces) -> Tensor:
-        """The Gram ``[k, k]`` of one parameter's gradients, in float64 throughout."""
-        if len(pieces) == 1 and len(pieces[0]) == 1:
-            part, index = pieces[0][0], self.indices[0]
-            assert index is not None
-            if isinstance(part, Outer) and part.positions == 1:
-                return self._own(part.left[:, 0], index) * self._own(part.right[:, 0], index)
-            if isinstance(part, Dense) and not part.gradient.is_complex() and part.gradient.shape[1] <= SMALL:
-                return self._own(part.gradient, index)
-        chosen = ((few, index) for few, index in zip(pieces, self.indices, strict=True) if index is not None)
-        picked = [(len(index), [part.take(index) for part in few]) for few, index in chosen]
-        return _products(picked, self.device, self.room)
+    def products(self, parts: Mapping[str, Pieces]) -> dict[str, Square]:
+        """The Gram ``k × k`` of each parameter's gradients, in float64 throughout."""
+        factors = {name: found for name, pieces in parts.items() if (found := _factors(pieces))}
+        squares = self._squares({_key(one): one for several in factors.values() for one in several})
+        result = {
+            name: functools.reduce(_times, (squares[_key(one)] for one in several))
+            for name, several in factors.items()
+        }
+        others = {name: pieces for name, pieces in parts.items() if name not in result}
+        if others:
+            index = [torch.tensor(inside, device=self.device) for inside in self.indices]
+            for name, pieces in others.items():
+                chosen = ((few, some) for few, some in zip(pieces, index, strict=True) if len(some))
+                picked = [(len(some), [part.take(some) for part in few]) for few, some in chosen]
+                result[name] = _products(picked, self.device, self.room).tolist()
+        return result
 
-    def _own(self, factor: Tensor, index: Tensor) -> Tensor:
-        """Inner products of rows; a bias and its weight share theirs."""
-        key = factor.data_ptr(), factor.shape, factor.stride()
-        if key not in self._seen:
-            rows = factor[index].to(self.dtype)
-            self._seen[key] = rows @ rows.T
-        return self._seen[key]
+    def _squares(self, factors: Mapping[Any, Tensor]) -> dict[Any, Square]:
+        """Inner products of rows of factors of one piece, in as few calls as there can be: each takes its time."""
+        if not factors:
+            return {}
+        (index,) = self.indices
+        rows = torch.stack([torch.cat([factor[i] for factor in factors.values()]) for i in index]).to(self.dtype)
+        parts = rows.split_with_sizes([factor.shape[1] for factor in factors.values()], 1)
+        return dict(zip(factors, torch.stack([part @ part.T for part in parts]).tolist(), strict=True))
+
+
+def _factors(pieces: Pieces) -> tuple[Tensor, ...]:
+    """Factors ``[n, w]`` whose inner products, multiplied, are those of a parameter's gradients; or none."""
+    if len(pieces) != 1 or len(pieces[0]) != 1:
+        return ()
+    part = pieces[0][0]
+    if isinstance(part, Outer) and part.positions == 1:
+        return part.left[:, 0], part.right[:, 0]
+    if isinstance(part, Dense) and not part.gradient.is_complex() and part.gradient.shape[1] <= SMALL:
+        return (part.gradient,)
+    return ()
+
+
+def _key(factor: Tensor) -> tuple[object, ...]:
+    """What tells factors apart; a bias and its weight share one."""
+    return factor.data_ptr(), factor.shape, factor.stride()
+
+
+def _times(first: Square, second: Square) -> Square:
+    return [[a * b for a, b in zip(left, right, strict=True)] for left, right in zip(first, second, strict=True)]
 
 
 def _products(pieces: Sequence[tuple[int, Sequence[Part]]], device: torch.device, room: int) -> Tensor:

@@ -174,7 +174,7 @@ class Measurement:
         if not names or not near.positions:
             return names
         values = collected.products(names, [p - offset for p in near.positions], self.device, group.slab)
-        verdict = compare(near, names, values, collected.scalar)
+        verdict = compare(near, values, collected.scalar)
         wrong = verdict.wrong
         if wrong:
             for name in self._rounding(group.most, near, list(wrong)):

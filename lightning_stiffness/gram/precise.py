@@ -47,7 +47,7 @@ def agree_in_double(problem: Problem, every: Examples, witness: Witness, most: i
         collector = Collector(double, refer(double, examples, places[0]))
         collected = collector.collect(names, examples, 0, most)
         found = collected.products(names, places, next(iter(double.parameters.values())).device)
-        wrong = compare(alone, names, found, collected.scalar).wrong.keys() | collector.failures.keys()
+        wrong = compare(alone, found, collected.scalar).wrong.keys() | collector.failures.keys()
     except Exception:  # whatever stands in the way of a second look, the first one counts
         return set()
     return {name for name in names if name not in wrong and _same_size(alone, witness, name)}

@@ -8,6 +8,9 @@ from torch import Tensor
 _CHUNK = 16384
 """Columns multiplied at a time; the partial sums are added in float64."""
 
+Square = list[list[float]]
+"""Inner products of a few examples with each other: so few that plain numbers are faster than a tensor."""
+
 
 @dataclass(frozen=True)
 class Products:
