@@ -299,7 +299,9 @@ class StiffnessCallback(_Base):  # type: ignore[misc]
         if not made + failed:
             return
         share = self.seconds / (time.perf_counter() - self._began)
-        text = f"{self.name}: {made + failed} measurements took {self.seconds:.1f} s, {share:.1%} of the run"
+        each = self.seconds / (made + failed)
+        cost = f"{self.seconds:.1f} s ({each:.2f} s each), {share:.1%} of the run"
+        text = f"{self.name}: {made + failed} measurements took {cost}"
         if failed:
             text += f"; {failed} of them failed, see the warning above"
         if share > DEAR and self.seconds > NOTICEABLE:

@@ -61,7 +61,12 @@ def no_compiler():
     return None if shutil.which("c++") or shutil.which("cl") else "torch.compile needs a C++ compiler"
 
 
-@setup("torch.compile of the network", needs=no_compiler)
+def no_compiled_part_inside():
+    old = "the training itself fails: Dynamo before torch 2.5 does not find the attribute `_orig_mod`"
+    return no_compiler() or (old if tuple(map(int, torch.__version__.split(".")[:2])) < (2, 5) else None)
+
+
+@setup("torch.compile of the network", needs=no_compiled_part_inside)
 def compiled_part():
     class Compiled(Plain):
         def __init__(self):
