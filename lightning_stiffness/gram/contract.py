@@ -24,7 +24,7 @@ than to fill them."""
 FIT = 1e-12, 1e12
 """Norms of float32 vectors whose products need no scaling."""
 
-SHORT, NARROW = 2048, 128
+SHORT, NARROW = 1024, 128
 """Examples at most, for whose products memory is no question; and for whose products threads divide columns."""
 
 TOGETHER = 8
