@@ -74,7 +74,7 @@ def _products(gradients: list[list[Tensor]]) -> list[Square]:
     numbers = torch.stack(dots).tolist()
     squares: list[Square] = []
     for p in range(len(first)):
-        found = dict(zip(pairs, numbers[p * len(pairs) :], strict=False))
+        found = dict(zip(pairs, numbers[p * len(pairs) : (p + 1) * len(pairs)], strict=True))
         square = [[found[max(i, j), min(i, j)] for j in range(k)] for i in range(k)]
         # of another type, or too small or too large for products in their own precision
         if not all(1e-24 < square[i][i] < 1e24 for i in range(k)):
@@ -150,13 +150,13 @@ def _excess(values: Square, expected: Square, alone: list[float], limit: float) 
     """
     norms = [math.sqrt(max(square, 0.0)) for square in _diagonal(expected)]
     pairs = [
-        (value, right, norms[a] * norms[b], 0.1 * alone[a] * alone[b])
+        (value, right, norms[a] * norms[b], norms[a] * norms[b] + 0.1 * alone[a] * alone[b])
         for a, (row, expected_row) in enumerate(zip(values, expected, strict=True))
         for b, (value, right) in enumerate(zip(row, expected_row, strict=True))
     ]
     if all(
-        abs(value - right) <= limit * (own + all_of_them) or not (math.isfinite(value) or math.isfinite(right))
-        for value, right, own, all_of_them in pairs
+        abs(value - right) <= limit * norm or not (math.isfinite(value) or math.isfinite(right))
+        for value, right, _, norm in pairs
     ):
         return None
     relative = (abs(value - right) / own if own else math.inf for value, right, own, _ in pairs)

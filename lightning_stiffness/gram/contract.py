@@ -22,20 +22,26 @@ ROOM = 24 << 20
 than to fill them."""
 
 FIT = 1e-12, 1e12
-"""Norms of float32 vectors whose products need no scaling."""
+"""Norms of float32 vectors whose products need no scaling; those of float64 may lie further apart."""
 
-SHORT, NARROW = 1024, 128
-"""Examples at most, for whose products memory is no question; and for whose products threads divide columns."""
+NARROW = 128
+"""Examples at most, for whose products threads divide columns."""
 
 TOGETHER = 8
 """Most parameters whose products are added in their own precision before they go to the float64 sum."""
 
 
-def add_dense(total: Total, gradients: Tensor) -> None:
-    """Add the products of dense gradients ``[n + m, p]``."""
+def add_dense(total: Total, gradients: Tensor, room: int = ROOM) -> None:
+    """Add the products of dense gradients ``[n + m, p]``.
+
+    Args:
+        total: what to add to.
+        gradients: of all examples.
+        room: bytes for what is formed at a time.
+    """
     for low in range(0, gradients.shape[1], SLAB):
         slab = gradients[:, low : low + SLAB]
-        if not _added_as_they_are(total, slab):
+        if not _added_as_they_are(total, slab, room):
             vectors, scale = ranged(slab, *FIT)
             for rows, columns, view in total.strips():
                 add(view, _product(vectors, rows, columns), scale, rows, columns)
@@ -43,13 +49,16 @@ def add_dense(total: Total, gradients: Tensor) -> None:
                 total.add_squares(vectors.square().sum(1), scale)
 
 
-def _added_as_they_are(total: Total, vectors: Tensor) -> bool:
+def _added_as_they_are(total: Total, vectors: Tensor, room: int) -> bool:
     """Add products in the vectors' own precision, if their norms, which are among the products, allow it.
 
-    Saves :func:`ranged` its look at the vectors; only where the products are few, and all are worked out here.
+    Saves :func:`ranged` its look at the vectors; only where there is room for all products, and all are worked out
+    here.
     """
     plain = vectors.dtype in (torch.float32, torch.float64)
-    if not plain or total.m is not None or total.share is not None or total.n > SHORT:
+    if not plain or total.m is not None or total.share is not None:
+        return False
+    if total.pairs() * vectors.element_size() > room // 8:
         return False
     products = [(view, _product(vectors, rows, columns)) for rows, columns, view in total.strips()]
     squares = torch.cat([product.diagonal() for _, product in products])

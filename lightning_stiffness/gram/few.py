@@ -1,7 +1,7 @@
 """Inner products of a few examples' gradients, parameter by parameter: what the check looks at."""
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -39,10 +39,12 @@ class Few:
         others = {name: pieces for name, pieces in parts.items() if name not in result}
         if others:
             index = [torch.tensor(inside, device=self.device) for inside in self.indices]
-            for name, pieces in others.items():
-                chosen = ((few, some) for few, some in zip(pieces, index, strict=True) if len(some))
-                picked = [(len(some), [part.take(some) for part in few]) for few, some in chosen]
-                result[name] = _products(picked, self.device, self.room).tolist()
+            sums = []
+            for pieces in others.values():
+                chosen = ((held, some) for held, some in zip(pieces, index, strict=True) if len(some))
+                picked = [(len(some), [part.take(some) for part in held]) for held, some in chosen]
+                sums.append(_products(picked, self.device, self.room))
+            result.update(zip(others, torch.stack(sums).tolist(), strict=True))
         return result
 
     def _squares(self, factors: Mapping[Any, Tensor]) -> dict[Any, Square]:
@@ -50,9 +52,25 @@ class Few:
         if not factors:
             return {}
         (index,) = self.indices
-        rows = torch.stack([torch.cat([factor[i] for factor in factors.values()]) for i in index]).to(self.dtype)
-        parts = rows.split_with_sizes([factor.shape[1] for factor in factors.values()], 1)
-        return dict(zip(factors, torch.stack([part @ part.T for part in parts]).tolist(), strict=True))
+        widest = max(1, self.room // (24 * len(index)))  # bytes of a row's copies, in its precision and in float64
+        squares: list[Tensor] = []
+        for run in _runs(list(factors.values()), widest):
+            rows = torch.stack([torch.cat([factor[i] for factor in run]) for i in index]).to(self.dtype)
+            squares += [part @ part.T for part in rows.split_with_sizes([factor.shape[1] for factor in run], 1)]
+        return dict(zip(factors, torch.stack(squares).tolist(), strict=True))
+
+
+def _runs(factors: list[Tensor], widest: int) -> Iterator[list[Tensor]]:
+    """The factors in order, together while their widths stay within bounds."""
+    run: list[Tensor] = []
+    width = 0
+    for factor in factors:
+        if run and width + factor.shape[1] > widest:
+            yield run
+            run, width = [], 0
+        run.append(factor)
+        width += factor.shape[1]
+    yield run
 
 
 def _factors(pieces: Pieces) -> tuple[Tensor, ...]:

@@ -3,14 +3,14 @@
 import torch
 from torch import Tensor
 
-from lightning_stiffness.gram.contract import ROOM, SLAB, ranged
+from lightning_stiffness.gram.contract import FIT, ROOM, SLAB, ranged
 from lightning_stiffness.gram.parts import Lookup
 from lightning_stiffness.gram.total import Total, add
 
 
 def add_lookup(total: Total, part: Lookup, room: int = ROOM) -> None:
     """Add the products of sums of rows at indices, with ``room`` bytes for what is formed at a time."""
-    delta, scale = ranged(part.delta.flatten(1), 1e-12, 1e12)
+    delta, scale = ranged(part.delta.flatten(1), *FIT)
     delta = delta.view(part.delta.shape)
     example = torch.arange(part.n, device=delta.device)[:, None].expand_as(part.index)
     # one row for each index and example, in the order of the indices

@@ -56,7 +56,7 @@ def multiply(problem: Problem, collected: Collected, names: list[str], total: To
         if choice.formula == "dense" and parameter.numel() <= SMALL:
             small.append(_formed(pieces, 0, pieces[0][0].rows))
             if sum(s.numel() * s.element_size() for s in small) > slab // 2:
-                _add_small(small, total)
+                _add_small(small, total, slab)
         elif choice.formula == "dense":
             _add_dense(pieces, total, slab)
         elif choice.formula == "lookup":
@@ -72,16 +72,16 @@ def multiply(problem: Problem, collected: Collected, names: list[str], total: To
             shape += f", T={choice.positions}"
         steps.append(Step(owners, used, choice.shown, shape, choice.flops, held))
         del pieces
-    _add_small(small, total)
+    _add_small(small, total, slab)
     for group in layers.values():
         add_layers(total, group)
     return steps
 
 
-def _add_small(small: list[Tensor], total: Total) -> None:
+def _add_small(small: list[Tensor], total: Total, slab: int) -> None:
     """Add small gradients side by side, and empty the list."""
     if small:
-        add_dense(total, torch.cat(small, 1) if len(small) > 1 else small[0])
+        add_dense(total, torch.cat(small, 1) if len(small) > 1 else small[0], slab)
         small.clear()
 
 
@@ -147,7 +147,7 @@ def _add_dense(pieces: list[list[Part]], total: Total, slab: int) -> None:
     count = max(1, math.ceil(first.rows * row / slab))
     step = max(1, math.ceil(first.rows / count))
     for low in range(0, first.rows, step):
-        add_dense(total, _formed(pieces, low, min(low + step, first.rows)))
+        add_dense(total, _formed(pieces, low, min(low + step, first.rows)), slab)
 
 
 def _lookup(pieces: list[list[Part]]) -> Lookup:

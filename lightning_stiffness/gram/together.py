@@ -57,7 +57,9 @@ class Together(Measurement):
             if owners is None:
                 total.gather()
             else:
-                total.add_up(share)
+                share.add(total.values)
+                if self.m is not None:
+                    share.add(total.squares)
             self.totals[layer] += total
         self.plan.steps += _joined(share.gather(steps, about="steps"), by_rows=owners is None)
 

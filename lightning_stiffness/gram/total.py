@@ -13,7 +13,7 @@ STRIP = 256
 """Most rows of the Gram worked on together."""
 
 TILE = 32
-"""Rows of a strip are a multiple of it, with which matrix products are a tenth faster on processors."""
+"""Rows of a strip, but for the last, are a multiple of it: so matrix products are a tenth faster on processors."""
 
 BAND = 1 << 20
 """Most inner products summed in the gradients' own precision before they go to the float64 sum."""
@@ -74,19 +74,6 @@ class Total:
             if rank != self.share.rank:
                 for (_, _, view), values in zip(self.strips(replace(self.share, rank=rank)), found, strict=True):
                     view.copy_(values)
-
-    def add_up(self, share: Share) -> None:
-        """Replace everything by its sum over the processes: each adds up some strips, and all take them over."""
-        self.share = share
-        owners = [replace(share, rank=rank) for rank in range(share.count)]
-        parts = [[view for _, _, view in self.strips(owner)] for owner in owners]
-        for rank, found in enumerate(share.deliver([*parts], about="sums")):
-            if rank != share.rank:
-                for view, values in zip(parts[share.rank], found, strict=True):
-                    view += values
-        self.gather()
-        if self.m is not None:
-            share.add(self.squares)
 
     def _all_strips(self) -> Iterator[tuple[slice, slice, Tensor]]:
         parts = 5 if self.share is None else 5 * self.share.count

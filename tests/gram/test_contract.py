@@ -78,12 +78,14 @@ def test_a_lost_gradient_loses_its_own_products_alone(threads: int) -> None:
     assert not bool(values[7].isfinite().any())
 
 
-def test_many_examples_are_scaled_from_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(contract, "SHORT", 10)
-    g = vectors(40, 30, SIZES["tiny"])
-    total = Total(40, None, g.device)
-    add_dense(total, g)
-    close(total.products().values, g.double() @ g.double().T)
+@pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES.keys())
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_without_room_for_all_products(sizes: tuple[float, ...], dtype: torch.dtype) -> None:
+    g = vectors(40, 30, sizes, dtype)
+    totals = [Total(40, None, g.device) for _ in range(2)]
+    for total, room in zip(totals, (1, contract.ROOM), strict=True):
+        add_dense(total, g, room)
+        close(total.products().values, g.double() @ g.double().T)
 
 
 @pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES.keys())
