@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lightning_stiffness.gram.parts import Outer
 from lightning_stiffness.gram.product import scaled
-from lightning_stiffness.gram.total import Total, add
+from lightning_stiffness.gram.total import BAND, Total, add
 
 SLAB = 16384
 """Columns multiplied at a time; the partial sums are added in float64."""
@@ -79,13 +79,14 @@ def _product(vectors: Tensor, rows: slice, columns: slice) -> Tensor:
     return (longer @ shorter.T).T
 
 
-def add_layers(total: Total, layers: Sequence[tuple[Outer, bool]]) -> None:
+def add_layers(total: Total, layers: Sequence[tuple[Outer, bool]], room: int = ROOM) -> None:
     r"""Add the products of outer products, one for each example: :math:`(l_i \cdot l_j)(r_i \cdot r_j)`.
 
     Args:
         total: what to add to.
         layers: factors of one position in one precision; and whether the right factor ends in a column of ones:
             weight and bias of a linear layer together.
+        room: bytes for products at a time.
     """
     norms = [torch.linalg.vector_norm(factor, dim=2)[:, 0] for part, _ in layers for factor in part.tensors()]
     table = torch.stack(norms).view(len(layers), 2, -1)
@@ -94,13 +95,14 @@ def add_layers(total: Total, layers: Sequence[tuple[Outer, bool]]) -> None:
     usual: list[tuple[Tensor, Tensor, bool]] = []
     for (part, ones), fits, (left_norm, right_norm) in zip(layers, plain, table.unbind(0), strict=True):
         if not fits:
-            add_outer(total, part, ones)
+            add_outer(total, part, ones, room)
             continue
         usual.append((part.left[:, 0], part.right[:, 0], ones))
         if total.m is not None:
             own, others = (norm.to(total.squares.dtype).square() for norm in (left_norm, right_norm))
             total.add_squares(own * (others + int(ones)), None)
-    for band in total.bands():
+    # a band's sums are held beside the products of one strip, which are of both factors
+    for band in total.bands(min(BAND, room // (4 * table.element_size()))):
         for start in range(0, len(usual), TOGETHER):
             sums: list[Tensor] = []
             for left, right, ones in usual[start : start + TOGETHER]:

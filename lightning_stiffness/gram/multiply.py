@@ -74,7 +74,7 @@ def multiply(problem: Problem, collected: Collected, names: list[str], total: To
         del pieces
     _add_small(small, total, slab)
     for group in layers.values():
-        add_layers(total, group)
+        add_layers(total, group, slab)
     return steps
 
 

@@ -85,11 +85,11 @@ class Total:
             else:
                 yield slice(low, high), slice(self.n, self.n + self.m), self.values[low:high]
 
-    def bands(self) -> Iterator[list[tuple[slice, slice, Tensor]]]:
-        """The strips, in lists of at most :data:`BAND` inner products (or of one strip)."""
+    def bands(self, most: int = BAND) -> Iterator[list[tuple[slice, slice, Tensor]]]:
+        """The strips, in lists of at most ``most`` inner products (or of one strip)."""
         band: list[tuple[slice, slice, Tensor]] = []
         for strip in self.strips():
-            if band and sum(view.numel() for _, _, view in band) + strip[2].numel() > BAND:
+            if band and sum(view.numel() for _, _, view in band) + strip[2].numel() > most:
                 yield band
                 band = []
             band.append(strip)
