@@ -97,7 +97,7 @@ def frame_of(result: StiffnessResult) -> Frame:
         class_names=names,
         groups=groups if names is not None else None,
         group_names=_group_names(result, groups),
-        layer_names=[str(name) for name in getattr(result, "layer_names", [])] or None,
+        layer_names=[str(name) for name in result.layer_names] or None,
         views={
             (str(block), str(measure)): _view(result, block, measure, None if names is None else len(names))
             for block, measures in result.summary.items()
@@ -107,7 +107,7 @@ def frame_of(result: StiffnessResult) -> Frame:
         excluded=sum(int(number) for number in result.excluded.values()),
         diagnostics={
             str(split): {str(name): float(value) for name, value in numbers.items()}
-            for split, numbers in getattr(result, "diagnostics", {}).items()
+            for split, numbers in result.diagnostics.items()
         },
         seconds=float(result.seconds),
         engine=str(result.engine),
@@ -120,13 +120,13 @@ def _view(result: StiffnessResult, block: str, measure: str, classes: int | None
     counts = result.pair_counts.get(block)
     curve = result.curve.get(block, {}).get(measure)
     length = result.critical_length.get(block, {}).get(measure)
-    ends = _held(result, "class_interval", block, measure, None)
+    ends = result.class_interval.get(block, {}).get(measure)
     shown = matrix is not None and classes is not None
     return View(
         summary={str(name): float(value) for name, value in result.summary[block][measure].items()},
         intervals={
             str(name): (float(low), float(high))
-            for name, (low, high) in _held(result, "interval", block, measure, {}).items()
+            for name, (low, high) in result.interval.get(block, {}).get(measure, {}).items()
         },
         matrix=_table(matrix, np.float32, classes) if shown else None,
         counts=_table(counts, np.int32, classes) if shown and counts is not None else None,
@@ -139,13 +139,8 @@ def _view(result: StiffnessResult, block: str, measure: str, classes: int | None
     )
 
 
-def _held(result: StiffnessResult, name: str, block: str, measure: str, default: Any) -> Any:
-    """An entry of a table that a result may lack: without intervals, or from an earlier version."""
-    return getattr(result, name, {}).get(block, {}).get(measure, default)
-
-
 def _group_names(result: StiffnessResult, groups: list[int] | None) -> list[str] | None:
-    levels = getattr(result, "superclass_names", None)
+    levels = result.superclass_names
     if groups is None or not levels:
         return None
     names = [str(name) for name in levels[0]]

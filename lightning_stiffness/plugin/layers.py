@@ -32,8 +32,8 @@ def layer_means(result: StiffnessResult, block: str, measure: str) -> dict[str, 
         >>> {name: values.tolist() for name, values in layer_means(result, "val-val", "cos").items()}
         {'within_class': [0.5], 'between_class': [0.125]}
     """
-    names = getattr(result, "layer_names", [])
-    numbers = getattr(result, "layer_summary", {}).get(block, {}).get(measure, {}) if names else {}
+    names = result.layer_names
+    numbers = result.layer_summary.get(block, {}).get(measure, {}) if names else {}
     kinds = [kind for kind in KINDS if kind in numbers]
     if len(kinds) > 1:
         kinds = [kind for kind in kinds if kind != "overall"]
