@@ -12,6 +12,8 @@ import pytest
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection, PolyCollection
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import TextPath
 from numpy.testing import assert_allclose, assert_array_equal
 
 from lightning_stiffness.figures import (
@@ -24,6 +26,7 @@ from lightning_stiffness.figures import (
     layer_curve,
 )
 from lightning_stiffness.figures.lettering import Lettering
+from lightning_stiffness.figures.outlines import PLAIN, outline
 from lightning_stiffness.figures.scales import round_numbers
 from lightning_stiffness.figures.style import plain_style
 from lightning_stiffness.result import Curve, Length, StiffnessResult
@@ -441,6 +444,22 @@ class TestMatplotlib:
         height, width = (side // 24 * 24 for side in rgb.shape[:2])
         ink = (rgb - plain).mean(2)[:height, :width].reshape(height // 24, 24, -1, 24).mean((1, 3))
         assert np.abs(ink).max() < 8
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            *(f"{sign}{k / 100:.2f}" for k in (0, 17, 41, 100) for sign in ("", "−")),
+            "epoch 3, step 1,407: cosine stiffness",
+            "within 0.72 [0.70, 0.75], between −0.07 (2.5% of 12,250 pairs)",
+            "VA4Ty1 ξ=2",
+            "  7 ",
+        ],
+    )
+    def test_outlines_in_pieces_are_those_of_the_whole_text(self, text):
+        whole = TextPath((0, 0), text, size=1, prop=FontProperties(family=list(PLAIN[0])))
+        found = outline(text)
+        assert_array_equal(found.codes, whole.codes)
+        assert_allclose(found.vertices, whole.vertices, atol=1e-9)
 
     def test_a_figure_drawn_before_is_saved_at_another_size(self, tmp_path):
         figure = heatmap(MATRIX)

@@ -1,25 +1,23 @@
 """From a figure to pixels, in half of Agg's time: texts return from picture to picture, and are laid out once."""
 
-import functools
 from typing import Any
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
-from matplotlib.textpath import TextPath
+from matplotlib.path import Path
 from matplotlib.transforms import Affine2D
 from numpy.typing import NDArray
 
+from lightning_stiffness.figures.outlines import Font, outline
 from lightning_stiffness.figures.style import plain_style
 
 _LATIN_ENDS = 0x250
 _SIGNS = frozenset("ξαβ−–—…·→←≤≥±×‘’“”")
 """Signs beyond Latin letters that figures print; the bundled font has all of them."""
 _KEPT = 2048
-"""Texts whose outlines and sizes are kept."""
-
-Font = tuple[tuple[str, ...], Any, str, float]
+"""Texts whose sizes are kept."""
 
 
 class Renderer(RendererAgg):
@@ -30,7 +28,7 @@ class Renderer(RendererAgg):
         True
     """
 
-    _sizes: dict[tuple[str, Font, float], tuple[float, float, float]] = {}  # noqa: RUF012  of all renderers
+    _sizes: dict[tuple[str, Font, float, float], tuple[float, float, float]] = {}  # noqa: RUF012  of all renderers
 
     def draw_text(
         self,
@@ -47,10 +45,11 @@ class Renderer(RendererAgg):
         if ismath or not _is_simple(s):
             super().draw_text(gc, x, y, s, prop, angle, ismath, mtext)
             return
-        *font, size = _font(prop)
+        font, size = _font(prop)
         place = Affine2D().scale(self.points_to_pixels(size)).rotate_deg(angle).translate(x, self.height - y)
         gc.set_linewidth(0.0)
-        self.draw_path(gc, _outline(s, *font), place, gc.get_rgb())
+        shape = outline(s, font)
+        self.draw_path(gc, Path(shape.vertices, shape.codes), place, gc.get_rgb())
 
     def get_text_width_height_descent(
         self, s: str, prop: FontProperties, ismath: Any
@@ -58,7 +57,7 @@ class Renderer(RendererAgg):
         """Size of a text in pixels, and how far it reaches below its base line."""
         if ismath:
             return super().get_text_width_height_descent(s, prop, ismath)
-        key = s, _font(prop), self.dpi
+        key = s, *_font(prop), self.dpi
         if key not in self._sizes:
             if len(self._sizes) >= _KEPT:
                 self._sizes.clear()
@@ -101,8 +100,9 @@ def figure_to_rgb(figure: Figure) -> NDArray[np.uint8]:
     return pixels
 
 
-def _font(prop: FontProperties) -> Font:
-    return tuple(prop.get_family()), prop.get_weight(), prop.get_style(), prop.get_size_in_points()
+def _font(prop: FontProperties) -> tuple[Font, float]:
+    """The font and its size in points."""
+    return (tuple(prop.get_family()), prop.get_weight(), prop.get_style()), prop.get_size_in_points()
 
 
 def _is_simple(text: str) -> bool:
@@ -110,9 +110,3 @@ def _is_simple(text: str) -> bool:
     if "$" in text:  # which would begin a formula
         return False
     return text.isascii() or all(ord(sign) < _LATIN_ENDS or sign in _SIGNS for sign in text)
-
-
-@functools.lru_cache(maxsize=_KEPT)
-def _outline(text: str, family: tuple[str, ...], weight: Any, style: str) -> TextPath:
-    """The outlines of its letters, of type one unit high."""
-    return TextPath((0, 0), text, size=1, prop=FontProperties(family=list(family), weight=weight, style=style))

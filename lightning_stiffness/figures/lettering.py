@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from matplotlib.patches import PathPatch
 from matplotlib.path import Path
-from matplotlib.textpath import TextPath
 
+from lightning_stiffness.figures.outlines import outline
 from lightning_stiffness.figures.style import Array
 
 
@@ -40,6 +40,16 @@ class Lettering(PathPatch):
 @functools.lru_cache(maxsize=512)  # there are about 200 values of two digits
 def _outline(text: str) -> tuple[Array, Array]:
     """Vertices about the centre, the type's height being 1, and matplotlib's codes of a path."""
-    outline = TextPath((0, 0), text, size=1)
-    box = outline.get_extents()
-    return (outline.vertices - [(box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2]) * [1, -1], outline.codes
+    shape, at, boxes = outline(text), 0.0, []
+    for sign in text:
+        boxes.append(_box(sign) + np.array((at, 0.0)))
+        at += outline(sign).advance
+    low, high = np.min([box[0] for box in boxes], 0), np.max([box[1] for box in boxes], 0)
+    return (shape.vertices - (low + high) / 2) * [1, -1], shape.codes
+
+
+@functools.lru_cache(maxsize=64)
+def _box(sign: str) -> Array:
+    """Lower left and upper right corner of one sign."""
+    shape = outline(sign)
+    return np.asarray(Path(shape.vertices, shape.codes).get_extents().get_points())

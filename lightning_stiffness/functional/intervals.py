@@ -107,7 +107,8 @@ def summary_intervals(
 def list_pairs(values: Tensor, distance: Tensor, pairs: Tensor, block: Block, edges: Tensor) -> PairList:
     """The pairs of the curve, each once, in groups: its bins, and a last one for pairs outside them.
 
-    With each pair go 1, x, x², where x is its distance, and y, xy for each measure, where y is its stiffness.
+    With each pair go 1, x, x², where x is its distance from the mean distance, and y, xy for each measure, where y
+    is its stiffness.
     """
     if block.symmetric:
         pairs = (pairs | pairs.T).triu(1)
@@ -117,8 +118,11 @@ def list_pairs(values: Tensor, distance: Tensor, pairs: Tensor, block: Block, ed
     group = torch.where((x >= edges[0]) & (x <= edges[-1]), group, bins)
     order = group.argsort(stable=True)
     row, column, group, x = row[order], column[order], group[order], x[order]
+    centre = x.mean() if len(x) else x.new_zeros(())
+    x = x - centre
     of_measures = [z for y in values[:, row, column] for z in (y, x * y)]
-    return PairList(row, column, group, bins + 1, torch.stack([torch.ones_like(x), x, x * x, *of_measures], 1))
+    values_of_pairs = torch.stack([torch.ones_like(x), x, x * x, *of_measures], 1)
+    return PairList(row, column, group, bins + 1, values_of_pairs, float(centre))
 
 
 def curve_intervals(
@@ -168,25 +172,24 @@ def _critical_interval(pairs: PairList, sums: _PairSums, block: Block, level: fl
     _, x, _, y, _ = pairs.values.unbind(1)
     if len(x) < max(min_pairs, 2):
         return Interval(math.nan, math.nan)
-    centre = x.mean()
 
     def moments(sums: Tensor) -> Tensor:
         one, x, xx, y, xy = sums.sum(0)
         one = torch.where(one > 0, one, math.nan)
-        mean_x, mean_y = x / one - centre, y / one
-        return torch.stack([mean_x, mean_y, xx / one - 2 * centre * mean_x - centre**2, xy / one - centre * mean_y])
+        return torch.stack([x / one, y / one, xx / one, xy / one])
 
     at = moments(sums.total)[:, 0]
     _, mean_y, xx, xy = at
     slope = xy / xx
-    # No ξ, as in critical_length; also where all pairs lie at one distance.
-    if not slope * (x.max() - x.min()) < -1e-12 * y.abs().max():
+    # No ξ, as in critical_length: pairs all at one distance, up to rounding, or a stiffness that does not fall.
+    spread_out = xx > (1e-12 * max(1.0, abs(pairs.centre))) ** 2
+    if not spread_out or not slope * (x.max() - x.min()) < -1e-12 * y.abs().max():
         return Interval(math.nan, math.nan)
     # ξ = m_x - m_y / slope, slope = (m_xy - m_x m_y) / (m_xx - m_x²); its derivatives at m_x = 0.
     by_slope = mean_y / slope**2
     gradient = torch.stack([1 - by_slope * mean_y / xx, -1 / slope, -by_slope * slope / xx, by_slope / xx])
-    residual = y - mean_y - slope * (x - centre)
-    influence = residual * (1 / len(x) - mean_y / slope * (x - centre) / (xx * len(x))) / slope
+    residual = y - mean_y - slope * x
+    influence = residual * (1 / len(x) - mean_y / slope * x / (xx * len(x))) / slope
 
     def linear(sums: Tensor) -> Tensor:
         return (gradient @ (moments(sums) - at[:, None]))[None]
@@ -198,7 +201,7 @@ def _critical_interval(pairs: PairList, sums: _PairSums, block: Block, level: fl
     spread, slope = xx - mean_x**2, xy - mean_x * mean_y
     # As the slope goes to 0 from below, ξ goes to infinity, on the side where stiffness has its sign.
     crossing = torch.where(
-        (slope < 0) & (spread > 0), centre + mean_x - mean_y * spread / slope, torch.sign(mean_y) * math.inf
+        (slope < 0) & (spread > 0), pairs.centre + mean_x - mean_y * spread / slope, torch.sign(mean_y) * math.inf
     )
     ordered, tail = crossing.sort().values, (1 - level) / 2 * (len(crossing) - 1)
     if bool(torch.isnan(factor).any()):

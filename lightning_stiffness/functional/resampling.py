@@ -5,7 +5,7 @@ resamples are one matrix product. Sums carry the resamples in their last dimensi
 """
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
@@ -107,7 +107,10 @@ def cell_sums(values: Tensor, block: Block, classes: int) -> Tensor:
 
 
 def weighted_cells(values: Tensor, block: Block, weights: Weights, classes: int) -> Tensor:
-    """Sums of ``w_i v_j values_kij`` over the pairs of every two strata, for each ``k``: ``[k, c, c, r]``."""
+    """Sums of ``w_i v_j values_kij`` over the pairs of every two strata, for each ``k``: ``[k, c, c, r]``.
+
+    Of a symmetric block one triangle of the cells is worked out; the other is its mirror image.
+    """
     resamples = weights.rows.shape[1]
     cells = values.new_zeros(len(values), classes, classes, resamples)
     (row, row_ends), (column, column_ends) = _by_stratum(block.rows, classes), _by_stratum(block.columns, classes)
@@ -116,12 +119,17 @@ def weighted_cells(values: Tensor, block: Block, weights: Weights, classes: int)
     for b, (left, right) in enumerate(pairwise(column_ends)):
         if left == right:
             continue
-        by_row = (values[:, :, left:right] @ of_columns[left:right]).mul_(of_rows)
+        first = left if block.symmetric else 0  # rows of this stratum and those after it
+        by_row = (values[:, first:, left:right] @ of_columns[left:right]).mul_(of_rows[first:])
         if classes > _CALLS:
-            cells[:, :, b] = values.new_zeros(len(values), classes, resamples).index_add(1, strata, by_row)
+            cells[:, :, b].index_add_(1, strata[first:], by_row)
             continue
         for a, (low, high) in enumerate(pairwise(row_ends)):
-            torch.sum(by_row[:, low:high], 1, out=cells[:, a, b])
+            if low >= first:
+                torch.sum(by_row[:, low - first : high - first], 1, out=cells[:, a, b])
+    if block.symmetric:
+        above = torch.ones(classes, classes, dtype=torch.bool, device=values.device).triu(1)
+        cells = torch.where(above[..., None], cells.transpose(1, 2), cells)
     return cells
 
 
@@ -157,10 +165,12 @@ class PairList:
     groups: int
     values: Tensor
     """What is summed, ``[k, q]``."""
+    centre: float = 0.0
+    """Mean distance of the pairs."""
 
     def of(self, values: Tensor) -> "PairList":
         """The same pairs with other values ``[k, q]``."""
-        return PairList(self.row, self.column, self.group, self.groups, values)
+        return replace(self, values=values)
 
     def total(self) -> Tensor:
         """Sums over the pairs of each group, ``[g, q]``."""
@@ -191,9 +201,16 @@ class PairList:
         sums = self.total()[..., None].repeat(1, 1, len(strata))
         # Of k examples' pairs with others k - 1 parts in k are left, of those among themselves k - 2.
         for inside, lost, counted_twice in ((~both, 1, 1), (both, 2, 2)):
+            some = int(inside.sum())
+            if not some:
+                continue
             mine = self.values.new_zeros(len(strata) * self.groups, self.values.shape[1])
             for end in ends:
-                mine.index_add_(0, (end * self.groups + self.group)[inside], self.values[inside])
+                place = end * self.groups + self.group
+                if some == len(place):
+                    mine.index_add_(0, place, self.values)
+                else:
+                    mine.index_add_(0, place[inside], self.values[inside])
             mine = mine.reshape(len(strata), self.groups, self.values.shape[1])  # there may be no example at all
             stratum = per_stratum(mine, strata)
             all_pairs = (stratum.mean * stratum.size / counted_twice)[strata]
