@@ -1,20 +1,18 @@
 """One Gram worked out by several processes: each handles some of the examples and some of the rows."""
 
-import io
 import pickle
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, distributed
 
+from lightning_stiffness.gram.packing import Pack, slots, unpacked
 from lightning_stiffness.gram.problem import EngineRefusal
 
 _HEAD = 4096
 """Bytes of a message that every process sends at once."""
-_ALIGNED = 16
-"""Tensors begin at multiples of so many bytes, as any type needs."""
 
 
 class OutOfStep(EngineRefusal):
@@ -82,10 +80,10 @@ class Share:
             OutOfStep: if another process failed.
             Abandoned: if another process is no longer there.
         """
-        mine: dict[int, _Pack] = {}
+        mine: dict[int, Pack] = {}
         if failed is None:
             others = [k for k in range(self.count) if k != self.rank]
-            packs = {key: _Pack.of(value) for key, value in {id(values[k]): values[k] for k in others}.items()}
+            packs = {key: Pack.of(value) for key, value in {id(values[k]): values[k] for k in others}.items()}
             mine = {k: packs[id(values[k])] for k in others}
         labels = {k: (pack.text, pack.forms) for k, pack in mine.items()}
         told = exchange(about, (None if failed is None else str(failed), labels))
@@ -97,36 +95,45 @@ class Share:
                 raise OutOfStep(f"process {rank} of {self.count} could not do its part: {error}")
         # Gloo sends from the processor's memory alone
         device = torch.device("cpu") if distributed.get_backend() == "gloo" else self.device
-        joined = {id(pack): pack.joined(device) for pack in mine.values()}
+        cargo = {id(pack): pack.cargo(device) for pack in mine.values()}
         coming = {rank: answer[1][self.rank] for rank, (_, answer) in enumerate(told) if rank != self.rank}
-        received = {
-            rank: torch.empty(length, dtype=torch.uint8, device=device)
-            for rank, (_, forms) in coming.items()
-            if (length := _length(forms))
-        }
+        received = {rank: slots(forms, device) for rank, (_, forms) in coming.items()}
         moves = [
-            distributed.P2POp(distributed.isend, joined[id(pack)], k)
+            distributed.P2POp(distributed.isend, data, k, tag=tag)
             for k, pack in mine.items()
-            if _length(pack.forms)
+            for tag, data in enumerate(cargo[id(pack)])
         ]
-        moves += [distributed.P2POp(distributed.irecv, data, rank) for rank, data in received.items()]
+        moves += [
+            distributed.P2POp(distributed.irecv, data, rank, tag=tag)
+            for rank, room in received.items()
+            for tag, data in enumerate(room)
+        ]
         for move in distributed.batch_isend_irecv(moves) if moves else []:
             move.wait()
-        none = torch.empty(0, dtype=torch.uint8, device=device)
         found = {
-            rank: _unpacked(text, forms, received.get(rank, none).to(self.device))
+            rank: unpacked(text, forms, [data.to(self.device) for data in received[rank]])
             for rank, (text, forms) in coming.items()
         }
         return [values[self.rank] if rank == self.rank else found[rank] for rank in range(self.count)]
 
-    def add(self, values: Tensor) -> None:
+    def add(self, values: Iterable[Tensor], said: Any = None) -> list[Any]:
         """Replace values by their sum over the processes.
+
+        Args:
+            values: made when they are wanted; to be used before the next.
+            said: something short.
+
+        Returns:
+            What each process said, in order.
 
         Raises:
             Abandoned: if another process is not at this point.
         """
-        self._check(exchange("add", None), "add")
-        distributed.all_reduce(values)
+        told = exchange("add", said)
+        self._check(told, "add")
+        for one in values:
+            distributed.all_reduce(one)
+        return [of_rank for _, of_rank in told]
 
     def _check(self, told: list[tuple[str, Any]], here: str) -> None:
         for rank, (kind, _) in enumerate(told):
@@ -171,87 +178,3 @@ def _gathered(data: bytes, length: int, count: int) -> list[bytes]:
     received = [torch.empty_like(sent) for _ in range(count)]
     distributed.all_gather(received, sent)
     return [part.numpy().tobytes() for part in received]
-
-
-@dataclass(frozen=True)
-class _Pack:
-    """A value without its tensors, and the tensors."""
-
-    text: bytes
-    tensors: list[Tensor]
-    forms: list[tuple[torch.dtype, torch.Size]]
-
-    @classmethod
-    def of(cls, value: Any) -> "_Pack":
-        text, tensors = _packed(value)
-        return cls(text, tensors, [_form(tensor) for tensor in tensors])
-
-    def joined(self, device: torch.device) -> Tensor:
-        """The tensors' bytes, one behind the other."""
-        sent = torch.zeros(_length(self.forms), dtype=torch.uint8, device=device)
-        offset = 0
-        for tensor in self.tensors:
-            data = tensor.detach().contiguous().flatten().to(device).view(torch.uint8)
-            sent[offset : offset + len(data)] = data
-            offset += _aligned(len(data))
-        return sent
-
-
-class _Packer(pickle.Pickler):
-    """Leaves tensors out of the pickle, each kept once, whatever shape it is seen in: what a weight's and a bias's
-    gradient share, they share where they arrive."""
-
-    def __init__(self, stream: io.BytesIO) -> None:
-        super().__init__(stream)
-        self.tensors: list[Tensor] = []
-        self._places: dict[Any, int] = {}
-
-    def persistent_id(self, obj: Any) -> tuple[int, torch.Size] | None:
-        if not isinstance(obj, Tensor):
-            return None
-        layout = obj.numel() if obj.is_contiguous() else (obj.shape, obj.stride())
-        key = (obj.data_ptr(), obj.dtype, layout)
-        if key not in self._places:
-            self._places[key] = len(self.tensors)
-            self.tensors.append(obj)
-        return self._places[key], obj.shape
-
-
-class _Unpacker(pickle.Unpickler):
-    def __init__(self, stream: io.BytesIO, tensors: list[Tensor]) -> None:
-        super().__init__(stream)
-        self._tensors: list[Tensor] = tensors
-
-    def persistent_load(self, pid: tuple[int, torch.Size]) -> Tensor:
-        place, shape = pid
-        return self._tensors[place].view(shape)
-
-
-def _packed(value: Any) -> tuple[bytes, list[Tensor]]:
-    stream = io.BytesIO()
-    packer = _Packer(stream)
-    packer.dump(value)
-    return stream.getvalue(), packer.tensors
-
-
-def _unpacked(text: bytes, forms: list[tuple[torch.dtype, torch.Size]], data: Tensor) -> Any:
-    def tensors() -> Iterator[Tensor]:
-        offset = 0
-        for dtype, shape in forms:
-            length = shape.numel() * dtype.itemsize
-            yield data[offset : offset + length].view(dtype).view(shape)
-            offset += _aligned(length)
-
-    return _Unpacker(io.BytesIO(text), list(tensors())).load()
-
-
-def _form(tensor: Tensor) -> tuple[torch.dtype, torch.Size]:
-    return tensor.dtype, tensor.shape
-
-
-def _length(forms: list[tuple[torch.dtype, torch.Size]]) -> int:
-    return sum(_aligned(shape.numel() * dtype.itemsize) for dtype, shape in forms)
-
-
-def _aligned(length: int) -> int:
-    return -(-length // _ALIGNED) * _ALIGNED

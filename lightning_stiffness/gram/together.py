@@ -50,18 +50,12 @@ class Together(Measurement):
         collected, own = parts_of_all(share, mine, good, owners)
         if collected.scalar:
             self._enter_sizes(collected, 0)
-        steps: list[Step] = []
         for layer, names in self._by_layer(good):
             total = Total(self.n, self.m, self.device, share if owners is None else None)
-            steps += multiply(self.problem, collected, [n for n in names if n in own], total, group.slab)
-            if owners is None:
-                total.gather()
-            else:
-                share.add(total.values)
-                if self.m is not None:
-                    share.add(total.squares)
+            steps = multiply(self.problem, collected, [n for n in names if n in own], total, group.slab)
+            told = total.gather(share, steps) if owners is None else total.add_up(share, steps)
             self.totals[layer] += total
-        self.plan.steps += _joined(share.gather(steps, about="steps"), by_rows=owners is None)
+            self.plan.steps += _joined(told, by_rows=owners is None)
 
     def _agreed(
         self, names: list[str], owners: dict[str, int] | None, failed: Exception | None

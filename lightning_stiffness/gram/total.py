@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,12 +32,22 @@ class Total:
 
     def __init__(self, n: int, m: int | None, device: torch.device, share: Share | None = None):
         self.n, self.m, self.share = n, m, share
-        dtype = accumulation_dtype(device)
-        self.values = torch.zeros(n, n if m is None else m, dtype=dtype, device=device)
-        self.squares = torch.zeros(n + (m or 0), dtype=dtype, device=device)
+        self._values: Tensor | None = None
+        self.squares = torch.zeros(n + (m or 0), dtype=accumulation_dtype(device), device=device)
+
+    @property
+    def values(self) -> Tensor:
+        """Inner products ``[n, m]``, room for which is taken when they are first asked for."""
+        if self._values is None:
+            self._values = self.squares.new_zeros(self.n, self.n if self.m is None else self.m)
+        return self._values
 
     def __iadd__(self, other: "Total") -> "Total":
-        self.values += other.values
+        """Add another, which is not to be used any more: the first one's numbers are taken over as they are."""
+        if self._values is None:
+            self._values = other.values
+        else:
+            self._values += other.values
         self.squares += other.squares
         return self
 
@@ -66,14 +77,35 @@ class Total:
             if share is None or share.mine(place):
                 yield strip
 
-    def gather(self) -> None:
-        """Take over the strips that the other processes of the share have worked out."""
-        if self.share is None:
-            return
-        for rank, found in enumerate(self.share.gather([v for _, _, v in self.strips()], about="strips")):
-            if rank != self.share.rank:
-                for (_, _, view), values in zip(self.strips(replace(self.share, rank=rank)), found, strict=True):
+    def gather(self, share: Share, said: Any) -> list[Any]:
+        """Take over the strips that the other processes have worked out; the answer is what each of them said."""
+        told = share.gather(([view for _, _, view in self.strips(share)], said), about="strips")
+        for rank, (found, _) in enumerate(told):
+            if rank != share.rank:
+                for (_, _, view), values in zip(self.strips(replace(share, rank=rank)), found, strict=True):
                     view.copy_(values)
+        return [of_rank for _, of_rank in told]
+
+    def add_up(self, share: Share, said: Any) -> list[Any]:
+        """Replace every process's sum by that of all of them; the answer is what each of them said.
+
+        Of a symmetric Gram only the strips travel, which are about half of it, a band at a time.
+        """
+
+        def sums() -> Iterator[Tensor]:
+            if self.m is not None:
+                yield self.values
+                yield self.squares
+                return
+            for band in self.bands():
+                views = [view for _, _, view in band]
+                joined = torch.cat([view.flatten() for view in views])
+                yield joined
+                sizes = [view.numel() for view in views]
+                for view, values in zip(views, joined.split_with_sizes(sizes), strict=True):
+                    view.copy_(values.view_as(view))
+
+        return share.add(sums(), said)
 
     def _all_strips(self) -> Iterator[tuple[slice, slice, Tensor]]:
         parts = 5 if self.share is None else 5 * self.share.count

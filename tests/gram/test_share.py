@@ -10,8 +10,9 @@ import torch
 
 from lightning_stiffness.gram.collect import Collected
 from lightning_stiffness.gram.division import divide
+from lightning_stiffness.gram.packing import ALONE, Pack, slots, unpacked
 from lightning_stiffness.gram.parts import Dense
-from lightning_stiffness.gram.share import Share, _form, _packed, _unpacked
+from lightning_stiffness.gram.share import Share
 
 SCRIPT = Path(__file__).parent / "share_run.py"
 
@@ -52,20 +53,22 @@ def test_every_example_and_every_strip_has_one_process(count):
 def test_tensors_travel_beside_the_pickle_each_once():
     x = torch.arange(12.0).view(3, 4)
     value = {
+        "large": torch.randn(4, ALONE // 4),
         "left": x,
+        "nothing": x[:0],
         "same": x,
         "view": x[:, 1],
         "reshaped": x.view(3, 1, 4),
         "other": [torch.tensor(2), torch.ones(2, dtype=torch.bool), torch.tensor([1 + 2j])],
     }
-    text, tensors = _packed(value)
-    assert len(tensors) == 5
-    assert len(text) < 400
-    pieces = []
-    for tensor in tensors:
-        data = tensor.contiguous().flatten().view(torch.uint8)
-        pieces.append(torch.nn.functional.pad(data, (0, -len(data) % 16)))
-    found = _unpacked(text, [_form(tensor) for tensor in tensors], torch.cat(pieces))
+    pack, cpu = Pack.of(value), torch.device("cpu")
+    assert len(pack.tensors) == 7
+    assert len(pack.text) < 500
+    cargo = pack.cargo(cpu)
+    assert cargo[0].data_ptr() == value["large"].data_ptr()
+    assert [len(room) for room in slots(pack.forms, cpu)] == [len(data) for data in cargo] == [4 * ALONE, 112]
+    found = unpacked(pack.text, pack.forms, cargo)
+    assert torch.equal(found["large"], value["large"])
     assert found["left"].data_ptr() == found["same"].data_ptr() == found["reshaped"].data_ptr()
     for name in ("left", "view", "reshaped"):
         assert torch.equal(found[name], value[name])
