@@ -190,6 +190,34 @@ def check_share(job: dict[str, Any], tell: Tell) -> None:
     tell({name: statistics.median(values) for name, values in shares.items()})
 
 
+def unchecked(job: dict[str, Any], tell: Tell) -> None:
+    """Time of the layerwise engine without some of what holds it against single examples.
+
+    By the phases that :func:`check_share` adds up, the check pays for memory that the passes after it take over.
+    """
+    from lightning_stiffness.gram import check, measurement, reference
+
+    nobody = check.Witness([], {}, {})
+    check_of = mock.patch.multiple(
+        measurement.Measurement,
+        _witness=lambda *_: nobody,
+        _checked=lambda _, group, *__: group.names,
+        _check_total=lambda *_: None,
+    )
+    gradient_of_reference = mock.patch.multiple(
+        reference, has_reentrant_checkpoint=lambda _: True, example_gradient=lambda *_: {}
+    )
+    compute = engine("layerwise")(build(job["network"], job["n"]), job["memory"])
+    with contextlib.ExitStack() as stack:
+        for patch in [check_of, gradient_of_reference][: job["left_out"]]:
+            stack.enter_context(patch)
+        compute()
+        seconds: list[float] = []
+        while sum(seconds) < SHORT or len(seconds) < job["repeat"]:
+            seconds.append(timed(compute).clock)
+    tell({"seconds": statistics.median(seconds)})
+
+
 def budget(job: dict[str, Any], tell: Tell) -> None:
     """Time and memory of the layerwise engine under a budget, and how far its result is from that without."""
     network = build(job["network"], job["n"])
@@ -280,6 +308,7 @@ JOBS: dict[str, Callable[[dict[str, Any], Tell], None]] = {
     "contender": contender,
     "baseline": baseline,
     "check": check_share,
+    "unchecked": unchecked,
     "budget": budget,
     "traps": traps,
 }

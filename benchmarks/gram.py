@@ -31,6 +31,9 @@ BUDGETS: dict[str, list[int | None]] = {
     "transformer-64": [500 * MB, 1000 * MB, None],
     "resnet18": [500 * MB, 2000 * MB, None],
 }
+CHECKED = ("fc",)
+"""Where the check takes a noticeable part of the time."""
+TURNS = 10
 PEERS = "pip install -e '.[bench]' && pip install --no-deps -r benchmarks/peers.txt"
 
 
@@ -101,9 +104,18 @@ def measure(
         yield result
     if "layerwise" in contenders:
         result["check"] = run("check", network=key, n=n)
+        if key in CHECKED:
+            result["check"]["adds"] = check_adds(key, n, run)
         result["budgets"] = [{"budget": b, **run("budget", network=key, n=n, budget=b)} for b in budgets]
     print(file=sys.stderr)
     yield result
+
+
+def check_adds(key: str, n: int, run: Runner) -> dict[str, list[float]]:
+    """Seconds of each turn, with the check, without it, and without the gradient of the reference too."""
+    names = "with the check", "without", "without the reference's gradient"
+    turns = [[run("unchecked", network=key, n=n, left_out=k)["seconds"] for k in range(3)] for _ in range(TURNS)]
+    return dict(zip(names, map(list, zip(*turns, strict=True)), strict=True))
 
 
 def machine() -> dict[str, Any]:

@@ -4,6 +4,8 @@
     python benchmarks/overhead.py --epochs 2 --repeat 1
 
 Each run is a process of its own; runs with and without the callback take turns, and ratios are of medians.
+Processes that share a measurement have a core each, as launchers on clusters bind them: where the system may move
+them, it leaves one waiting behind the other for some milliseconds a message.
 """
 
 import argparse
@@ -20,6 +22,8 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results" / "overhead.json"
+_WARM, _MEASUREMENTS = 3, 10
+"""Measurements of a process, the first of which are not counted."""
 
 
 def train(options: argparse.Namespace) -> None:
@@ -70,6 +74,9 @@ def measure(options: argparse.Namespace) -> None:
     from _networks import COLOUR_NETWORKS, NETWORKS
 
     torch.set_num_threads(1)
+    if hasattr(os, "sched_setaffinity"):  # Linux alone
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[options.rank % len(cores)]})
     share = None
     if options.processes > 1:
         distributed.init_process_group(
@@ -88,11 +95,11 @@ def measure(options: argparse.Namespace) -> None:
         return functional.cross_entropy(module(batch[0]), batch[1], reduction="none")
 
     times, cache = [], DistanceCache()
-    for _ in range(2 * options.repeat + 3):
+    for _ in range(_MEASUREMENTS):
         began = time.perf_counter()
         measure_probe(net, probe, loss_fn=loss_fn, settings=Settings(), cache=cache, share=share)
         times.append(time.perf_counter() - began)
-    print("FOUND" + json.dumps(times[3:]), flush=True)
+    print("FOUND" + json.dumps(times[_WARM:]), flush=True)
     if share is not None:
         distributed.barrier()
         # Threads of Gloo that end after the interpreter would abort it; destroying the group may hang (torch 2.4).
@@ -100,7 +107,7 @@ def measure(options: argparse.Namespace) -> None:
 
 
 def start(task: str, options: argparse.Namespace, **more: Any) -> "subprocess.Popen[str]":
-    arguments = {"model": options.model, "epochs": options.epochs, "repeat": options.repeat, **more}
+    arguments = {"model": options.model, "epochs": options.epochs, **more}
     if options.data:
         arguments["data"] = options.data
     listed = [part for name, value in arguments.items() for part in (f"--{name}", str(value))]
@@ -132,15 +139,20 @@ def compare(options: argparse.Namespace) -> None:
     extra = seconds["with"] / seconds["without"] - 1
     print(f"A run takes {extra:+.1%} longer with the callback; by its own account it takes {own:.1%} of the run.")
 
-    shared = {network: share(network, options) for network in options.networks}
-    for network, (one, two) in shared.items():
+    shared = {}
+    for network in options.networks:
+        shared[network] = [share(network, options) for _ in range(options.turns)]
+        one, two = (statistics.median(times) for times in zip(*shared[network], strict=True))
+        ratios = sorted(two / one for one, two in shared[network])
         print(
-            f"{network}: a measurement takes {one:.3f} s in one process, {two:.3f} s in two: {two / one:.2f} of it."
+            f"{network}: a measurement takes {one:.3f} s in one process, {two:.3f} s in two: "
+            f"{statistics.median(ratios):.2f} of it ({ratios[0]:.2f} to {ratios[-1]:.2f} in {len(ratios)} turns).",
+            flush=True,
         )
     told = {
         "machine": {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()},
         "load": os.getloadavg(),
-        "options": {name: getattr(options, name) for name in ("model", "epochs", "repeat")},
+        "options": {name: getattr(options, name) for name in ("model", "epochs", "repeat", "turns")},
         "training images": runs["with"][0]["images"],
         "runs": runs,
         "longer": extra,
@@ -166,6 +178,7 @@ def main() -> None:
     parser.add_argument("--model", default="fc", help="default %(default)s")
     parser.add_argument("--epochs", type=int, default=5, help="default %(default)s")
     parser.add_argument("--repeat", type=int, default=3, help="default %(default)s")
+    parser.add_argument("--turns", type=int, default=5, help="for the processes, default %(default)s")
     parser.add_argument("--out", type=Path, default=RESULTS, help="JSON to write, default %(default)s")
     parser.add_argument(
         "--networks", nargs="+", default=["fc", "cnn", "resnet20"], help="for the processes, default %(default)s"

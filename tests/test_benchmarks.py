@@ -4,9 +4,12 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
+
+from lightning_stiffness.gram.problem import Problem
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 sys.path.insert(0, str(FOLDER))
@@ -71,6 +74,18 @@ def test_the_share_of_the_check():
     found = answer("check", network="fc")
     assert 0 < found["check"] < 1
     assert 0 < found["tracing"] < 1
+
+
+@pytest.mark.parametrize(("left_out", "forward", "backward"), [(0, 2, 3), (1, 1, 2), (2, 1, 1)])
+def test_the_time_without_the_check(monkeypatch, left_out, forward, backward):
+    """One of the backward passes is that of all examples together."""
+    alone, derivative = Problem.example_loss, mock.Mock(wraps=torch.autograd.grad)
+    seen = []
+    monkeypatch.setattr(Problem, "example_loss", lambda *arguments: (seen.append(1), alone(*arguments))[1])
+    monkeypatch.setattr(torch.autograd, "grad", derivative)
+    assert answer("unchecked", network="fc", left_out=left_out)["seconds"] > 0
+    assert len(seen) == 2 * forward  # one Gram goes before the one that counts
+    assert derivative.call_count == 2 * backward
 
 
 def test_a_wrong_gram_is_called_wrong(monkeypatch, capsys):

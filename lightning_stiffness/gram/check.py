@@ -149,10 +149,12 @@ def _excess(values: Square, expected: Square, alone: list[float], limit: float) 
     Allowed is ``limit`` of the norms of the parameter's gradients, and a tenth of it of those of all gradients.
     """
     norms = [math.sqrt(max(square, 0.0)) for square in _diagonal(expected)]
+    places = [(a, b) for a in range(len(norms)) for b in range(len(norms))]
+    if all(abs(values[a][b] - expected[a][b]) <= limit * norms[a] * norms[b] for a, b in places):
+        return None
     pairs = [
-        (value, right, norms[a] * norms[b], norms[a] * norms[b] + 0.1 * alone[a] * alone[b])
-        for a, (row, expected_row) in enumerate(zip(values, expected, strict=True))
-        for b, (value, right) in enumerate(zip(row, expected_row, strict=True))
+        (values[a][b], expected[a][b], norms[a] * norms[b], norms[a] * norms[b] + 0.1 * alone[a] * alone[b])
+        for a, b in places
     ]
     if all(
         abs(value - right) <= limit * norm or not (math.isfinite(value) or math.isfinite(right))

@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,6 +10,8 @@ from lightning_stiffness.gram.parts import Dense, Lookup, Outer, Part
 from lightning_stiffness.gram.plan import SMALL
 from lightning_stiffness.gram.product import Square, accumulation_dtype
 
+_Key = tuple[int, torch.Size, tuple[int, ...]]
+"""What tells factors apart."""
 Pieces = Sequence[Sequence[Part]]
 """For each piece of the examples, the parts whose sum one parameter's gradient is; none for zero."""
 
@@ -30,12 +31,15 @@ class Few:
 
     def products(self, parts: Mapping[str, Pieces]) -> dict[str, Square]:
         """The Gram ``k × k`` of each parameter's gradients, in float64 throughout."""
-        factors = {name: found for name, pieces in parts.items() if (found := _factors(pieces))}
-        squares = self._squares({_key(one): one for several in factors.values() for one in several})
-        result = {
-            name: functools.reduce(_times, (squares[_key(one)] for one in several))
-            for name, several in factors.items()
-        }
+        factors: dict[_Key, Tensor] = {}
+        made_of: dict[str, list[_Key]] = {}
+        for name, pieces in parts.items():
+            for factor in _factors(pieces):
+                key = factor.data_ptr(), factor.shape, factor.stride()  # a bias and its weight share one
+                factors[key] = factor
+                made_of.setdefault(name, []).append(key)
+        squares = self._squares(factors)
+        result = {name: functools.reduce(_times, [squares[key] for key in keys]) for name, keys in made_of.items()}
         others = {name: pieces for name, pieces in parts.items() if name not in result}
         if others:
             index = [torch.tensor(inside, device=self.device) for inside in self.indices]
@@ -47,7 +51,7 @@ class Few:
             result.update(zip(others, torch.stack(sums).tolist(), strict=True))
         return result
 
-    def _squares(self, factors: Mapping[Any, Tensor]) -> dict[Any, Square]:
+    def _squares(self, factors: Mapping[_Key, Tensor]) -> dict[_Key, Square]:
         """Inner products of rows of factors of one piece, in as few calls as there can be: each takes its time."""
         if not factors:
             return {}
@@ -83,11 +87,6 @@ def _factors(pieces: Pieces) -> tuple[Tensor, ...]:
     if isinstance(part, Dense) and not part.gradient.is_complex() and part.gradient.shape[1] <= SMALL:
         return (part.gradient,)
     return ()
-
-
-def _key(factor: Tensor) -> tuple[object, ...]:
-    """What tells factors apart; a bias and its weight share one."""
-    return factor.data_ptr(), factor.shape, factor.stride()
 
 
 def _times(first: Square, second: Square) -> Square:
