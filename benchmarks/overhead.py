@@ -134,11 +134,14 @@ def compare(options: argparse.Namespace) -> None:
         for task, kept in runs.items():
             kept.append(found(start(task, options)))
             print(f"{task:<8} {kept[-1]['seconds']:7.1f} s", flush=True)
-    seconds = {task: statistics.median(run["seconds"] for run in kept) for task, kept in runs.items()}
-    own = statistics.median(run["callback"] / run["seconds"] for run in runs["with"])
-    extra = seconds["with"] / seconds["without"] - 1
-    print(f"A run takes {extra:+.1%} longer with the callback; by its own account it takes {own:.1%} of the run.")
-
+    own = extra = None
+    if options.repeat:
+        seconds = {task: statistics.median(run["seconds"] for run in kept) for task, kept in runs.items()}
+        own = statistics.median(run["callback"] / run["seconds"] for run in runs["with"])
+        extra = seconds["with"] / seconds["without"] - 1
+        print(
+            f"A run takes {extra:+.1%} longer with the callback; by its own account it takes {own:.1%} of the run."
+        )
     shared = {}
     for network in options.networks:
         shared[network] = [share(network, options) for _ in range(options.turns)]
@@ -153,7 +156,7 @@ def compare(options: argparse.Namespace) -> None:
         "machine": {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()},
         "load": os.getloadavg(),
         "options": {name: getattr(options, name) for name in ("model", "epochs", "repeat", "turns")},
-        "training images": runs["with"][0]["images"],
+        "training images": runs["with"][0]["images"] if options.repeat else None,
         "runs": runs,
         "longer": extra,
         "own account": own,
@@ -177,7 +180,7 @@ def main() -> None:
     parser.add_argument("--data", help="as examples/mnist.py takes it")
     parser.add_argument("--model", default="fc", help="default %(default)s")
     parser.add_argument("--epochs", type=int, default=5, help="default %(default)s")
-    parser.add_argument("--repeat", type=int, default=3, help="default %(default)s")
+    parser.add_argument("--repeat", type=int, default=3, help="runs of each kind, default %(default)s")
     parser.add_argument("--turns", type=int, default=5, help="for the processes, default %(default)s")
     parser.add_argument("--out", type=Path, default=RESULTS, help="JSON to write, default %(default)s")
     parser.add_argument(

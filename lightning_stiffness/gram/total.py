@@ -13,6 +13,9 @@ from lightning_stiffness.gram.share import Share
 STRIP = 256
 """Most rows of the Gram worked on together."""
 
+HALF = 128
+"""The same in a symmetric Gram: lower strips from the diagonal on hold fewer products that are not needed."""
+
 TILE = 32
 """Rows of a strip, but for the last, are a multiple of it: so matrix products are a tenth faster on processors."""
 
@@ -109,7 +112,7 @@ class Total:
 
     def _all_strips(self) -> Iterator[tuple[slice, slice, Tensor]]:
         parts = 5 if self.share is None else 5 * self.share.count
-        step = STRIP if self.m is not None else min(TILE * max(round(self.n / parts / TILE), 1), STRIP)
+        step = STRIP if self.m is not None else min(TILE * max(round(self.n / parts / TILE), 1), HALF)
         for low in range(0, self.n, step):
             high = min(low + step, self.n)
             if self.m is None:
