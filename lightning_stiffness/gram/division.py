@@ -1,9 +1,16 @@
 """Which process works out the inner products of which parameters."""
 
+from dataclasses import replace
+
 from lightning_stiffness.gram.collect import Collected
-from lightning_stiffness.gram.multiply import cost
+from lightning_stiffness.gram.multiply import cost, dense_of, needs_dense
+from lightning_stiffness.gram.parts import Convolution, Dense
 from lightning_stiffness.gram.share import Share, dealt
 
+ADDING = 200.0
+"""Operations in whose time one inner product is added up, beside those that it takes: memory decides about them."""
+MORE = 4
+"""Times the bytes of a convolution's input and output gradient up to which its gradients are sent instead."""
 UNEVEN = 1.3
 """Most work of one process, over its even share, with which parameters are divided."""
 
@@ -27,12 +34,38 @@ def divide(collected: Collected, names: list[str], n: int, pairs: int, count: in
     layers: dict[str, float] = {}
     for name in names:
         layer = name.rpartition(".")[0]
-        layers[layer] = layers.get(layer, 0.0) + cost(collected.parts[name], n, pairs)
+        layers[layer] = layers.get(layer, ADDING * pairs) + cost(collected.parts[name], n, pairs)
     owners = dict(zip(layers, dealt(list(layers.values()), count), strict=True))
     most = max(sum(layers[layer] for layer in layers if owners[layer] == rank) for rank in range(count))
     if most * count > UNEVEN * sum(layers.values()):
         return None
     return {name: owners[name.rpartition(".")[0]] for name in names}
+
+
+def formed(mine: Collected, n: int, pairs: int, room: int) -> Collected:
+    """The gradients of convolutions, where they are needed densely, formed by the process that has the examples.
+
+    For processes that divide the rows of the Gram: each would form those of all examples. That takes longer than
+    sending a few times as many bytes.
+
+    Args:
+        mine: gradients of this process's examples.
+        n: all examples.
+        pairs: inner products wanted.
+        room: bytes for the gradients of all examples that are formed so.
+    """
+    parts = dict(mine.parts)
+    for name, pieces in mine.parts.items():
+        held = [part for piece in pieces for part in piece]
+        if not any(isinstance(part, Convolution) for part in held) or not needs_dense(pieces, n, pairs):
+            continue
+        whole = n * held[0].dense_bytes()
+        if whole <= room and whole <= MORE * n * max(part.bytes_per_example() for part in held):
+            room -= whole
+            parts[name] = [
+                [Dense(dense_of([piece], 0, piece[0].rows), piece[0].rows)] if piece else piece for piece in pieces
+            ]
+    return replace(mine, parts=parts)
 
 
 def parts_of_all(

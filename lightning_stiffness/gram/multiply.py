@@ -54,7 +54,7 @@ def multiply(problem: Problem, collected: Collected, names: list[str], total: To
         choice = _choice(pieces, n, pairs)
         owners = (name, biases[name]) if name in biases else (name,)
         if choice.formula == "dense" and parameter.numel() <= SMALL:
-            small.append(_formed(pieces, 0, pieces[0][0].rows))
+            small.append(dense_of(pieces, 0, pieces[0][0].rows))
             if sum(s.numel() * s.element_size() for s in small) > slab // 2:
                 _add_small(small, total, slab)
         elif choice.formula == "dense":
@@ -115,6 +115,12 @@ def cost(pieces: list[list[Part]], n: int, pairs: int) -> float:
     return _choice(held, n, pairs).flops if held else 0.0
 
 
+def needs_dense(pieces: list[list[Part]], n: int, pairs: int) -> bool:
+    """Whether the inner products of one parameter's gradients are those of the dense gradients."""
+    held = [parts for parts in pieces if parts]
+    return bool(held) and _choice(held, n, pairs).formula == "dense"
+
+
 def _choice(pieces: list[list[Part]], n: int, pairs: int) -> Choice:
     kinds = {tuple(type(part) for part in parts) for parts in pieces}
     if len(kinds) == 1:
@@ -129,7 +135,7 @@ def _positions(parts: Sequence[Part]) -> int:
     return sum(part.positions for part in parts if isinstance(part, Outer | Convolution))
 
 
-def _formed(pieces: list[list[Part]], low: int, high: int) -> Tensor:
+def dense_of(pieces: list[list[Part]], low: int, high: int) -> Tensor:
     """Rows of the dense gradients of all examples, ``[n, (high − low)·C]``."""
     formed = []
     for parts in pieces:
@@ -147,7 +153,7 @@ def _add_dense(pieces: list[list[Part]], total: Total, slab: int) -> None:
     count = max(1, math.ceil(first.rows * row / slab))
     step = max(1, math.ceil(first.rows / count))
     for low in range(0, first.rows, step):
-        add_dense(total, _formed(pieces, low, min(low + step, first.rows)), slab)
+        add_dense(total, dense_of(pieces, low, min(low + step, first.rows)), slab)
 
 
 def _lookup(pieces: list[list[Part]]) -> Lookup:

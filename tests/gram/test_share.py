@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from lightning_stiffness.gram.collect import Collected
-from lightning_stiffness.gram.division import divide
+from lightning_stiffness.gram.division import MORE, divide, formed
+from lightning_stiffness.gram.multiply import needs_dense
 from lightning_stiffness.gram.packing import ALONE, Pack, slots, unpacked
-from lightning_stiffness.gram.parts import Dense
+from lightning_stiffness.gram.parts import Convolution, Dense
 from lightning_stiffness.gram.share import Share
 
 SCRIPT = Path(__file__).parent / "share_run.py"
@@ -98,3 +99,25 @@ def test_one_large_layer_is_not_for_one_process():
     held = collected(a=900, b=100)
     assert divide(held, list(held.parts), 10, 50, 2) is None
     assert set(divide(held, list(held.parts), 10, 50, 1).values()) == {0}
+
+
+def test_gradients_of_convolutions_are_formed_once():
+    conv = Convolution(
+        torch.randn(5, 1, 3, 6, 6), torch.randn(5, 1, 4, 6, 6), (4, 3, 3, 3), (1, 1), (1, 1), (1, 1), 1
+    )
+    held = Collected({"conv": [[conv], []], "other": [[Dense(torch.randn(5, 3))], []]}, {}, [5, 2])
+    whole = 10 * 4 * 27 * 4  # bytes of the gradients of ten examples
+    found = formed(held, 10, 50, whole)
+    ((dense,), none) = found.parts["conv"]
+    assert isinstance(dense, Dense)
+    assert none == []
+    assert torch.equal(dense.dense(1, 3), conv.dense(0, 4)[:, 27 : 3 * 27])
+    assert found.parts["other"] is held.parts["other"]
+    assert found.sizes == [5, 2]
+    assert formed(held, 10, 50, whole - 1).parts == held.parts  # no room
+    large = Convolution(
+        torch.randn(5, 1, 32, 5, 5), torch.randn(5, 1, 32, 3, 3), (32, 32, 3, 3), (1, 1), (0, 0), (1, 1), 1
+    )
+    assert needs_dense([[large]], 10, 50)
+    assert large.dense_bytes() > MORE * large.bytes_per_example()
+    assert formed(Collected({"conv": [[large]]}, {}, [5]), 10, 50, 1 << 30).parts["conv"] == [[large]]
