@@ -191,10 +191,8 @@ def check_share(job: dict[str, Any], tell: Tell) -> None:
 
 
 def unchecked(job: dict[str, Any], tell: Tell) -> None:
-    """Time of the layerwise engine without some of what holds it against single examples.
-
-    By the phases that :func:`check_share` adds up, the check pays for memory that the passes after it take over.
-    """
+    """Time of the layerwise engine without the check against single examples, and without the gradient of the
+    reference, which nothing else needs: what both add, where :func:`check_share` adds up what their calls take."""
     from lightning_stiffness.gram import check, measurement, reference
 
     nobody = check.Witness([], {}, {})

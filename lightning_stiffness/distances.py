@@ -61,7 +61,7 @@ class DistanceCache:
 
 
 def _print(values: Tensor) -> tuple[object, ...]:
-    """What tells inputs apart without keeping them; fifty times as fast as their distances.
+    """What tells inputs apart without keeping them; some thirty times as fast as their distances.
 
     Python's hash of bytes has 64 bits: other inputs would be taken for the same once in 10¹⁹ times.
     """

@@ -39,7 +39,7 @@ def outline(text: str, font: Font = PLAIN) -> Outline:
     """Outlines of a text that starts at the origin.
 
     Args:
-        text: letters that stand one beside the other, at least one that is no digit or one digit.
+        text: letters that stand one beside the other; not empty.
         font: its font.
 
     Example:

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from lightning_stiffness.gram.collect import Collected
-from lightning_stiffness.gram.multiply import cost, dense_of, needs_dense
+from lightning_stiffness.gram.multiply import chosen, dense_of
 from lightning_stiffness.gram.parts import Convolution, Dense
 from lightning_stiffness.gram.share import Share, dealt
 
@@ -34,7 +34,8 @@ def divide(collected: Collected, names: list[str], n: int, pairs: int, count: in
     layers: dict[str, float] = {}
     for name in names:
         layer = name.rpartition(".")[0]
-        layers[layer] = layers.get(layer, ADDING * pairs) + cost(collected.parts[name], n, pairs)
+        choice = chosen(collected.parts[name], n, pairs)
+        layers[layer] = layers.get(layer, ADDING * pairs) + (choice.flops if choice else 0.0)
     owners = dict(zip(layers, dealt(list(layers.values()), count), strict=True))
     most = max(sum(layers[layer] for layer in layers if owners[layer] == rank) for rank in range(count))
     if most * count > UNEVEN * sum(layers.values()):
@@ -57,7 +58,8 @@ def formed(mine: Collected, n: int, pairs: int, room: int) -> Collected:
     parts = dict(mine.parts)
     for name, pieces in mine.parts.items():
         held = [part for piece in pieces for part in piece]
-        if not any(isinstance(part, Convolution) for part in held) or not needs_dense(pieces, n, pairs):
+        choice = chosen(pieces, n, pairs)
+        if choice is None or choice.formula != "dense" or not any(isinstance(part, Convolution) for part in held):
             continue
         whole = n * held[0].dense_bytes()
         if whole <= room and whole <= MORE * n * max(part.bytes_per_example() for part in held):

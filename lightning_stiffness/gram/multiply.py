@@ -109,16 +109,10 @@ def _biases(collected: Collected, names: list[str]) -> dict[str, str]:
     return found
 
 
-def cost(pieces: list[list[Part]], n: int, pairs: int) -> float:
-    """Operations that the inner products of one parameter's gradients take."""
+def chosen(pieces: list[list[Part]], n: int, pairs: int) -> Choice | None:
+    """How the inner products of one parameter's gradients are worked out; None where there are no gradients."""
     held = [parts for parts in pieces if parts]
-    return _choice(held, n, pairs).flops if held else 0.0
-
-
-def needs_dense(pieces: list[list[Part]], n: int, pairs: int) -> bool:
-    """Whether the inner products of one parameter's gradients are those of the dense gradients."""
-    held = [parts for parts in pieces if parts]
-    return bool(held) and _choice(held, n, pairs).formula == "dense"
+    return _choice(held, n, pairs) if held else None
 
 
 def _choice(pieces: list[list[Part]], n: int, pairs: int) -> Choice:

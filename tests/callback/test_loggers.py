@@ -131,7 +131,7 @@ print("FOUND" + json.dumps(found))
 
 @pytest.mark.parametrize("namespace", ["pytorch_lightning", "lightning.pytorch"])
 def test_lightning_cli(namespace, tmp_path):
-    pytest.importorskip(namespace)
+    pytest.importorskip(namespace, reason="this namespace of Lightning is not installed")
     pytest.importorskip("jsonargparse", reason="LightningCLI needs jsonargparse[signatures]")
     script = tmp_path / "train.py"
     script.write_text(CLI.format(namespace=namespace))

@@ -29,7 +29,7 @@ def room(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
 
 def test_intervals_are_students(room) -> None:
-    scipy = pytest.importorskip("scipy.stats")
+    scipy = pytest.importorskip("scipy.stats", reason="SciPy is an optional extra")
     generator = np.random.default_rng(0)
     for count in range(2, 12):
         values = generator.normal(3, 2, count)
@@ -41,7 +41,7 @@ def test_intervals_are_students(room) -> None:
 
 
 def test_rank_correlation_is_spearmans(room) -> None:
-    scipy = pytest.importorskip("scipy.stats")
+    scipy = pytest.importorskip("scipy.stats", reason="SciPy is an optional extra")
     generator = np.random.default_rng(1)
     for _ in range(20):
         x, y = generator.integers(0, 5, (2, 8)).astype(float)

@@ -10,7 +10,7 @@ import torch
 
 from lightning_stiffness.gram.collect import Collected
 from lightning_stiffness.gram.division import MORE, divide, formed
-from lightning_stiffness.gram.multiply import needs_dense
+from lightning_stiffness.gram.multiply import chosen
 from lightning_stiffness.gram.packing import ALONE, Pack, slots, unpacked
 from lightning_stiffness.gram.parts import Convolution, Dense
 from lightning_stiffness.gram.share import Share
@@ -118,6 +118,6 @@ def test_gradients_of_convolutions_are_formed_once():
     large = Convolution(
         torch.randn(5, 1, 32, 5, 5), torch.randn(5, 1, 32, 3, 3), (32, 32, 3, 3), (1, 1), (0, 0), (1, 1), 1
     )
-    assert needs_dense([[large]], 10, 50)
+    assert chosen([[large]], 10, 50).formula == "dense"
     assert large.dense_bytes() > MORE * large.bytes_per_example()
     assert formed(Collected({"conv": [[large]]}, {}, [5]), 10, 50, 1 << 30).parts["conv"] == [[large]]
