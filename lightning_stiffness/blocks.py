@@ -11,19 +11,18 @@ from lightning_stiffness.functional import (
     BlockIntervals,
     CriticalLength,
     DistanceCurve,
-    class_critical_lengths,
     class_stiffness_matrix,
     class_summary,
-    critical_length,
     curve_crossing,
-    distance_curve,
     grouping_test,
     joint_intervals,
     overall_stiffness,
     superclass_stiffness_matrix,
     superclass_summary,
 )
-from lightning_stiffness.functional.classes import class_sums
+from lightning_stiffness.functional.classes import class_sums_of_each
+from lightning_stiffness.functional.curve import Observed, curve_of, observed_by_each
+from lightning_stiffness.functional.length import class_lengths_of, length_of
 from lightning_stiffness.gram import GradientGram
 from lightning_stiffness.labelling import Classes
 from lightning_stiffness.result import Curve, Length, StiffnessResult
@@ -56,9 +55,11 @@ def measure_block(
     sides = None if labels is None else (labels[0], None if symmetric else labels[1])
     stiffness = {m: MEASURES[m](gram.values, gram.norms, gram.other_norms) for m in settings.measures}
     pairs = _curve_pairs(gram.values.shape, symmetric, same_example, labels)
-    curves: dict[str, DistanceCurve] = {}
+    taken: dict[str, Observed] = {}
     if distance is not None:
-        curves = {m: distance_curve(S, distance, pairs, bins=settings.bins) for m, S in stiffness.items()}
+        of_each = observed_by_each(list(stiffness.values()), distance, pairs)
+        taken = dict(zip(stiffness, of_each, strict=True))
+    curves = {m: curve_of(of_measure, bins=settings.bins) for m, of_measure in taken.items()}
     intervals: dict[str, BlockIntervals] = {}
     if settings.resamples:
         found = joint_intervals(
@@ -82,22 +83,29 @@ def measure_block(
     if gram.layers:
         layers = list(gram.layers.values())
         _layers(result, name, layers, sides, classes, same_example, settings.measures, symmetric)
-    for measure, S in stiffness.items():
-        summary = {"overall": overall_stiffness(S, symmetric=symmetric, same_example=same_example)}
-        if classes is not None and sides is not None:
-            summary |= _class_means(result, name, measure, S, sides, classes, same_example)
-        result.summary.setdefault(name, {})[measure] = summary
-        if distance is None:
-            continue
+    if classes is not None and sides is not None:
+        sums, counts = class_sums_of_each(
+            list(stiffness.values()), *sides, num_classes=len(classes.names), same_example=same_example
+        )
+        result.pair_counts[name] = counts.numpy()
+        of_classes = zip(stiffness, sums, strict=True)
+        summaries = {m: _class_means(result, name, m, one, counts, classes) for m, one in of_classes}
+    else:
+        summaries = {
+            m: {"overall": overall_stiffness(S, symmetric=symmetric, same_example=same_example)}
+            for m, S in stiffness.items()
+        }
+    result.summary[name] = summaries
+    for measure, of_measure in taken.items():
         curve, around = curves[measure], intervals.get(measure)
         ends = None if around is None or around.curve is None else around.curve.numpy()
         low, high = (None, None) if ends is None else (ends[:, 0], ends[:, 1])
         arrays = (curve.edges.numpy(), curve.mean.numpy(), curve.count.numpy(), curve.stderr.numpy())
         result.curve.setdefault(name, {})[measure] = Curve(*arrays, low, high)
-        length = _length(critical_length(S, distance, pairs), curve, around)
+        length = _length(length_of(of_measure), curve, around)
         result.critical_length.setdefault(name, {})[measure] = length
         if classes is not None and labels is not None:
-            each = class_critical_lengths(S, distance, pairs, labels[0], num_classes=len(classes.names))
+            each = class_lengths_of(of_measure, labels[0], num_classes=len(classes.names))
             result.class_critical_length.setdefault(name, {})[measure] = [Length(**vars(one)) for one in each]
 
 
@@ -148,23 +156,21 @@ def _class_means(
     result: StiffnessResult,
     name: str,
     measure: str,
-    stiffness: Tensor,
-    sides: tuple[Tensor, Tensor | None],
+    sums: Tensor,
+    counts: Tensor,
     classes: Classes,
-    same_example: Tensor | None,
 ) -> dict[str, float]:
-    """Class matrices, added to the result, and their means."""
-    sums, counts = class_sums(stiffness, *sides, num_classes=len(classes.names), same_example=same_example)
+    """Class matrices, added to the result, and their means and that of all pairs."""
     matrix = sums / counts  # NaN where there is no pair
     result.class_matrix.setdefault(name, {})[measure] = matrix.numpy()
-    result.pair_counts[name] = counts.numpy()
+    overall = {"overall": float(sums.sum() / counts.sum())}
     if not classes.levels:
-        return class_summary(matrix)
+        return overall | class_summary(matrix)
     coarse = superclass_stiffness_matrix(matrix, classes.levels[0])
     result.superclass_matrix.setdefault(name, {})[measure] = coarse.numpy()
     values = [grouping_test(matrix, groups).p_value for groups in classes.levels]
     result.superclass_p_value.setdefault(name, {})[measure] = values
-    return class_summary(matrix) | superclass_summary(matrix, classes.levels)
+    return overall | class_summary(matrix) | superclass_summary(matrix, classes.levels)
 
 
 def _length(length: CriticalLength, curve: DistanceCurve, intervals: BlockIntervals | None) -> Length:

@@ -67,15 +67,29 @@ def class_sums(
         >>> counts.tolist()
         [[2, 2], [2, 0]]
     """
-    counted = countable_pairs(stiffness, symmetric=other_labels is None, same_example=same_example)
+    sums, counts = class_sums_of_each(
+        [stiffness], labels, other_labels, num_classes=num_classes, same_example=same_example
+    )
+    return sums[0], counts
+
+
+def class_sums_of_each(
+    stiffness: Sequence[Tensor],
+    labels: Tensor,
+    other_labels: Tensor | None = None,
+    *,
+    num_classes: int | None = None,
+    same_example: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """:func:`class_sums` of ``k`` measures that lack the same pairs: sums ``[k, c, c]``, counts ``[c, c]``."""
+    counted = countable_pairs(stiffness[0], symmetric=other_labels is None, same_example=same_example)
     other = labels if other_labels is None else other_labels
     classes = _number_of_classes(num_classes, labels, other)
-    rows = _one_hot(labels, classes, "labels", stiffness.shape[0])
-    columns = _one_hot(other, classes, "other_labels", stiffness.shape[1])
-    value = stiffness.masked_fill(~counted, 0.0).to(rows.dtype)
-    sums = rows.T @ value @ columns
-    counts = rows.T @ counted.to(rows.dtype) @ columns
-    return sums, counts.round().long()
+    rows = _one_hot(labels, classes, "labels", counted.shape[0])
+    columns = _one_hot(other, classes, "other_labels", counted.shape[1])
+    sums = [rows.T @ (torch.where(counted, S, 0.0).to(rows.dtype) @ columns) for S in stiffness]
+    counts = rows.T @ (counted.to(rows.dtype) @ columns)
+    return torch.stack(sums), counts.round().long()
 
 
 def countable_pairs(
@@ -89,7 +103,7 @@ def countable_pairs(
     Args:
         stiffness: stiffness of every pair, shape ``[n, m]``.
         symmetric: rows and columns are the same examples in the same order.
-        same_example: mask ``[n, m]`` of further pairs of an example with itself.
+        same_example: mask ``[n, m]`` of further pairs of an example with itself; in either order, if symmetric.
 
     Returns:
         Mask ``[n, m]``.
@@ -113,7 +127,7 @@ def countable_pairs(
             raise ValueError(
                 f"expected same_example of shape {list(stiffness.shape)}, got {list(same_example.shape)}"
             )
-        counted = counted & ~same_example
+        counted = counted & ~(same_example | same_example.T if symmetric else same_example)
     return counted
 
 

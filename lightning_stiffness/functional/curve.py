@@ -63,10 +63,14 @@ def distance_curve(
         >>> curve.count.tolist(), [round(v, 3) for v in curve.mean.tolist()]
         ([1, 2], [0.9, 0.4])
     """
+    return curve_of(observed(stiffness, distance, pairs), bins=bins, limits=limits)
+
+
+def curve_of(pairs: "Observed", *, bins: int, limits: tuple[float, float] | None = None) -> DistanceCurve:
+    """:func:`distance_curve` of pairs that have been looked up."""
     if bins < 1:
         raise ValueError(f"expected at least one bin, got bins={bins}")
-    taken = observed(stiffness, distance, pairs)
-    x, y = taken.distance, taken.stiffness
+    x, y = pairs.distance, pairs.stiffness
     if limits is None:
         limits = (float(x.min()), float(x.max())) if len(x) else (0.0, 1.0)
     low, high = limits
@@ -146,3 +150,10 @@ def observed(stiffness: Tensor, distance: Tensor, pairs: Tensor) -> Observed:
     known = ~torch.isnan(y) & torch.isfinite(x)
     found = Observed(row, column, x, y)
     return found if bool(known.all()) else Observed(*(values[known] for values in found))
+
+
+def observed_by_each(stiffness: Sequence[Tensor], distance: Tensor, pairs: Tensor) -> list[Observed]:
+    """:func:`observed` for several measures that lack the same pairs, which are looked up once."""
+    first, *others = stiffness
+    found = observed(first, distance, pairs)
+    return [found, *(found._replace(stiffness=S[found.row, found.column].double()) for S in others)]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lightning_stiffness.functional.classes import cell_masks
-from lightning_stiffness.functional.curve import observed
+from lightning_stiffness.functional.curve import observed_by_each
 from lightning_stiffness.functional.jackknife import cells_variance, jackknife_variance, means_without, without_each
 from lightning_stiffness.functional.resampling import (
     Block,
@@ -32,21 +32,23 @@ class Interval(NamedTuple):
 
 
 def summary_intervals(
-    values: Tensor,
+    every: Tensor,
     block: Block,
     weights: Weights,
     classes: int,
     levels: Sequence[Tensor] | None,
     level: float,
 ) -> list[tuple[dict[str, Interval], Tensor | None]]:
-    """For each of the measures ``values`` ``[k, n, m]``: means over cells of the class matrix and over all pairs,
-    and the cells themselves ``[c, c, 2]``.
+    """For each of ``k`` measures: means over cells of the class matrix and over all pairs, and the cells
+    themselves ``[c, c, 2]``.
 
+    ``every``: of each pair, by each measure, and last 1 where it counts, ``[k + 1, n, m]``; else 0.
     ``levels``: groupings of the classes; None where there are no classes, and no cells. Nor are there intervals of
     cells where the matrix has too many of them.
     """
     masks = {} if levels is None else cell_masks(classes, levels)
-    without = without_each(values, block, classes)
+    values = every[:-1]
+    without = without_each(every, block, classes)
     sums, counts = without[0].cells[:-1], without[0].cells[-1]
     there = counts > 0
     # Each mean over cells; the mean over all pairs is one too, with the numbers of pairs as weights.
@@ -84,19 +86,23 @@ def summary_intervals(
     every_cell = torch.cat(drawn_cells, -1).flatten(1, 2) if of_cells else None
     drawn_cells.clear()
     results = []
+    residual = torch.empty_like(every[-1])
     for k, value in enumerate(values):
-        expected = (sums[k] / counts).index_select(0, block.rows).index_select(1, block.columns)
-        residual = (value - expected).square_().masked_fill_(~block.counted, 0.0)[None]
-        cell_variance = cell_sums(residual, block, classes)[0] / counts**2
+        mean = torch.where(there, sums[k] / counts, 0.0)
+        # in this order whole rows are copied
+        torch.index_select(mean.index_select(1, block.columns), 0, block.rows, out=residual)
+        torch.sub(value, residual, out=residual).square_().mul_(every[-1])
+        squares = cell_sums(residual[None], block, classes)[0]
+        cell_variance = squares / counts**2
         independent = [cell_variance[m & there].sum() / (m & there).sum() ** 2 for m in masks.values()]
-        everything = ((value - estimate[k, -1]) ** 2).masked_fill_(~block.counted, 0.0).sum()
+        everything = squares.sum() + (counts * (mean - estimate[k, -1]) ** 2).sum()  # about the mean of all pairs
         variance = twice * torch.stack([*independent, everything / counts.sum() ** 2])
         ends = _scaled(estimate[k], torch.cat(drawn, -1)[k], jackknife[k], variance, level).tolist()
         cells = None
         if cells_jackknife is not None and every_cell is not None:
             variance_k = (in_cell * cell_variance).flatten()
-            mean, jackknife_k = (sums[k] / counts).flatten(), cells_jackknife[k].flatten()
-            flat = _scaled(mean, every_cell[k], jackknife_k, variance_k, level)
+            of_cell, jackknife_k = (sums[k] / counts).flatten(), cells_jackknife[k].flatten()
+            flat = _scaled(of_cell, every_cell[k], jackknife_k, variance_k, level)
             cells = flat.reshape(classes, classes, 2)
         results.append(
             ({name: Interval(*pair) for name, pair in zip([*masks, "overall"], ends, strict=True)}, cells)
@@ -104,15 +110,24 @@ def summary_intervals(
     return results
 
 
-def list_pairs(values: Tensor, distance: Tensor, pairs: Tensor, block: Block, edges: Tensor) -> PairList:
+def list_pairs(
+    stiffness: Sequence[Tensor],
+    distance: Tensor,
+    pairs: Tensor,
+    counted: Tensor,
+    edges: Tensor,
+    *,
+    symmetric: bool,
+) -> PairList:
     """The pairs of the curve, each once, in groups: its bins, and a last one for pairs outside them.
 
     With each pair go 1, x, x², where x is its distance from the mean distance, and y, xy for each measure, where y
     is its stiffness.
     """
-    if block.symmetric:
+    if symmetric:
         pairs = (pairs | pairs.T).triu(1)
-    row, column, x, _ = observed(values[0], distance, pairs & block.counted)
+    found = observed_by_each(stiffness, distance, pairs & counted)
+    row, column, x, _ = found[0]
     bins = len(edges) - 1
     group = (torch.bucketize(x, edges, right=True) - 1).clamp(0, bins - 1)
     group = torch.where((x >= edges[0]) & (x <= edges[-1]), group, bins)
@@ -120,7 +135,7 @@ def list_pairs(values: Tensor, distance: Tensor, pairs: Tensor, block: Block, ed
     row, column, group, x = row[order], column[order], group[order], x[order]
     centre = x.mean() if len(x) else x.new_zeros(())
     x = x - centre
-    of_measures = [z for y in values[:, row, column] for z in (y, x * y)]
+    of_measures = [z for one in found for y in [one.stiffness[order]] for z in (y, x * y)]
     values_of_pairs = torch.stack([torch.ones_like(x), x, x * x, *of_measures], 1)
     return PairList(row, column, group, bins + 1, values_of_pairs, float(centre))
 

@@ -49,31 +49,32 @@ class Without:
     """Cells (a, class of i) without i, ``[k + 1, n, c]``; None where that is the other side's."""
 
 
-def without_each(values: Tensor, block: Block, classes: int) -> list[Without]:
+def without_each(every: Tensor, block: Block, classes: int) -> list[Without]:
     """The sums without each example, for each side that is drawn from.
 
     Args:
-        values: of each pair, by ``k`` measures, ``[k, n, m]``; 0 where the block counts no pair.
+        every: of each pair, by ``k`` measures, and last 1 where it counts, ``[k + 1, n, m]``; else 0.
         block: the pairs, with classes as strata.
         classes: ``c``.
 
     Example:
-        >>> S, y = torch.tensor([[[0.0, 0.1, 0.2], [0.1, 0.0, 0.6], [0.2, 0.6, 0.0]]]), torch.tensor([0, 0, 0])
-        >>> (without,) = without_each(S.double(), Block(~torch.eye(3, dtype=torch.bool), y, y, True), 1)
+        >>> S, y = torch.tensor([[0.0, 0.1, 0.2], [0.1, 0.0, 0.6], [0.2, 0.6, 0.0]]), torch.tensor([0, 0, 0])
+        >>> every = torch.stack([S, 1 - torch.eye(3)]).double()
+        >>> (without,) = without_each(every, Block(every[-1] > 0, y, y, True), 1)
         >>> without.row[0, :, 0]  # of the pairs left, each twice
         tensor([1.2000, 0.4000, 0.2000], dtype=torch.float64)
     """
-    every = torch.cat([values, block.counted.to(values.dtype)[None]])
     of_rows, of_columns = (
-        torch.nn.functional.one_hot(y, classes).to(values.dtype) for y in (block.rows, block.columns)
+        torch.nn.functional.one_hot(y, classes).to(every.dtype) for y in (block.rows, block.columns)
     )
-    with_columns, with_rows = every @ of_columns, (of_rows.T @ every).transpose(1, 2)
+    with_columns = every @ of_columns
+    with_rows = with_columns if block.symmetric else (of_rows.T @ every).transpose(1, 2)
     cells = of_rows.T @ with_columns
     row = cells[:, block.rows] - with_columns
     column = cells.transpose(1, 2)[:, block.columns] - with_rows
     if not block.symmetric:
         return [Without(block.rows, cells, row, None), Without(block.columns, cells.mT, column, None)]
-    each = torch.arange(len(block.rows), device=values.device)
+    each = torch.arange(len(block.rows), device=every.device)
     row[:, each, block.rows] -= with_rows[:, each, block.rows]
     return [Without(block.rows, cells, row, column)]
 
@@ -93,8 +94,9 @@ def means_without(without: Without, share: Tensor) -> Tensor:
         ``[k, q, n]``.
 
     Example:
-        >>> S, y = torch.tensor([[[0.0, 0.1, 0.2], [0.1, 0.0, 0.6], [0.2, 0.6, 0.0]]]), torch.tensor([0, 0, 0])
-        >>> (without,) = without_each(S.double(), Block(~torch.eye(3, dtype=torch.bool), y, y, True), 1)
+        >>> S, y = torch.tensor([[0.0, 0.1, 0.2], [0.1, 0.0, 0.6], [0.2, 0.6, 0.0]]), torch.tensor([0, 0, 0])
+        >>> every = torch.stack([S, 1 - torch.eye(3)]).double()
+        >>> (without,) = without_each(every, Block(every[-1] > 0, y, y, True), 1)
         >>> means_without(without, torch.ones(1, 1, 1).double()).squeeze()
         tensor([0.6000, 0.2000, 0.1000], dtype=torch.float64)
     """
@@ -127,9 +129,10 @@ def cells_variance(without: list[Without]) -> Tensor:
         ``[k, c, c]``; NaN where a cell has a pair only with one of its examples.
 
     Example:
-        >>> S, y = torch.tensor([[[0.0, 0.1, 0.2], [0.1, 0.0, 0.6], [0.2, 0.6, 0.0]]]), torch.tensor([0, 0, 0])
-        >>> block = Block(~torch.eye(3, dtype=torch.bool), y, y, True)
-        >>> cells_variance(without_each(S.double(), block, 1))  # 2/3 of the squared deviations of 0.6, 0.2, 0.1
+        >>> S, y = torch.tensor([[0.0, 0.1, 0.2], [0.1, 0.0, 0.6], [0.2, 0.6, 0.0]]), torch.tensor([0, 0, 0])
+        >>> every = torch.stack([S, 1 - torch.eye(3)]).double()
+        >>> without = without_each(every, Block(every[-1] > 0, y, y, True), 1)
+        >>> cells_variance(without)  # 2/3 of the squared deviations of 0.6, 0.2, 0.1
         tensor([[[0.0933]]], dtype=torch.float64)
     """
     by_rows, *by_columns = (_rows_variance(side) for side in without)

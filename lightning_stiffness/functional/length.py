@@ -62,8 +62,12 @@ def critical_length(
         >>> round(critical_length(0.8 - d, d, torch.ones(1, 20, dtype=torch.bool)).value, 6)
         0.8
     """
-    taken = observed(stiffness, distance, pairs)
-    return _fit(taken, torch.zeros_like(taken.row), 1, min_pairs)[0]
+    return length_of(observed(stiffness, distance, pairs), min_pairs=min_pairs)
+
+
+def length_of(pairs: Observed, *, min_pairs: int = 10) -> CriticalLength:
+    """:func:`critical_length` of pairs that have been looked up."""
+    return _fit(pairs, torch.zeros_like(pairs.row), 1, min_pairs)[0]
 
 
 def class_critical_lengths(
@@ -101,8 +105,14 @@ def class_critical_lengths(
     if labels.shape != stiffness.shape[:1]:
         raise ValueError(f"expected labels of shape {list(stiffness.shape[:1])}, got {list(labels.shape)}")
     classes = (int(labels.max()) + 1 if len(labels) else 0) if num_classes is None else num_classes
-    taken = observed(stiffness, distance, pairs)
-    return _fit(taken, labels.to(taken.row.device)[taken.row].long(), classes, min_pairs)
+    return class_lengths_of(observed(stiffness, distance, pairs), labels, num_classes=classes, min_pairs=min_pairs)
+
+
+def class_lengths_of(
+    pairs: Observed, labels: Tensor, *, num_classes: int, min_pairs: int = 10
+) -> list[CriticalLength]:
+    """:func:`class_critical_lengths` of pairs that have been looked up."""
+    return _fit(pairs, labels.to(pairs.row.device)[pairs.row].long(), num_classes, min_pairs)
 
 
 def _fit(pairs: Observed, group: Tensor, groups: int, min_pairs: int) -> list[CriticalLength]:

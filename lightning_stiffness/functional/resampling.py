@@ -5,6 +5,7 @@ resamples are one matrix product. Sums carry the resamples in their last dimensi
 """
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -46,33 +47,36 @@ class Weights:
     columns: Tensor
 
 
-def draw_weights(block: Block, resamples: int, seed: int) -> Weights:
+def draw_weights(
+    sides: Sequence[Tensor], resamples: int, seed: int, drawn: Sequence[Tensor] | None = None
+) -> Weights:
     """Weights of the Bayesian bootstrap (Rubin 1981): exponential, with mean 1 within each stratum.
 
     They have the variance of the numbers of times that examples are drawn with replacement, and never
     leave a class or a bin of the curve without a pair. Global random state is not touched.
 
     Args:
-        block: the pairs and their strata.
+        sides: strata of each set of examples that is drawn from, as in :class:`Block`.
         resamples: how many.
         seed: the same seed gives the same weights, on every device.
+        drawn: for each side, the number of each example among those drawn; by default 0, 1, 2, …
 
     Returns:
-        Weights, float64; in a symmetric block both sides share theirs.
+        Weights, float64; of one side for both rows and columns.
 
     Example:
-        >>> strata = torch.tensor([0, 0, 1])
-        >>> weights = draw_weights(Block(torch.ones(3, 3) > 0, strata, strata, True), 5, seed=0).rows
+        >>> weights = draw_weights([torch.tensor([0, 0, 1])], 5, seed=0).rows
         >>> weights.shape, weights[2].tolist()
         (torch.Size([3, 5]), [1.0, 1.0, 1.0, 1.0, 1.0])
     """
-    drawn = []
-    for strata, exponential in zip(
-        block.sides, _exponential(tuple(map(len, block.sides)), resamples, seed), strict=True
-    ):
+    found = []
+    for side, exponential in enumerate(_exponential(tuple(map(len, sides)), resamples, seed)):
+        strata = sides[side]
         weights = exponential.to(strata.device)
-        drawn.append(weights / per_stratum(weights, strata).mean[strata])
-    return Weights(drawn[0], drawn[-1])
+        if drawn is not None:
+            weights = weights.index_select(0, drawn[side])
+        found.append(weights / per_stratum(weights, strata).mean[strata])
+    return Weights(found[0], found[-1])
 
 
 @functools.lru_cache(maxsize=4)  # every measurement of a run draws the same
@@ -114,8 +118,11 @@ def weighted_cells(values: Tensor, block: Block, weights: Weights, classes: int)
     resamples = weights.rows.shape[1]
     cells = values.new_zeros(len(values), classes, classes, resamples)
     (row, row_ends), (column, column_ends) = _by_stratum(block.rows, classes), _by_stratum(block.columns, classes)
-    values, of_rows, of_columns = values[:, row][:, :, column], weights.rows[row], weights.columns[column]
-    strata = block.rows[row]
+    of_rows, of_columns, strata = weights.rows, weights.columns, block.rows
+    if row is not None:
+        values, of_rows, strata = values.index_select(1, row), of_rows[row], strata[row]
+    if column is not None:
+        values, of_columns = values.index_select(2, column), of_columns[column]
     for b, (left, right) in enumerate(pairwise(column_ends)):
         if left == right:
             continue
@@ -133,9 +140,11 @@ def weighted_cells(values: Tensor, block: Block, weights: Weights, classes: int)
     return cells
 
 
-def _by_stratum(strata: Tensor, groups: int) -> tuple[Tensor, list[int]]:
-    """The examples in the order of their strata, and where in it each stratum begins and the last ends."""
-    return strata.argsort(stable=True), [0, *torch.bincount(strata, minlength=groups).cumsum(0).tolist()]
+def _by_stratum(strata: Tensor, groups: int) -> tuple[Tensor | None, list[int]]:
+    """The examples in the order of their strata, None where they are in it, and where in it each stratum begins
+    and the last ends."""
+    ends = [0, *torch.bincount(strata, minlength=groups).cumsum(0).tolist()]
+    return None if bool((strata[1:] >= strata[:-1]).all()) else strata.argsort(stable=True), ends
 
 
 def weighted_counts(block: Block, weights: Weights, classes: int) -> Tensor:

@@ -25,12 +25,13 @@ end bins of a handful of pairs 77–91%.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, Integer
 from torch import Tensor
 
+from lightning_stiffness.functional.arranged import arranged, values_of_pairs
 from lightning_stiffness.functional.classes import countable_pairs
 from lightning_stiffness.functional.intervals import Interval, curve_intervals, list_pairs, summary_intervals
 from lightning_stiffness.functional.resampling import Block, draw_weights
@@ -238,19 +239,18 @@ def joint_intervals(
         classes = max(classes, *(len(groups) for groups in levels), 1)
         levels = [superclass_tensor(groups, classes).to(device) for groups in levels]
     # An example without any pair is not in the sample: it must not be drawn, nor be counted as drawn.
-    keep_rows, keep_columns = counted.any(1), counted.any(0)
-
-    def kept(of_pairs: Tensor) -> Tensor:
-        return of_pairs if everyone else of_pairs[keep_rows][:, keep_columns]
-
-    everyone = bool(keep_rows.all()) and bool(keep_columns.all())
-    values = torch.stack([kept(s.masked_fill(~counted, 0.0)).double() for s in stiffness])
-    block = Block(kept(counted), rows[keep_rows], columns[keep_columns], symmetric)
-    weights = draw_weights(block, resamples, seed)
-    summaries = summary_intervals(values, block, weights, classes, levels, level)
+    sides = [arranged(counted.sum(1) > 0, rows)]
+    if not symmetric:
+        sides.append(arranged(counted.sum(0) > 0, columns))
+    of_rows, of_columns = sides[0], sides[-1]
+    weights = draw_weights([s.strata for s in sides], resamples, seed, [s.drawn for s in sides])
+    every = values_of_pairs([*(torch.where(counted, s, 0.0) for s in stiffness), counted], of_rows, of_columns)
+    block = Block(every[-1] > 0, of_rows.strata, of_columns.strata, symmetric)
+    summaries = summary_intervals(every, block, weights, classes, levels, level)
     if distance is None or pairs is None or edges is None:
         return [BlockIntervals(summary, None, None, cells) for summary, cells in summaries]
-    listed = list_pairs(values, kept(distance), kept(pairs), block, edges.double())
+    listed = list_pairs(stiffness, distance, pairs, counted, edges.double(), symmetric=symmetric)
+    listed = replace(listed, row=of_rows.place[listed.row], column=of_columns.place[listed.column])
     curves = curve_intervals(listed, block, weights, level, min_pairs)
     return [
         BlockIntervals(summary, *curve, cells) for (summary, cells), curve in zip(summaries, curves, strict=True)

@@ -102,7 +102,7 @@ def test_weighted_counts_by_loops(few, seed, labels, share):
     counted = torch.rand(9, 7, generator=generator) < share
     rows, columns = torch.tensor(labels), torch.tensor(labels[:7])
     block = Block(counted, rows, columns, False)
-    weights = draw_weights(block, 2, seed)
+    weights = draw_weights(block.sides, 2, seed)
     before = resampling_module._FEW
     try:
         resampling_module._FEW = few  # 0: all pairs one by one, as where many are missing
@@ -138,10 +138,10 @@ def test_means_without_each_example_by_leaving_it_out(seed, labels, symmetric):
     counted = torch.ones_like(S[0], dtype=torch.bool)
     if symmetric:
         counted &= ~torch.eye(8, dtype=torch.bool)
-    values = torch.stack(S) * counted
+    every = torch.stack([*S, counted]) * counted
     block = Block(counted, y, z, symmetric)
     for side in range(1 if symmetric else 2):
-        without = without_each(values, block, 3)[side]
+        without = without_each(every, block, 3)[side]
         found = means_without(without, share.mT if side == 1 else share)
         for i in range(len(y if side == 0 else z)):
             rows = torch.arange(8) != i if side == 0 else torch.ones(8, dtype=torch.bool)
@@ -158,6 +158,19 @@ def test_means_without_each_example_by_leaving_it_out(seed, labels, symmetric):
                     lower = float((share[q] * there).sum())
                     expected = float((share[q] * C.nan_to_num()).sum()) / lower if lower else math.nan
                     assert found[k, q, i].item() == pytest.approx(expected, abs=1e-10, nan_ok=True)
+
+
+def test_a_pair_of_one_example_with_itself_is_named_in_either_order():
+    S, y, _, d, pairs = case(3)
+    once = torch.rand(18, 18, generator=torch.Generator().manual_seed(3)) < 0.1
+    options = {"symmetric": True, "distance": d, "pairs": pairs, "edges": EDGES}
+    for measure in S:
+        one = intervals(block_intervals(measure, y, same_example=once, **options))
+        both = intervals(block_intervals(measure, y, same_example=once | once.T, **options))
+        assert one == pytest.approx(both, nan_ok=True)
+        assert one != pytest.approx(intervals(block_intervals(measure, y, **options)), nan_ok=True)
+        C = [class_stiffness_matrix(measure, y, same_example=mask) for mask in (once, once | once.T)]
+        torch.testing.assert_close(*C, equal_nan=True)
 
 
 def test_copies_of_every_example_narrow_no_interval_to_nothing():

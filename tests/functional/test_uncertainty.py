@@ -186,8 +186,7 @@ def test_the_resampled_statistics_by_loops(symmetric, monkeypatch):
 
     monkeypatch.setattr(intervals_module, "_scaled", spy)
     measured(S, y, d, pairs, symmetric=symmetric, resamples=3, seed=5)
-    counted = torch.ones_like(S, dtype=torch.bool)
-    weights = draw_weights(Block(counted, y, y, symmetric), 3, seed=5)
+    weights = draw_weights([y] if symmetric else [y, y], 3, seed=5)
     ones = torch.ones(15)
     names = ["within_class", "between_class", "within_superclass", "between_superclass", "overall"]
     summary, bins, shares = statistics(S, y, d, pairs, ones, ones, symmetric=symmetric)
@@ -445,7 +444,7 @@ def test_chunks_change_nothing(monkeypatch):
 def test_weighted_cells_of_one_are_the_class_sums():
     S, y, _, _ = block(Population(3, 10, 0.5, 0.5), 4, symmetric=False)
     there = Block(torch.ones_like(S, dtype=torch.bool), y, y, False)
-    weights = draw_weights(there, 2, seed=0)
+    weights = draw_weights(there.sides, 2, seed=0)
     assert not torch.equal(weights.rows, weights.columns)  # each side its own
     for w in (weights.rows, weights.columns):
         assert w.reshape(3, 4, 2).mean(1).flatten().tolist() == pytest.approx([1.0] * 6)
