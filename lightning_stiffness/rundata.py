@@ -5,10 +5,11 @@ from typing import Any
 
 from torch.utils.data import DataLoader, Dataset
 
+from lightning_stiffness.chosen import Probe
 from lightning_stiffness.compat import misconfiguration
 from lightning_stiffness.fields import FieldFn
 from lightning_stiffness.gram.batch import Batch
-from lightning_stiffness.probe import Probe, build_probe
+from lightning_stiffness.probe import build_probe
 
 
 def choose_probes(

@@ -35,6 +35,7 @@ ORDER = [
     "surroundings",
     "strata",
     "sources",
+    "chosen",
     "probe",
     "trainer_view",
     "rebind",

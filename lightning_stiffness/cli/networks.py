@@ -20,9 +20,9 @@ from lightning_stiffness.compat import classes, namespaces
 from lightning_stiffness.fields import FieldFn
 from lightning_stiffness.gram import LossFn
 from lightning_stiffness.gram.batch import Batch, map_leaves
+from lightning_stiffness.gram.state import seeded
 from lightning_stiffness.measure import measure_probe
 from lightning_stiffness.measuring import Measuring
-from lightning_stiffness.probe import seeded
 from lightning_stiffness.result import StiffnessResult
 from lightning_stiffness.rundata import choose_probes
 from lightning_stiffness.settings import Settings

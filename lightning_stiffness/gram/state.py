@@ -59,6 +59,24 @@ def kept_random_state() -> Iterator[None]:
 
 
 @contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Random state from a seed inside, what it was before outside.
+
+    Example:
+        >>> before = torch.get_rng_state()
+        >>> with seeded(0):
+        ...     _ = torch.rand(3)
+        >>> torch.equal(before, torch.get_rng_state())
+        True
+    """
+    with kept_random_state():
+        random.seed(seed)
+        np.random.seed(seed % 2**32)  # noqa: NPY002 - the state that user code draws from
+        torch.manual_seed(seed)
+        yield
+
+
+@contextmanager
 def kept_state(module: nn.Module) -> Iterator[None]:
     """What a forward pass may change beside the parameters is at the end what it was before.
 
