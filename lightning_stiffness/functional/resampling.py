@@ -22,7 +22,8 @@ _FEW = 8
 
 @dataclass(frozen=True)
 class Block:
-    """Pairs between two sets of examples and the strata the examples are drawn in, on the kept examples."""
+    """Pairs between two sets of examples and the strata the examples are drawn in, on the kept examples, stratum by
+    stratum."""
 
     counted: Tensor
     """Mask ``[n, m]`` of the pairs that have a value."""
@@ -117,19 +118,14 @@ def weighted_cells(values: Tensor, block: Block, weights: Weights, classes: int)
     """
     resamples = weights.rows.shape[1]
     cells = values.new_zeros(len(values), classes, classes, resamples)
-    (row, row_ends), (column, column_ends) = _by_stratum(block.rows, classes), _by_stratum(block.columns, classes)
-    of_rows, of_columns, strata = weights.rows, weights.columns, block.rows
-    if row is not None:
-        values, of_rows, strata = values.index_select(1, row), of_rows[row], strata[row]
-    if column is not None:
-        values, of_columns = values.index_select(2, column), of_columns[column]
+    row_ends, column_ends = _ends(block.rows, classes), _ends(block.columns, classes)
     for b, (left, right) in enumerate(pairwise(column_ends)):
         if left == right:
             continue
         first = left if block.symmetric else 0  # rows of this stratum and those after it
-        by_row = (values[:, first:, left:right] @ of_columns[left:right]).mul_(of_rows[first:])
+        by_row = (values[:, first:, left:right] @ weights.columns[left:right]).mul_(weights.rows[first:])
         if classes > _CALLS:
-            cells[:, :, b].index_add_(1, strata[first:], by_row)
+            cells[:, :, b].index_add_(1, block.rows[first:], by_row)
             continue
         for a, (low, high) in enumerate(pairwise(row_ends)):
             if low >= first:
@@ -140,11 +136,9 @@ def weighted_cells(values: Tensor, block: Block, weights: Weights, classes: int)
     return cells
 
 
-def _by_stratum(strata: Tensor, groups: int) -> tuple[Tensor | None, list[int]]:
-    """The examples in the order of their strata, None where they are in it, and where in it each stratum begins
-    and the last ends."""
-    ends = [0, *torch.bincount(strata, minlength=groups).cumsum(0).tolist()]
-    return None if bool((strata[1:] >= strata[:-1]).all()) else strata.argsort(stable=True), ends
+def _ends(strata: Tensor, groups: int) -> list[int]:
+    """Where each stratum begins, and where the last ends."""
+    return [0, *torch.bincount(strata, minlength=groups).cumsum(0).tolist()]
 
 
 def weighted_counts(block: Block, weights: Weights, classes: int) -> Tensor:
