@@ -105,17 +105,22 @@ def measure(
     if "layerwise" in contenders:
         result["check"] = run("check", network=key, n=n)
         if key in CHECKED:
-            result["check"]["adds"] = check_adds(key, n, run)
+            adds = check_adds(key, n, run)
+            result["check"] |= {"adds": adds} if adds else {}
         result["budgets"] = [{"budget": b, **run("budget", network=key, n=n, budget=b)} for b in budgets]
     print(file=sys.stderr)
     yield result
 
 
 def check_adds(key: str, n: int, run: Runner) -> dict[str, list[float]]:
-    """Seconds of each turn, with the check, without it, and without the gradient of the reference too."""
+    """Seconds of each turn, with the check, without it, and without the gradient of the reference too; of the turns
+    in which all three came to their end, and nothing where none did."""
     names = "with the check", "without", "without the reference's gradient"
-    turns = [[run("unchecked", network=key, n=n, left_out=k)["seconds"] for k in range(3)] for _ in range(TURNS)]
-    return dict(zip(names, map(list, zip(*turns, strict=True)), strict=True))
+    turns = [
+        [run("unchecked", network=key, n=n, left_out=k).get("seconds") for k in range(3)] for _ in range(TURNS)
+    ]
+    whole = [turn for turn in turns if None not in turn]
+    return dict(zip(names, map(list, zip(*whole, strict=True)), strict=True)) if whole else {}
 
 
 def machine() -> dict[str, Any]:

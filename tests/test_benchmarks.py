@@ -19,6 +19,7 @@ from _measuring import error_of, run  # noqa: E402
 from _tables import report  # noqa: E402
 from _traps import TRAPS, trap  # noqa: E402
 from _zoo import NETWORKS, Transformer, convolutional, fully_connected, resnet, resnet18  # noqa: E402
+from gram import check_adds  # noqa: E402
 
 sys.path.remove(str(FOLDER))
 
@@ -86,6 +87,13 @@ def test_the_time_without_the_check(monkeypatch, left_out, forward, backward):
     assert answer("unchecked", network="fc", left_out=left_out)["seconds"] > 0
     assert len(seen) == 2 * forward  # one Gram goes before the one that counts
     assert derivative.call_count == 2 * backward
+
+
+def test_turns_in_which_a_process_failed_do_not_count():
+    answers = iter([{"seconds": 3.0}, {"cannot": "was killed"}, {"seconds": 1.0}, *[{"seconds": 2.0}] * 27])
+    turns = check_adds("fc", 4, lambda *_, **__: next(answers))
+    assert turns == dict.fromkeys(("with the check", "without", "without the reference's gradient"), [2.0] * 9)
+    assert check_adds("fc", 4, lambda *_, **__: {"cannot": "was killed"}) == {}
 
 
 def test_a_wrong_gram_is_called_wrong(monkeypatch, capsys):
