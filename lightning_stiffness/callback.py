@@ -201,6 +201,7 @@ class StiffnessCallback(_Base):  # type: ignore[misc]
             self.dataloaders,
             self.name,
         )
+        self._started = False
         self._measured_at: int | None = None
         self._log = RunLog(self.name, save=self.save, pictures=self.pictures)
         self._began = time.perf_counter()
@@ -258,8 +259,14 @@ class StiffnessCallback(_Base):  # type: ignore[misc]
         """Find out at once whether there is a loss to measure by."""
         find_loss(pl_module, trainer, self.loss_fn)
 
-    def on_train_start(self, trainer: Any, pl_module: nn.Module) -> None:
-        """Choose the probe, check it, and measure the network before its first step."""
+    def on_train_batch_start(self, trainer: Any, pl_module: nn.Module, *_: Any) -> None:
+        """Choose the probe, check it, and measure the network before its first step.
+
+        Not sooner: what a module sets up in hooks of its own when training or an epoch starts is there by now.
+        """
+        if self._started:
+            return
+        self._started = True
         self._log.find_folder(trainer)
         self._measuring.choose(trainer, pl_module, self._log.say)
         if self.at_start and batches_stepped(trainer) == 0:

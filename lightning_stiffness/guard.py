@@ -70,7 +70,7 @@ def guarded(loss_fn: LossFn, module: nn.Module, shadow: nn.Module, precision: An
 
     with ExitStack() as stack:
         stack.enter_context(kept_state(module))
-        stack.enter_context(kept_surroundings(*module.modules()))
+        stack.enter_context(kept_surroundings(*module.modules(), _data_module(module)))
         stack.enter_context(_no_autocast())
         if str(precision) == "64-true":
             stack.enter_context(_default_dtype(torch.float64))
@@ -85,6 +85,11 @@ def guarded(loss_fn: LossFn, module: nn.Module, shadow: nn.Module, precision: An
             raise
         parameters.put_back()
     _check_answered(loss_fn)
+
+
+def _data_module(module: nn.Module) -> Any:
+    """What a step may reach through its trainer, and write to."""
+    return getattr(getattr(module, "_trainer", None), "datamodule", None)
 
 
 def _check_answered(loss_fn: LossFn) -> None:

@@ -13,6 +13,7 @@ from lightning_stiffness.gram import Examples
 from lightning_stiffness.gram.batch import Batch, batch_size, leaves, take
 from lightning_stiffness.gram.state import seeded
 from lightning_stiffness.probeset import AUTO, probe_fields
+from lightning_stiffness.rows import has_rows, order_of_rows
 from lightning_stiffness.sources import Key, Stream, Table, batched, source_of
 from lightning_stiffness.strata import dataset_labels, labels_of_batches, stratified
 from lightning_stiffness.surroundings import kept_surroundings
@@ -96,14 +97,18 @@ def _of_examples(
         numbered = hasattr(source.dataset, "__len__") and all(isinstance(key, int) for key in keys)
         known = dataset_labels(source.dataset) if numbered and label_fn == AUTO else None
         if known is not None:
-            keys = [keys[i] for i in stratified(known[torch.tensor(keys)], wanted).tolist()]
-            return _collated(loader, source, source.read(keys), keys)
+            first = stratified(known[torch.tensor(keys)], wanted).tolist()
+            others = sorted(set(range(len(keys))) - set(first))
+            keys, samples = _present(source, [keys[i] for i in (*first, *others)], wanted)
+            _wanted(size, len(samples), split)
+            return _collated(loader, source, samples, keys)
         # Only the examples themselves can tell their class: look at twice as many as are needed.
-        keys = keys[: 2 * wanted]
-        samples = source.read(keys)
+        keys, samples = _present(source, keys, 2 * wanted)
+        wanted = min(wanted, _wanted(size, len(samples), split))
     else:
-        samples = source.read(2 * (size or DEFAULT_SIZE))
-        wanted, keys = _wanted(size, len(samples), split), range(len(samples))
+        read = source.read(2 * (size or DEFAULT_SIZE))
+        keys, samples = _there(range(len(read)), read)
+        wanted = _wanted(size, len(samples), split)
     if label_fn is not None:
         labels = labels_of_batches(
             samples,
@@ -113,14 +118,38 @@ def _of_examples(
     return _collated(loader, source, [samples[i] for i in places], [keys[i] for i in places])
 
 
+def _present(source: Table, keys: Sequence[Key], count: int) -> tuple[Sequence[Key], list[Any]]:
+    """The first ``count`` examples that are there, and their keys. Data sets give None for a broken file, which
+    the collate function leaves out."""
+    found, samples = _there(keys[:count], source.read(keys[:count]))
+    for key in keys[count:]:
+        if len(samples) == count:
+            break
+        more, read = _there([key], source.read([key]))
+        found, samples = [*found, *more], [*samples, *read]
+    return found, samples
+
+
+def _there(keys: Sequence[Key], samples: list[Any]) -> tuple[Sequence[Key], list[Any]]:
+    if not any(sample is None for sample in samples):
+        return keys, samples
+    kept = [(key, sample) for key, sample in zip(keys, samples, strict=True) if sample is not None]
+    return [key for key, _ in kept], [sample for _, sample in kept]
+
+
 def _collated(loader: Any, source: Table | Stream, samples: list[Any], keys: Sequence[Key]) -> Probe:
-    batch = loader.collate_fn(samples)
+    batch, size = loader.collate_fn(samples), len(samples)
+    first = loader.collate_fn(samples[:1])
     # A list with one entry per example, such as images of several sizes, has no axis of examples: with fewer
     # examples it has fewer leaves.
-    entries = len(list(leaves(batch))) - len(list(leaves(loader.collate_fn(samples[:1]))))
-    cut = _examples_in(batch) == len(samples) and entries == 0
-    singles = None if cut else [loader.collate_fn([sample]) for sample in samples]
-    return Probe((batch,), (len(samples),), singles, *_places(source, keys))
+    entries = len(list(leaves(batch))) - len(list(leaves(first)))
+    singles = None
+    if entries or _examples_in(batch) != size or not has_rows(batch, size, first):
+        singles = [loader.collate_fn([sample]) for sample in samples]
+    else:
+        order = order_of_rows(batch, size, lambda k: loader.collate_fn([samples[k]]))
+        keys = [keys[k] for k in order]
+    return Probe((batch,), (size,), singles, *_places(source, keys))
 
 
 def _of_batches(source: Table | Stream, loader: Any, split: str, size: int | None, seed: int) -> Probe:

@@ -1,5 +1,6 @@
 """What a run is told: numbers and pictures under one name, and messages once."""
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from lightning_utilities.core.rank_zero import rank_zero_warn
 from lightning_stiffness.loggers import log_picture, log_scalars, takes_pictures
 from lightning_stiffness.pictures import draw_picture, pictures
 from lightning_stiffness.result import StiffnessResult
+
+_NUMBER = re.compile(r"\d[\d.,]*(e[+-]?\d+)?")
 
 
 class RunLog:
@@ -40,9 +43,10 @@ class RunLog:
         self.folder = Path(folder) / self.name
 
     def say(self, text: str) -> None:
-        """A message to the user, once in a run and on one rank."""
-        if text not in self._said:
-            self._said.add(text)
+        """A message to the user, once in a run and on one rank, whatever numbers it tells."""
+        kind = _NUMBER.sub("#", text)
+        if kind not in self._said:
+            self._said.add(kind)
             rank_zero_warn(text, stacklevel=5)
 
     def failed(self, what: str, error: Exception) -> None:

@@ -50,7 +50,9 @@ def dataset_labels(dataset: Any) -> Tensor | None:
         known = [part for part in parts if part is not None]
         return torch.cat(known) if len(known) == len(parts) else None
     if isinstance(dataset, TensorDataset):
-        return _as_labels(dataset.tensors[-1], len(dataset)) if len(dataset.tensors) > 1 else None
+        # the class is where find_labels looks for it; behind it there may be an index or a weight
+        found = (_as_labels(tensor, len(dataset)) for tensor in dataset.tensors[1:])
+        return next((labels for labels in found if labels is not None), None)
     for name in ("targets", "labels", "y"):
         found = _as_labels(getattr(dataset, name, None), len(dataset))
         if found is not None:

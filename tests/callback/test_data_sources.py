@@ -2,15 +2,27 @@
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities import CombinedLoader
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch.nn import functional
-from torch.utils.data import BatchSampler, DataLoader, IterableDataset, RandomSampler, Sampler, get_worker_info
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    RandomSampler,
+    Sampler,
+    TensorDataset,
+    get_worker_info,
+)
 
 from lightning_stiffness import StiffnessCallback
+from lightning_stiffness.probe import build_probe
+from lightning_stiffness.sources import private, source_of
 from tests.callback.runs import digits
 from tests.callback.setups.base import Plain, Run, cross_entropy
 from tests.callback.setups.trace import Outcome
@@ -221,3 +233,181 @@ def test_parameters_spread_over_processes_are_refused(name):
         trainer = SimpleNamespace(callbacks=[], strategy=strategy)
         with pytest.raises(MisconfigurationException, match=r"spreads parameters over processes.*strategy='ddp'"):
             StiffnessCallback().setup(trainer, torch.nn.Linear(1, 1), "fit")
+
+
+class Wrapper(Dataset):
+    """Hands on everything else to the data set within."""
+
+    def __init__(self, dataset):
+        self.dataset = dataset
+
+    def __getattr__(self, name):
+        return getattr(self.dataset, name)
+
+    def __len__(self):
+        return len(self.dataset)
+
+    def __getitem__(self, i):
+        return self.dataset[i]
+
+
+class Handle:
+    """As an open HDF5 file: not to be copied."""
+
+    def __init__(self, items):
+        self.items = items
+
+    def __len__(self):
+        return len(self.items)
+
+    def __getitem__(self, i):
+        return self.items[i]
+
+    def __reduce_ex__(self, protocol):
+        raise TypeError("files cannot be pickled")
+
+
+class Property(Dataset):
+    items = digits(24)
+    dataset = property(lambda self: self.items)
+
+    def __len__(self):
+        return 24
+
+    def __getitem__(self, i):
+        return self.items[i]
+
+
+class Holes(Dataset):
+    """Some files are broken."""
+
+    def __init__(self):
+        self.items = digits(24)
+
+    def __len__(self):
+        return 24
+
+    def __getitem__(self, i):
+        return None if i % 5 == 0 else self.items[i]
+
+
+def without_holes(examples):
+    return torch.utils.data.default_collate([example for example in examples if example is not None])
+
+
+@pytest.mark.parametrize(
+    "loader",
+    [
+        lambda: DataLoader(Wrapper(digits(24)), 8),
+        lambda: DataLoader(Wrapper(Handle(digits(24))), 8),
+        lambda: DataLoader(Property(), 8),
+        lambda: DataLoader(Holes(), 8, collate_fn=without_holes),
+    ],
+    ids=["hands on", "uncopyable", "property", "holes"],
+)
+def test_a_data_set_that_resists_copying_or_has_holes(loader):
+    callback = StiffnessCallback(probe_size=10, save=False)
+    trainer = pl.Trainer(max_epochs=1, callbacks=[callback], logger=False, enable_checkpointing=False)
+    trainer.fit(Plain(), loader())
+    assert len(callback.history) == 2
+    indices = callback.result.probe_indices["train"].tolist()
+    assert len(set(indices)) == 10
+    if isinstance(trainer.train_dataloader.dataset, Holes):
+        assert all(i % 5 for i in indices)
+
+
+def test_data_is_not_copied_with_its_data_set():
+    items = np.zeros((4, 3))
+    own = private(Wrapper(items))
+    assert own.dataset is items
+
+
+class Endless(Sampler):
+    def __init__(self, n):
+        self.n, self.drawn = n, 0
+
+    def __iter__(self):
+        while True:
+            self.drawn += 1
+            yield self.drawn % self.n
+
+
+def test_a_sampler_without_an_end_is_read_until_it_repeats_itself():
+    drawn = []
+
+    class Counted(Endless):
+        def __iter__(self):
+            return (drawn.append(key) or key for key in super().__iter__())
+
+    source = source_of(DataLoader(digits(24), 8, sampler=Counted(24)), "train")
+    assert sorted(source.keys) == list(range(24))
+    assert len(drawn) == 24
+    source = source_of(DataLoader(digits(24), 8, sampler=Counted(7)), "train")
+    assert sorted(source.keys) == list(range(7))
+    assert len(drawn) < 24 + 20_000
+    batches = BatchSampler(Counted(24), 8, drop_last=False)
+    source = source_of(DataLoader(digits(24), batch_sampler=Bunches(batches)), "train")
+    assert sorted(source.keys) == list(range(24))
+
+
+class Bunches:
+    """A batch sampler of one's own."""
+
+    def __init__(self, batches):
+        self.batches = batches
+
+    def __iter__(self):
+        return iter(self.batches)
+
+
+def test_a_sampler_that_cannot_be_copied_is_refused_in_words():
+    class Holding(Sampler):
+        def __init__(self):
+            self.keys = (i for i in range(8))
+
+        def __iter__(self):
+            return self.keys
+
+    with pytest.raises(ValueError, match=r"drawn by a sampler that cannot be copied .*dataloaders=\{'train'"):
+        source_of(DataLoader(digits(8), 4, sampler=Holding()), "train")
+
+
+@pytest.mark.parametrize("length", [9, 10, 11])
+def test_time_may_be_as_long_as_the_probe(length):
+    data = TensorDataset(torch.randn(16, length, 3), torch.randn(16, length))
+
+    def time_first(examples):
+        return tuple(torch.stack(part, 1) for part in zip(*examples, strict=True))
+
+    probe = build_probe(DataLoader(data, 8, collate_fn=time_first), "train", 10, seed=0)
+    assert probe.singles is not None
+    assert [tuple(single[0].shape) for single in probe.singles] == [(length, 1, 3)] * 10
+
+
+@pytest.mark.parametrize("pad", ["after", "before", "none"])
+def test_a_collate_function_that_sorts_does_not_mix_up_the_examples(pad):
+    lengths = [(7 * i) % 11 + 1 for i in range(16)]
+    data = [(torch.randn(n if pad != "none" else 4), n, i % 4) for i, n in enumerate(lengths)]
+
+    def sorting(examples):
+        examples = sorted(examples, key=lambda example: -example[1])
+        longest = max(len(x) for x, _, _ in examples)
+        fill = [(0, longest - len(x)) if pad == "after" else (longest - len(x), 0) for x, _, _ in examples]
+        x = torch.stack([functional.pad(x, f) for (x, _, _), f in zip(examples, fill, strict=True)])
+        return x, torch.tensor([y for _, _, y in examples]), torch.tensor([n for _, n, _ in examples])
+
+    probe = build_probe(DataLoader(data, 8, collate_fn=sorting), "train", 12, seed=0)
+    assert probe.singles is None
+    assert [lengths[i] for i in probe.indices.tolist()] == probe.batches[0][2].tolist()
+    assert [data[i][2] for i in probe.indices.tolist()] == probe.batches[0][1].tolist()
+    again = build_probe(
+        DataLoader(data, 8, collate_fn=sorting), "train", 12, seed=0, indices=probe.indices.tolist()
+    )
+    assert torch.equal(again.indices, probe.indices)
+
+
+def test_classes_are_those_of_the_second_entry_whatever_follows():
+    labels = (torch.arange(400) % 20 == 0).long()
+    data = TensorDataset(torch.randn(400, 2), labels, torch.arange(400))
+    probe = build_probe(DataLoader(data, 50), "train", 20, seed=0)
+    assert labels[probe.indices].bincount().tolist() == [10, 10]

@@ -1,0 +1,161 @@
+"""What the code of some objects leads to: namespaces, objects, containers and random generators."""
+
+import functools
+import itertools
+import queue
+import random
+import sys
+import sysconfig
+import threading
+from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Iterable
+from concurrent.futures import Executor
+from types import FunctionType, MethodType, ModuleType, SimpleNamespace
+from typing import Any
+from weakref import ProxyTypes
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+_LIBRARIES = frozenset(
+    {"torch", "torchvision", "torchmetrics", "lightning", "pytorch_lightning", "numpy", "builtins", "abc", "typing"}
+)
+_CLOSED = frozenset({"logging", "threading", "multiprocessing", "lightning", "pytorch_lightning"})
+"""Libraries whose objects are not looked into."""
+_INSTALLED = tuple({path for name, path in sysconfig.get_paths().items() if name.endswith(("lib", "stdlib"))})
+CONTAINERS = frozenset({list, dict, set, deque, OrderedDict, defaultdict, Counter})
+"""Kept with what is in them; not what is derived from them, which may have ideas of its own."""
+_VALUES = (int, float, str, bool, type(None))
+_GENERATORS = (random.Random, np.random.Generator, np.random.RandomState, torch.Generator)
+ITERATORS = (
+    *(type(iter(kind())) for kind in (list, tuple)),
+    type(iter(range(0))),
+    itertools.count,
+    itertools.cycle,
+)
+_ARRAYS = (Tensor, np.ndarray)
+_PLAIN = (*_VALUES, bytes, Tensor, np.ndarray, type, ModuleType, *ProxyTypes)
+NAMESPACES = (type, ModuleType)
+_BUSY = (
+    *(threading.Thread, threading.Condition, queue.Queue, Executor),
+    *(type(threading.Lock()), type(threading.RLock())),
+)
+"""What holds one of these, another thread may be working on."""
+_MANY = 1000
+"""Longer containers hold data, not generators."""
+_MOST = 100_000
+"""Objects looked at."""
+_SMALL = 1 << 20
+"""Bytes up to which arrays of an object are counts rather than data."""
+
+
+def spaces_of(things: Iterable[Any]) -> list[Any]:
+    """The objects, the classes and modules of Python that their code is written in, and what these import of the
+    user's own."""
+    found: dict[int, Any] = {}
+    waiting: deque[Any] = deque()
+    for thing in things:
+        function = isinstance(thing, FunctionType | MethodType)
+        if hasattr(thing, "__dict__") and not function and not isinstance(thing, nn.Module):
+            found[id(thing)] = thing
+        waiting.extend((thing,) if function else type(thing).__mro__)
+    while waiting and len(found) < _MANY:
+        owner = waiting.popleft()
+        home = owner.__name__ if isinstance(owner, ModuleType) else getattr(owner, "__module__", None) or ""
+        if home.split(".")[0] in _LIBRARIES:
+            continue
+        for space in (owner, sys.modules.get(home)):
+            if isinstance(space, NAMESPACES) and id(space) not in found:
+                found[id(space)] = space
+                waiting.extend(entry for entry in list(vars(space).values()) if _leads_on(entry))
+    return list(found.values())
+
+
+def _leads_on(entry: Any) -> bool:
+    """Whether a global variable is a class, a function or a module of the user's own."""
+    if isinstance(entry, ModuleType):
+        return is_users(entry.__name__)
+    return isinstance(entry, type | FunctionType) and is_users(entry.__module__)
+
+
+def is_state(value: Any, *, whole: bool) -> bool:
+    """Whether a value may be kept: the large tensors of a data set are its data, which nobody writes into."""
+    if isinstance(value, Tensor):
+        dense = value.layout == torch.strided and not value.is_meta and not value.is_quantized
+        small = whole or value.numel() * value.element_size() <= _SMALL
+        return type(value) is Tensor and dense and small and not value.is_inference()
+    if type(value) is np.ndarray:
+        return value.nbytes <= _SMALL and value.dtype != object
+    return type(value) in CONTAINERS or isinstance(value, ITERATORS) or type(value) in _VALUES
+
+
+class Reached:
+    """What some objects lead to: random generators, objects of the user's own classes, and what these hold."""
+
+    def __init__(self, things: list[Any]) -> None:
+        self.generators: list[Any] = []
+        self.objects: list[Any] = []
+        self.contents: dict[int, Any] = {}
+        waiting, seen = deque((thing, True) for thing in things), set()
+        while waiting and len(seen) < _MOST:
+            thing, own = waiting.popleft()
+            if own and isinstance(thing, _ARRAYS) and is_state(thing, whole=False):
+                self.contents.setdefault(id(thing), thing)
+            # what the user's own lead to counts as that, though an installed package may lead to it too
+            if isinstance(thing, _PLAIN) or (id(thing), own) in seen or (id(thing), True) in seen:
+                continue
+            seen.add((id(thing), own))
+            entries, own = self._inside(thing, own)
+            waiting.extend((entry, own) for entry in entries)
+
+    def _inside(self, thing: Any, own: bool) -> tuple[Iterable[Any], bool]:
+        """What one of them holds, and whether that is the user's own; what it is itself is taken note of."""
+        nothing: tuple[Iterable[Any], bool] = (), False
+        if isinstance(thing, _GENERATORS):
+            self.generators.append(thing)
+        elif isinstance(thing, list | dict | set | tuple | deque):
+            if len(thing) > _MANY:
+                return nothing
+            if own and type(thing) in CONTAINERS:
+                self.contents[id(thing)] = thing
+            return list(thing.values() if isinstance(thing, dict) else thing), own
+        elif isinstance(thing, functools.partial):
+            return [thing.func, *thing.args, *thing.keywords.values()], own
+        elif isinstance(thing, MethodType):
+            return [thing.__self__], own
+        elif isinstance(thing, FunctionType):
+            cells = [cell.cell_contents for cell in thing.__closure__ or () if _filled(cell)]
+            defaults = [*(thing.__defaults__ or ()), *(thing.__kwdefaults__ or {}).values()]
+            return [*cells, *defaults], is_users(thing.__module__)
+        elif type(thing).__module__.split(".")[0] not in _CLOSED and not isinstance(thing, _BUSY):
+            entries = getattr(thing, "__dict__", None)
+            if not isinstance(entries, dict) or any(isinstance(entry, _BUSY) for entry in entries.values()):
+                return nothing
+            own = isinstance(thing, SimpleNamespace | Dataset) or is_users(type(thing).__module__)
+            if own and not isinstance(thing, nn.Module):  # which kept_state keeps
+                self.objects.append(thing)
+            return list(entries.values()), own
+        return nothing
+
+
+@functools.cache
+def is_users(home: str | None) -> bool:
+    """Whether a module of Python is neither Python's, nor an installed package's, nor this one's.
+
+    Example:
+        >>> is_users("__main__"), is_users("torch.nn"), is_users("collections")
+        (True, False, False)
+    """
+    if not home or home.split(".")[0] in (*_LIBRARIES, *_CLOSED, "lightning_stiffness"):
+        return False
+    file = getattr(sys.modules.get(home), "__file__", None) or ""
+    return home not in sys.builtin_module_names and not file.startswith(_INSTALLED) and "-packages" not in file
+
+
+def _filled(cell: Any) -> bool:
+    try:
+        return cell.cell_contents is not None
+    except ValueError:  # empty
+        return False
