@@ -22,8 +22,10 @@ def rates_table(found: Found) -> str:
         last = results[-1]
         within, between = (_mean(last, name) for name in ("within_class", "between_class"))
         length = last.critical_length[BLOCK][MEASURE]
-        cells = [_told(*within), _told(*between), _told(length.value, length.low, length.high)]
-        lines.append(f"{rate:>8g} {cells[0]:>26} {cells[1]:>28} {cells[2]:>28}")
+        xi = _told(length.value, length.low, length.high, "*" if length.extrapolated else "")
+        lines.append(f"{rate:>8g} {_told(*within):>26} {_told(*between):>28} {xi:>28}")
+    if any("*" in line for line in lines):
+        lines.append("  * outside the distances that occur in the data, so extrapolated")
     return "\n".join(lines)
 
 
@@ -43,10 +45,13 @@ def rates_figure(found: Found) -> Figure:
     stiffness.legend(frameon=False)
     lengths = [last.critical_length[BLOCK][MEASURE] for last in lasts]
     _bars(length, rates, [(one.value, one.low, one.high) for one in lengths], "#009e73", "D", "ξ")
-    length.set_ylabel("critical length ξ (cosine distance)")
+    beyond = any(one.extrapolated and math.isfinite(one.value) for one in lengths)
+    length.set_ylabel("critical length ξ (cosine distance)" + ("\n* extrapolated" if beyond else ""))
     for rate, one in zip(rates, lengths, strict=True):
         if math.isnan(one.value):
             length.annotate("no ξ", (rate, 0.02), xycoords=("data", "axes fraction"), ha="center", color="0.4")
+        elif one.extrapolated:
+            length.annotate("*", (rate, one.value), (7, 0), textcoords="offset points", size=14, color="#009e73")
     for axes in (stiffness, length):
         axes.set_xscale("log")
         axes.set_xticks(rates, [f"{rate:g}" for rate in rates])
@@ -63,8 +68,10 @@ def _mean(result: StiffnessResult, name: str) -> tuple[float, float, float]:
     return value, *result.interval[BLOCK][MEASURE][name]
 
 
-def _told(value: float, low: float, high: float) -> str:
-    return "–" if math.isnan(value) else f"{value:.4g} [{low:.3g}, {high:.3g}]"
+def _told(value: float, low: float, high: float, mark: str = "") -> str:
+    if math.isnan(value):
+        return "–"
+    return f"{value:.4g}{mark}" + ("" if math.isnan(low) or low == high else f" [{low:.4g}, {high:.4g}]")
 
 
 def _bars(axes, rates, values, colour: str, marker: str, label: str) -> None:

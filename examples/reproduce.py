@@ -26,7 +26,7 @@ from _options import positive_int
 from reproduction.claims import judge
 from reproduction.course import Course
 from reproduction.figures import draw_all
-from reproduction.page import verdicts, written
+from reproduction.page import beside_runs, verdicts, written
 from reproduction.plan import SYSTEMS, System, full, quick, runs_of
 from reproduction.results import collect, courses_of, read_results, write_results
 from reproduction.sources import FOLDER, groups_of
@@ -129,7 +129,9 @@ def report(
         by_system.setdefault(course.system, []).append(course)
     groups, names = groups_of(options.data) if "cifar100-cnn" in by_system else ([], [])
     figures = draw_all(by_system, images, groups, names)
-    write_whole(page, written(REPORT[2].read_text("utf-8"), *read_results(results)))
+    told, template = read_results(results), REPORT[2].read_text("utf-8")
+    beside = [figure.name for figure in figures]
+    write_whole(page, written(template, *told) if options.docs else beside_runs(template, *told, beside))
     print("\n".join(map(str, [results, page, *figures])), flush=True)
 
 

@@ -2,10 +2,11 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 
+from lightning_stiffness import arguments
 from lightning_stiffness.compat import classes, inform, misconfiguration, misconfigurations
 from lightning_stiffness.fields import FieldFn
 from lightning_stiffness.functional.distance import Distance
@@ -20,9 +21,10 @@ from lightning_stiffness.moments import (
     sharded_strategy,
 )
 from lightning_stiffness.pictures import CHOICES
-from lightning_stiffness.probeset import AUTO
+from lightning_stiffness.probeset import chosen_field
 from lightning_stiffness.refusal import REFUSALS
 from lightning_stiffness.result import StiffnessResult
+from lightning_stiffness.rundata import checked_source
 from lightning_stiffness.runlog import RunLog
 from lightning_stiffness.settings import Settings, StepFn, one_of
 from lightning_stiffness.steploss import find_loss
@@ -62,8 +64,10 @@ class StiffnessCallback(_Base):  # type: ignore[misc]
         measures: ``"cos"``, ``"sign"`` or both.
         loss_fn: ``loss_fn(module, batch)`` → losses ``[n]``, their mean or sum. By default
             ``module.stiffness_loss(batch)`` where it is defined, else the loss of ``training_step``.
-        label_fn: function from a batch to integer classes ``[n]``; by default found in the batch.
-        input_fn: function from a batch to tensors ``[n, …]`` to take distances of; by default found in the batch.
+        label_fn: function from a batch to integer classes ``[n]``; by default found in the batch; False: no
+            classes.
+        input_fn: function from a batch to tensors ``[n, …]`` to take distances of; by default found in the batch;
+            False: no distances, unless ``distance_layer`` is given.
         distance: ``"cosine"`` of the standardised inputs, ``"euclidean"``, or a function of two tensors.
         distance_layer: name of a submodule: distances between its outputs instead of the inputs.
         bins: number of bins of the distance curve.
@@ -97,7 +101,8 @@ class StiffnessCallback(_Base):  # type: ignore[misc]
             need two names.
 
     Raises:
-        ValueError: for an argument that is not one of the allowed values; the message lists those.
+        ValueError: for an argument of another type than its annotation says, or that is not one of the allowed
+            values; the message names the argument, and what was expected.
 
     Example:
         >>> callback = StiffnessCallback(probe_size=100, measures=["cos"])
@@ -115,8 +120,8 @@ class StiffnessCallback(_Base):  # type: ignore[misc]
         at_start: bool = True,
         measures: Sequence[str] = ("cos", "sign"),
         loss_fn: LossFn | None = None,
-        label_fn: FieldFn | None = None,
-        input_fn: FieldFn | None = None,
+        label_fn: FieldFn | Literal[False] | None = None,
+        input_fn: FieldFn | Literal[False] | None = None,
         distance: Distance = "cosine",
         distance_layer: str | None = None,
         bins: int = 20,
@@ -138,20 +143,15 @@ class StiffnessCallback(_Base):  # type: ignore[misc]
         name: str = "stiffness",
     ) -> None:
         super().__init__()
-        if probe_size is not None and (isinstance(probe_size, bool) or probe_size < 2):
-            raise ValueError(f"expected probe_size of at least 2, to have a pair to compare, got {probe_size}")
-        if every_n_epochs < 0:
-            raise ValueError(f"expected every_n_epochs of at least 0 (0: never), got {every_n_epochs}")
-        if isinstance(every_n_train_steps, int) and every_n_train_steps < 1:
-            raise ValueError(f"expected every_n_train_steps of at least 1, got {every_n_train_steps}")
-        self.probe_size = probe_size
-        self.splits = one_of("splits", splits, SPLITS)
-        self.every_n_epochs = every_n_epochs
-        self.every_n_train_steps = every_n_train_steps
-        self.at_start = at_start
-        self.loss_fn = loss_fn
-        self.label_fn: FieldFn | str = AUTO if label_fn is None else label_fn
-        self.input_fn: FieldFn | str = AUTO if input_fn is None else input_fn
+        self.probe_size = arguments.probe_size(probe_size)
+        chosen = one_of("splits", splits, SPLITS)
+        self.splits = tuple(split for split in SPLITS if split in chosen)  # blocks go from training to validation
+        self.every_n_epochs = arguments.whole("every_n_epochs", every_n_epochs, 0, why=" (0: never)")
+        self.every_n_train_steps = arguments.batches("every_n_train_steps", every_n_train_steps)
+        self.at_start = arguments.switch("at_start", at_start)
+        self.loss_fn = None if loss_fn is None else arguments.loss(loss_fn)
+        self.label_fn = chosen_field("label_fn", label_fn)
+        self.input_fn = chosen_field("input_fn", input_fn)
         self.settings = Settings(
             per_layer=per_layer,
             step=step,
@@ -168,18 +168,18 @@ class StiffnessCallback(_Base):  # type: ignore[misc]
             resamples=resamples,
             diagnostics=diagnostics,
         )
-        if pictures not in CHOICES:
-            raise ValueError(f"expected pictures to be one of {list(CHOICES)}, got {pictures!r}")
-        self.pictures = pictures
-        self.save = save
-        self.seed = seed
-        self.dataloaders = dict(dataloaders or {})
+        self.pictures = arguments.choice("pictures", pictures, CHOICES)
+        self.save = arguments.switch("save", save)
+        self.seed = arguments.seed(seed)
+        self.dataloaders = arguments.mapping("dataloaders", dataloaders, "{'train': loader}")
         if self.dataloaders:
             one_of("dataloaders", tuple(self.dataloaders), SPLITS)
+        for split, source in self.dataloaders.items():
+            checked_source(split, source)
+        if not isinstance(on_error, str):  # one_of would take a list
+            raise ValueError(f"expected on_error to be 'warn' or 'raise', got {arguments.shown(on_error)}")
         self.on_error = one_of("on_error", on_error, ON_ERROR)[0]
-        if not name or name != name.strip("/"):
-            raise ValueError(f"expected name to begin the logged names with, such as 'stiffness', got {name!r}")
-        self.name = name
+        self.name = arguments.path_name("name", name)
         self._forget()
 
     def _forget(self) -> None:
@@ -196,8 +196,8 @@ class StiffnessCallback(_Base):  # type: ignore[misc]
             self.probe_size,
             self.seed,
             self.loss_fn,
-            self.label_fn,
-            self.input_fn,
+            self.label_fn,  # type: ignore[arg-type]
+            self.input_fn,  # type: ignore[arg-type]
             self.dataloaders,
             self.name,
         )

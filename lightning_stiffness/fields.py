@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lightning_stiffness.arguments import shown
 from lightning_stiffness.gram.batch import Batch, leaves
 
 LABEL_NAMES = ("label", "labels", "y", "target", "targets", "class", "classes")
@@ -13,6 +14,9 @@ INPUT_NAMES = ("x", "image", "images", "img", "pixel_values", "input", "inputs",
 
 FieldFn = Callable[[Batch], Tensor]
 """A function from a collated batch to a tensor with one entry per example."""
+
+LEFT_OUT = {"label_fn": "False", "input_fn": "False", "labels": "None", "inputs": "None"}
+"""Argument → the value that leaves its part out. In the callback None is the default: found in the batch."""
 
 
 def find_labels(batch: Batch, size: int) -> Tensor | None:
@@ -73,8 +77,8 @@ def apply_field(function: FieldFn, name: str, batch: Batch, size: int) -> Tensor
     """The tensor that a caller's function takes from a batch, with its length checked.
 
     Args:
-        function: ``label_fn`` or ``input_fn``.
-        name: its name, for messages.
+        function: the caller's.
+        name: the argument that it was given as, for messages.
         batch: what a collate function returns.
         size: its number of examples ``n``.
 
@@ -88,7 +92,14 @@ def apply_field(function: FieldFn, name: str, batch: Batch, size: int) -> Tensor
         >>> apply_field(lambda batch: batch["kind"], "label_fn", {"kind": torch.tensor([1, 0])}, 2).tolist()
         [1, 0]
     """
-    result = torch.as_tensor(function(batch))
+    given = function(batch)
+    try:
+        result = torch.as_tensor(given)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"expected {name}(batch) to return one entry for each of the {size} examples, as a tensor, got "
+            f"{shown(given)}"
+        ) from error
     if result.ndim == 0 or len(result) != size:
         raise ValueError(
             f"expected {name}(batch) to return one entry for each of the {size} examples, got shape "
@@ -99,6 +110,11 @@ def apply_field(function: FieldFn, name: str, batch: Batch, size: int) -> Tensor
 
 def check_labels(labels: Tensor, size: int, source: str) -> Tensor:
     """Labels given by the caller, as int64 ``[n]``.
+
+    Args:
+        labels: what the caller's function returned.
+        size: number of examples ``n``.
+        source: the argument that it was given as, a key of :data:`LEFT_OUT`.
 
     Raises:
         ValueError: if they are not integers, one per example.
@@ -114,7 +130,7 @@ def check_labels(labels: Tensor, size: int, source: str) -> Tensor:
     if labels.is_floating_point() or labels.is_complex():
         raise ValueError(
             f"expected {source} to give integer labels, got {labels.dtype}: class-wise stiffness needs a class "
-            "for each example; round or bin the values, or leave the classes out with label_fn=None"
+            f"for each example; round or bin the values, or leave the classes out with {source}={LEFT_OUT[source]}"
         )
     return labels.detach().cpu().long()
 

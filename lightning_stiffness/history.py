@@ -234,8 +234,8 @@ class StiffnessHistory(Sequence[StiffnessResult]):
             xarray = import_module("xarray")
         except ModuleNotFoundError as error:
             raise ModuleNotFoundError(
-                "to_xarray needs xarray: pip install lightning-stiffness[history] (or xarray); the arrays are in "
-                "scalar(tag) and class_matrix(block, measure) without it"
+                "to_xarray needs xarray: pip install xarray, or pip install '.[history]' in a clone of the "
+                "project; the arrays are in scalar(tag) and class_matrix(block, measure) without it"
             ) from error
         return xarray.Dataset(*dataset_parts(self.results))
 

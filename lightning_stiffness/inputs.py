@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from lightning_stiffness.functional import pairwise_distance, standardise
 from lightning_stiffness.gram import Examples, LossFn
 from lightning_stiffness.gram.state import measuring
 from lightning_stiffness.probeset import ProbeSet
@@ -26,6 +27,19 @@ def distance_inputs(
         )
         return {}
     return raw
+
+
+def check_distances(probe: dict[str, ProbeSet], settings: Settings) -> None:
+    """See on two examples of each split whether there are distances between them.
+
+    Raises:
+        ValueError: if inputs differ in shape, or the caller's function returns no distances.
+    """
+    few = [part.inputs[:2] for part in probe.values() if part.inputs is not None]
+    if settings.distance_layer is None and len(few) == len(probe):
+        for values in few:
+            x, y = (standardise(inputs, reference=few[0]) for inputs in (few[0], values))
+            pairwise_distance(x, y, distance=settings.distance)
 
 
 def find_layer(module: nn.Module, layer: str) -> nn.Module:

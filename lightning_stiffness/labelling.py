@@ -40,7 +40,8 @@ def find_classes(probe: dict[str, ProbeSet], settings: Settings, notes: list[str
             what = "class_names" if settings.class_names is not None else "superclasses"
             raise ValueError(
                 f"expected {what} to have an entry for every class, but labels run from {int(present.min())} to "
-                f"{int(present.max())} and {what} has {count} entries"
+                f"{int(present.max())} and {what} has {count} "
+                f"{'entry' if count == 1 else 'entries'}"
             )
         names = list(map(str, settings.class_names or range(count)))
     else:

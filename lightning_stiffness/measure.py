@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import lightning_stiffness
+from lightning_stiffness import arguments
 from lightning_stiffness.blocks import measure_block, merge_results
 from lightning_stiffness.distances import DistanceCache
 from lightning_stiffness.fields import FieldFn
@@ -35,8 +36,8 @@ from lightning_stiffness.gram.batch import Batch
 from lightning_stiffness.gram.layers import layers_of
 from lightning_stiffness.gram.problem import select_parameters
 from lightning_stiffness.gram.share import Share
-from lightning_stiffness.gram.steps import UNREACHED, scales, unreached
-from lightning_stiffness.inputs import distance_inputs, find_layer
+from lightning_stiffness.gram.steps import UNREACHED, check_mapping, scales, unreached
+from lightning_stiffness.inputs import check_distances, distance_inputs, find_layer
 from lightning_stiffness.labelling import Classes, find_classes
 from lightning_stiffness.probeset import AUTO, ProbeSet, probe_of_batch, same_examples
 from lightning_stiffness.result import StiffnessResult
@@ -44,6 +45,12 @@ from lightning_stiffness.settings import Settings
 
 _SYMMETRIC, _DIAGNOSTICS = 0.75, 0.25
 """Time of a block of one set of examples, and of what its Gram says as a whole, in that of a block of two sets."""
+
+UNRELATED = (
+    "every gradient is exactly 0: the loss does not depend on the parameters that are measured, as when it is "
+    "detached or computed under no_grad, or it is itself exactly 0"
+)
+"""Why no example has a gradient, where none is infinite or NaN."""
 
 
 def measure_stiffness(
@@ -121,6 +128,10 @@ def measure_stiffness(
         >>> result.class_matrix["train-train"]["cos"].shape
         (2, 2)
     """
+    if not isinstance(module, nn.Module):
+        raise ValueError(f"expected module to be a torch.nn.Module, got {arguments.shown(module)}")
+    arguments.loss(loss_fn)
+    step, epoch = arguments.whole("step", step, 0), arguments.whole("epoch", epoch, 0)
     settings = Settings(
         measures=measures,
         distance=distance,
@@ -180,7 +191,7 @@ def measure_probe(
     """
     started = time.perf_counter()
     notes: list[str] = []
-    classes = check_measurement(module, probe, settings, notes)
+    classes = check_measurement(module, probe, settings, notes, steps)
     inputs = distance_inputs(module, probe, loss_fn, settings, notes)
     distances = (cache or DistanceCache()).distances(inputs, settings.distance) if inputs else {}
     together = Examples.joined([part.examples for part in probe.values()])
@@ -239,7 +250,7 @@ def measure_probe(
         told = ", ".join(f"{n} of {len(probe[s].examples)} in {s}" for s, n in result.excluded.items() if n)
         notes.append(
             f"examples whose gradient is zero or not finite have no stiffness and are left out: {told} "
-            "(a loss of exactly 0, or an overflow)"
+            f"({UNRELATED if bool((gram.norms == 0).all()) else 'a loss of exactly 0, or an overflow'})"
         )
     return replace(result, seconds=time.perf_counter() - started)
 
@@ -272,10 +283,13 @@ def check_measurement(
             raise ValueError(f"expected at least 2 examples to compare, got {len(part.examples)} of {split}")
     chosen = select_parameters(module, settings.parameters)
     layers_of(chosen, settings.per_layer)
-    if steps is not None:
-        scales(steps, chosen)
+    if steps is not None or settings.step != "sgd":
+        # None is what a function returns that returns nothing, and would be taken for plain descent
+        check_mapping(steps)
+        scales(steps or {}, chosen)
     if settings.distance_layer is not None:
         find_layer(module, settings.distance_layer)
+    check_distances(probe, settings)
     return find_classes(probe, settings, notes)
 
 

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from lightning_stiffness.fields import FieldFn, apply_field, check_labels, find_inputs, find_labels
+from lightning_stiffness.arguments import function
+from lightning_stiffness.fields import LEFT_OUT, FieldFn, apply_field, check_labels, find_inputs, find_labels
 from lightning_stiffness.gram import Examples
 from lightning_stiffness.gram.batch import Batch
 
@@ -31,27 +32,66 @@ def probe_of_batch(
 ) -> ProbeSet:
     """A probe set of the examples of one batch; arguments and errors as in :func:`measure_stiffness`."""
     examples = Examples.of(batch)
-    return ProbeSet(examples, *probe_fields(batch, len(examples), labels=labels, inputs=inputs))
+    names = ("labels", "inputs")
+    return ProbeSet(examples, *probe_fields(batch, len(examples), labels=labels, inputs=inputs, names=names))
 
 
 def probe_fields(
-    batch: Batch, size: int, *, labels: FieldFn | str | None, inputs: FieldFn | str | None
+    batch: Batch,
+    size: int,
+    *,
+    labels: FieldFn | str | None,
+    inputs: FieldFn | str | None,
+    names: tuple[str, str] = ("label_fn", "input_fn"),
 ) -> tuple[Tensor | None, Tensor | None]:
-    """Labels and inputs of a batch, found or taken by the caller's functions."""
+    """Labels and inputs of a batch, found or taken by the caller's functions.
+
+    Args:
+        batch: what a collate function returns.
+        size: its number of examples.
+        labels: function from a batch to labels; ``"auto"``: found in the batch; None: none.
+        inputs: the same for inputs.
+        names: the arguments that the two were given as, for messages.
+    """
+    of_labels, of_inputs = names
     found_labels, found_inputs = None, None
-    if labels == AUTO:
+    # Not "labels == AUTO": an array by mistake in this place compares entry by entry.
+    if isinstance(labels, str) and labels == AUTO:
         found_labels = find_labels(batch, size)
-    elif callable(labels):
-        found_labels = check_labels(apply_field(labels, "label_fn", batch, size), size, "label_fn")
     elif labels is not None:
-        raise ValueError(f"expected a function batch -> labels [n], 'auto' or None, got {labels!r}")
-    if inputs == AUTO:
+        own = checked_field(of_labels, labels)
+        found_labels = check_labels(apply_field(own, of_labels, batch, size), size, of_labels)
+    if isinstance(inputs, str) and inputs == AUTO:
         found_inputs = find_inputs(batch, size)
-    elif callable(inputs):
-        found_inputs = apply_field(inputs, "input_fn", batch, size)
     elif inputs is not None:
-        raise ValueError(f"expected a function batch -> inputs [n, …], 'auto' or None, got {inputs!r}")
+        found_inputs = apply_field(checked_field(of_inputs, inputs), of_inputs, batch, size)
     return found_labels, found_inputs
+
+
+def checked_field(argument: str, value: object) -> FieldFn:
+    """A function of a batch that gives its labels or its inputs.
+
+    Args:
+        argument: the argument that it was given as, a key of :data:`lightning_stiffness.fields.LEFT_OUT`.
+        value: what came.
+
+    Raises:
+        ValueError: for anything else; the message says how to leave labels or inputs out.
+    """
+    of_labels = argument in ("label_fn", "labels")
+    what, example = ("integer classes [n]", "batch[1]") if of_labels else ("tensors [n, …]", "batch[0].flatten(1)")
+    form = (
+        f"a function of a batch that returns {what}, such as {argument}=lambda batch: {example}, or "
+        f"{LEFT_OUT[argument]} to leave {'classes' if of_labels else 'distances'} out"
+    )
+    return function(argument, value, ("batch",), form)
+
+
+def chosen_field(argument: str, value: object) -> FieldFn | str | None:
+    """What ``label_fn`` or ``input_fn`` of the callback means: None there is to find them, False to do without."""
+    if value is None:
+        return AUTO
+    return None if value is False else checked_field(argument, value)
 
 
 def same_examples(a: ProbeSet, b: ProbeSet) -> Tensor | None:

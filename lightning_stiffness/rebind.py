@@ -1,7 +1,7 @@
-"""Functions that a module holds, made to work on the module's copy.
+"""Functions and tensors that a module holds, made to work on the module's copy.
 
 ``copy.deepcopy`` leaves functions as they are. A closure, a hook or a compiled function in the copy would so
-read, differentiate and change the module that it was made for.
+read, differentiate and change the module that it was made for. And it refuses tensors that have a graph.
 """
 
 import copy
@@ -18,21 +18,27 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedBuffer, is_lazy
 
 from lightning_stiffness.trainer_view import Silent
 
 _LRU = type(functools.lru_cache(lambda: None))
 _LOCKS = {type(make()): make for make in (threading.Lock, threading.RLock)}
-_ATOMIC = (Tensor, np.ndarray, str, bytes, int, float, complex, type(None), type, types.ModuleType, torch.dtype)
+_ATOMIC = (str, bytes, int, float, complex, type(None), type, types.ModuleType, torch.dtype)
 
 
 class Rebinding:
-    """Stand-ins for the functions within a module, to be entered in the memo of a deep copy.
+    """Stand-ins for the functions within a module, and for tensors that have a graph.
+
+    They are entered in the memo of a deep copy. The tensors arrive in the copy detached.
 
     Args:
         module: what is to be copied.
         memo: the memo that ``copy.deepcopy`` will be given; stand-ins are entered.
         leave: classes whose instances are shared with the copy, not looked into.
+
+    Attributes:
+        met: the modules and tensors that a deep copy would meet.
 
     Example:
         >>> def penalised():
@@ -53,7 +59,10 @@ class Rebinding:
         self._cells: dict[int, tuple[Any, Any]] = {}
         self._later: list[Callable[[], None]] = []
         self._keep: list[Any] = []  # an id in the memo must not be given to something new
+        self.met: list[Any] = []
         for value in _reachable(module, (*_ATOMIC, *leave), memo):
+            if isinstance(value, nn.Module | Tensor):
+                self.met.append(value)
             self._enter(value)
 
     def finish(self) -> None:
@@ -69,6 +78,11 @@ class Rebinding:
             return
         original = None
         stand_in: Any
+        if isinstance(value, Tensor):
+            stand_in = _own(value)
+            if stand_in is not None:
+                self._memo[id(value)] = stand_in
+            return
         if isinstance(value, types.FunctionType):
             original = getattr(value, "_torchdynamo_orig_callable", None)
         elif isinstance(value, _LRU):
@@ -145,6 +159,27 @@ def _holds(function: Any) -> bool:
     )
 
 
+def _own(tensor: Tensor) -> Tensor | None:
+    """A copy of a tensor that ``copy.deepcopy`` would refuse; None if it would not."""
+    if is_lazy(tensor):
+        return (
+            UninitializedBuffer(False, tensor.device, tensor.dtype) if type(tensor) is UninitializedBuffer else None
+        )
+    if tensor.grad_fn is not None:  # a loss kept for the end of the epoch, features kept by a hook
+        return tensor.detach().clone()
+    grad = tensor.grad
+    graph = grad is not None and grad.grad_fn is not None
+    dense = tensor.layout == torch.strided and not tensor.is_nested
+    if type(tensor) not in (Tensor, nn.Parameter) or (dense and not graph):
+        return None  # views of one another stay so
+    values = tensor.detach().clone()
+    twin = nn.Parameter(values, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else values
+    twin.requires_grad_(tensor.requires_grad)
+    if grad is not None:
+        twin.grad = grad.detach().clone()
+    return twin
+
+
 def _reachable(root: Any, stop: tuple[type, ...], known: dict[int, Any]) -> Iterator[Any]:
     """Everything that a deep copy of an object would meet, and what functions among it hold."""
     waiting, seen = deque([root]), set(known)
@@ -160,9 +195,11 @@ def _reachable(root: Any, stop: tuple[type, ...], known: dict[int, Any]) -> Iter
 
 def _inside(value: Any) -> list[Any]:
     if isinstance(value, dict):
-        return [*value.keys(), *value.values()]
+        return [*value.keys(), *value.values(), *_attributes(value)]
     if isinstance(value, list | tuple | set | frozenset | deque):
-        return list(value)
+        return [*value, *_attributes(value)]
+    if isinstance(value, np.ndarray):
+        return list(value.flat) if value.dtype == object else []
     if isinstance(value, types.FunctionType):
         original = getattr(value, "_torchdynamo_orig_callable", None)
         if original is not None:
@@ -180,5 +217,16 @@ def _inside(value: Any) -> list[Any]:
         return [value.__wrapped__]
     if isinstance(value, nn.Module) and "_orig_mod" in value._modules:
         return [value._modules["_orig_mod"]]
+    return _attributes(value)
+
+
+def _attributes(value: Any) -> list[Any]:
     entries = getattr(value, "__dict__", None)
-    return [] if not isinstance(entries, dict) else [v for k, v in entries.items() if k != "_compiled_call_impl"]
+    found = [v for k, v in entries.items() if k != "_compiled_call_impl"] if isinstance(entries, dict) else []
+    for owner in type(value).__mro__:
+        if owner.__dict__.get("__slots__"):
+            for slot in owner.__dict__.values():
+                if isinstance(slot, types.MemberDescriptorType):
+                    with suppress(AttributeError):  # not set
+                        found.append(slot.__get__(value))
+    return found

@@ -1,6 +1,7 @@
 """What one measurement found: labelled arrays, saved without pickle."""
 
 import math
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -56,7 +57,7 @@ class Length:
     high: float = math.nan
     """High end; infinite where the resamples do not exclude that stiffness does not fall with distance."""
     binned: float = math.nan
-    """Second estimate: where the binned curve falls to zero (see ``functional.curve_crossing``)."""
+    """A second estimate, where the binned curve falls to zero (see ``functional.curve_crossing``)."""
 
 
 @dataclass(frozen=True)
@@ -125,11 +126,11 @@ class StiffnessResult:
     engine: str = ""
     """Engine that computed the gradients' inner products."""
     settings: dict[str, Any] = field(default_factory=dict)
-    """How it was measured: plain values."""
+    """Plain values that say how it was measured."""
     versions: dict[str, str] = field(default_factory=dict)
     """Versions of the packages at work."""
     notes: list[str] = field(default_factory=list)
-    """What a reader should know: what was left out, and why."""
+    """What a reader should know, such as what was left out, and why."""
 
     @property
     def blocks(self) -> list[str]:
@@ -201,15 +202,15 @@ class StiffnessResult:
         """
         try:
             arrays, meta = read_file(path)
-            if meta.pop("format") != FORMAT:
-                raise ValueError("another format")
+            if (found := meta.pop("format")) != FORMAT:
+                raise ValueError(f"format {found}")
             return cls._from_arrays(arrays, meta)
         except FileNotFoundError:
             raise
         except DAMAGE as error:
             raise ValueError(
-                f"{path} is damaged or no stiffness result ({type(error).__name__}: {error}): expected a file "
-                f"written by StiffnessResult.save, format {FORMAT}"
+                f"{path} is damaged or no stiffness result: expected a file written by StiffnessResult.save, "
+                f"format {FORMAT}, got {_what_came(Path(path), error)}"
             ) from error
 
     def _to_arrays(self) -> tuple[dict[str, Array], dict[str, Any]]:
@@ -263,6 +264,20 @@ _NOT_PLAIN = {
     *("critical_length", "class_critical_length"),
 }
 """Fields that hold arrays or dataclasses; the others are kept as JSON."""
+
+
+def _what_came(path: Path, error: Exception) -> str:
+    """What a file is that is no result. NumPy's own words are kept back: they advise to load it unsafely."""
+    told = f"{type(error).__name__}: {error}"
+    if isinstance(error, OSError):
+        return "a folder" if path.is_dir() else told
+    if not path.stat().st_size:
+        return "an empty file"
+    if not zipfile.is_zipfile(path):
+        return "an .npz file that breaks off" if path.read_bytes()[:2] == b"PK" else "a file of another kind"
+    if isinstance(error, KeyError) and error.args == ("meta",):
+        return "an .npz file of something else"
+    return "objects that only pickle could read" if "pickle" in str(error) else told
 
 
 def _each(table: dict[str, dict[str, Any]], change: Callable[[Any], Any]) -> dict[str, dict[str, Any]]:

@@ -3,13 +3,19 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from lightning_stiffness.arguments import probe_size, shown
 from lightning_stiffness.chosen import Probe
 from lightning_stiffness.compat import misconfiguration
 from lightning_stiffness.fields import FieldFn
 from lightning_stiffness.gram.batch import Batch
 from lightning_stiffness.probe import build_probe
+
+SOURCES = "a DataLoader, a dataset, an iterable of batches, or a list or mapping of such loaders"
+"""What ``dataloaders`` takes for a split."""
 
 
 def choose_probes(
@@ -42,11 +48,13 @@ def choose_probes(
 
     Raises:
         MisconfigurationException: if there is no data at all.
-        ValueError: as :func:`build_probe`.
+        ValueError: as :func:`build_probe`, for a size less than 2, and for a source that gives no examples.
     """
+    probe_size(size)
     probes = {}
     for split in splits:
-        loader, limit = _chosen(trainer, split, say) if split not in dataloaders else (dataloaders[split], None)
+        named = checked_source(split, dataloaders[split]) if split in dataloaders else None
+        loader, limit = _chosen(trainer, split, say) if named is None else (named, None)
         if isinstance(loader, Dataset):
             loader = DataLoader(loader)
         if loader is None or loader == []:
@@ -69,6 +77,33 @@ def choose_probes(
     if not probes:
         raise misconfiguration(trainer, f"there is no data to measure stiffness on: splits={tuple(splits)}")
     return probes
+
+
+def checked_source(split: str, source: Any, *, within: bool = False) -> Any:
+    """What the caller names to choose the examples of a split from.
+
+    Args:
+        split: ``"train"`` or ``"val"``.
+        source: what came.
+        within: whether it is one of several loaders.
+
+    Raises:
+        ValueError: for what gives no examples. An empty data set is another error, when the examples are chosen.
+    """
+    several = isinstance(source, Mapping | list | tuple)
+    readable = (
+        isinstance(source, DataLoader | Dataset) or hasattr(source, "__iter__") or hasattr(source, "__getitem__")
+    )
+    if not readable or isinstance(source, str | bytes | type | Tensor | np.ndarray) or (several and not source):
+        got = f"an empty {type(source).__name__}" if several else shown(source)
+        pair = ": pair it with labels in a TensorDataset" if isinstance(source, Tensor | np.ndarray) else ""
+        raise ValueError(
+            f"expected dataloaders[{split!r}] to be {SOURCES}, got {got}{' among several' if within else ''}{pair}"
+        )
+    if several:
+        for part in source.values() if isinstance(source, Mapping) else source:
+            checked_source(split, part, within=True)
+    return source
 
 
 def _form(batch: Batch) -> str:

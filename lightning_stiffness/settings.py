@@ -1,15 +1,17 @@
 """How to measure: the choices shared by the callback and ``measure_stiffness``, checked when made."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
 
+from lightning_stiffness import arguments
 from lightning_stiffness.functional import cosine_stiffness, sign_stiffness
 from lightning_stiffness.functional.distance import Distance, find_distance
 from lightning_stiffness.functional.superclasses import superclass_levels
-from lightning_stiffness.gram import Layers, ParameterFilter, StepSize, check_budget, check_engine
+from lightning_stiffness.gram import ENGINES, Layers, ParameterFilter, StepSize
 
 MEASURES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "cos": cosine_stiffness,
@@ -51,33 +53,50 @@ class Settings:
     step: StepFn | str = "sgd"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "measures", one_of("measures", self.measures, MEASURES))
+        keep = partial(object.__setattr__, self)
+        keep("measures", one_of("measures", self.measures, MEASURES))
+        if callable(self.distance):
+            arguments.function("distance", self.distance, ("x", "y"), "a function of two tensors [n, d] and [m, d]")
         find_distance(self.distance)
-        check_engine(self.engine)
-        if self.bins < 1:
-            raise ValueError(f"expected at least one bin, got bins={self.bins}")
-        check_budget(self.memory_budget)
-        if not callable(self.step) and self.step not in STEPS:
-            raise ValueError(
-                f"expected step to be one of {list(STEPS)}, or a function step(optimizers, module) -> parameter "
-                f"name -> step size, got {self.step!r}"
-            )
-        if self.per_layer is not None and not isinstance(self.per_layer, bool):
-            given = self.per_layer
-            layers = [given] if isinstance(given, str) else list(given) if isinstance(given, Sequence) else []
-            if not layers or not all(isinstance(layer, str) for layer in layers):
-                raise ValueError(
-                    f"expected per_layer to be True, False or names of submodules, got {self.per_layer!r}"
-                )
-            object.__setattr__(self, "per_layer", layers)
+        if self.distance_layer is not None and not isinstance(self.distance_layer, str):
+            got = arguments.shown(self.distance_layer)
+            raise ValueError(f"expected distance_layer to be the name of a submodule, or None, got {got}")
+        keep("bins", arguments.whole("bins", self.bins, 1))
+        if not isinstance(self.engine, str) or self.engine not in ENGINES:
+            got = arguments.shown(self.engine)
+            raise ValueError(f"unknown engine {got}: expected one of {sorted(ENGINES)}")
+        if self.memory_budget is not None:
+            in_bytes = {"of": " of bytes, such as 2_000_000_000", "why": " byte"}
+            keep("memory_budget", arguments.whole("memory_budget", self.memory_budget, 1, **in_bytes))
+        keep("parameters", _parameters(self.parameters))
+        self._check_step()
+        keep("per_layer", _layers(self.per_layer))
+        keep("resamples", arguments.whole("resamples", self.resamples))
         if self.resamples < 0 or self.resamples == 1:
             raise ValueError(f"expected resamples of at least 2, or 0 for no intervals, got {self.resamples}")
-        if self.levels and self.class_names is not None:
-            classes, groups = len(self.class_names), len(self.levels[0])
-            if classes != groups:
-                raise ValueError(
-                    f"expected superclasses to give one group for each of the {classes} class_names, got {groups}"
-                )
+        keep("diagnostics", arguments.switch("diagnostics", self.diagnostics))
+        self._keep_classes(keep)
+
+    def _check_step(self) -> None:
+        form = f"one of {list(STEPS)}, or a function step(optimizers, module) -> parameter name -> step size"
+        if not (isinstance(self.step, str) and self.step in STEPS):
+            arguments.function("step", self.step, ("optimizers", "module"), form)
+
+    def _keep_classes(self, keep: Callable[[str, Any], None]) -> None:
+        if self.superclasses is not None:
+            keep("superclasses", arguments.groups("superclasses", self.superclasses))
+        if self.superclass_names is not None:
+            keep("superclass_names", arguments.group_names("superclass_names", self.superclass_names))
+        given: Any = self.class_names
+        named = list(given) if isinstance(given, Iterator) else given  # which can be read only once
+        if self.levels and isinstance(named, Sized) and len(named) != len(self.levels[0]):
+            raise ValueError(
+                f"expected superclasses to give one group for each of the {len(named)} class_names, got "
+                f"{len(self.levels[0])}"
+            )
+        if named is not None:
+            form = "a list of names, entry a for label a, such as ['cat', 'dog']"
+            keep("class_names", arguments.names("class_names", named, form))
         _check_names(self.level_names, self.levels)
 
     @property
@@ -89,13 +108,10 @@ class Settings:
     @property
     def level_names(self) -> list[list[str]]:
         """Names of the groups, level by level; empty where none were given."""
-        names = self.superclass_names
-        if names is None or not len(names):
+        names: Any = self.superclass_names
+        if not names:
             return []
-        if isinstance(names, str):
-            raise ValueError(f"expected superclass_names to be a list of names, got {names!r}")
-        single = isinstance(names[0], str)
-        return [list(map(str, level)) for level in ([names] if single else names)]
+        return [names] if isinstance(names[0], str) else names
 
     def plain(self) -> dict[str, Any]:
         """The settings as plain values, to keep beside a result."""
@@ -125,12 +141,40 @@ def one_of(argument: str, names: Sequence[str] | str, allowed: dict[str, Any] | 
         >>> one_of("splits", "train", ("train", "val"))
         ('train',)
     """
-    listed = (names,) if isinstance(names, str) else tuple(names)
-    unknown = [name for name in listed if name not in allowed]
-    if unknown or not listed or len(set(listed)) != len(listed):
-        got = ", ".join(map(repr, listed)) or "none"
-        raise ValueError(f"expected {argument} to be one or more of {list(allowed)}, each once, got {got}")
-    return listed
+    form = f"one or more of {list(allowed)}, each once"
+    listed = [names] if isinstance(names, str) else arguments.entries(argument, names, form)
+    known = all(isinstance(name, str) and name in allowed for name in listed)
+    if not known or not listed or len(set(listed)) != len(listed):
+        got = ", ".join(map(arguments.shown, listed)) or "none"
+        raise ValueError(f"expected {argument} to be {form}, got {got}")
+    return tuple(listed)
+
+
+def _parameters(wanted: Any) -> ParameterFilter:
+    """Names as a list: settings are read more than once, and an iterator can be read only once."""
+    form = "names or patterns as in named_parameters(), a function of a name and a parameter, or None for all"
+    if wanted is None:
+        return None
+    if callable(wanted) and not isinstance(wanted, nn.Module):
+        return arguments.function("parameters", wanted, ("name", "parameter"), form)
+    # Which parameters are chosen does not depend on the order.
+    listed = [wanted] if isinstance(wanted, str) else sorted(wanted, key=str) if isinstance(wanted, set) else wanted
+    found = arguments.entries("parameters", listed, form)
+    for entry in found:
+        if not isinstance(entry, str):
+            raise ValueError(f"expected parameters to be {form}, got {arguments.shown(entry)} among them")
+    return found
+
+
+def _layers(wanted: Any) -> Layers:
+    if wanted is None or isinstance(wanted, bool):
+        return wanted
+    layers = [wanted] if isinstance(wanted, str) else list(wanted) if isinstance(wanted, Sequence) else []
+    if not layers or not all(isinstance(layer, str) for layer in layers):
+        raise ValueError(
+            f"expected per_layer to be True, False or names of submodules, got {arguments.shown(wanted)}"
+        )
+    return layers
 
 
 def _check_names(names: list[list[str]], levels: list[list[int]]) -> None:

@@ -6,8 +6,10 @@ import warnings
 from pathlib import Path
 
 import pytest
+from pytorch_lightning import Trainer
 
 import lightning_stiffness
+from lightning_stiffness import StiffnessCallback
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -39,6 +41,28 @@ def test_a_message_explained_is_one_that_the_package_gives(heading, known):
     parts = [re.escape(part) for part in heading.strip("…").split("…")]
     pattern = re.compile(".*".join(parts), flags=re.DOTALL)
     assert any(pattern.search(message) for message in known)
+
+
+def test_what_lightning_says_of_two_callbacks_is_quoted_with_a_way_out_that_works():
+    with pytest.raises(RuntimeError, match="stateful callback") as raised:
+        Trainer(callbacks=[StiffnessCallback(), StiffnessCallback()], logger=False)
+    page = " ".join((DOCS / "troubleshooting.md").read_text("utf-8").split())
+    first, hint = re.split(r" In the current .* HINT:", str(raised.value))
+    assert f"{first} […] HINT:{hint}" in page
+    Trainer(callbacks=[StiffnessCallback(), StiffnessCallback(name="other")], logger=False)
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md"], ids=lambda page: page.name)
+def test_extras_are_installed_from_a_clone(page):
+    """The package is on no index yet."""
+    assert not re.findall(r"pip install '?lightning[-_]stiffness", page.read_text("utf-8"))
+
+
+def test_public_functions_named_on_pages_are_on_the_page_of_public_names():
+    listed = (DOCS / "api.md").read_text("utf-8")
+    for page in set(PAGES) - {DOCS / "api.md"}:
+        for name in re.findall(r"`lightning_stiffness\.(gram\.\w+)`", page.read_text("utf-8")):
+            assert f"lightning_stiffness.{name}\n" in listed, (page.name, name)
 
 
 def test_python_blocks_of_your_own_module_run(tmp_path, monkeypatch):

@@ -193,4 +193,4 @@ class TestDataset:
             "StiffnessHistory().to_xarray()\n"
         )
         done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-        assert "to_xarray needs xarray: pip install lightning-stiffness[history]" in done.stderr
+        assert "to_xarray needs xarray: pip install xarray, or pip install '.[history]' in a clone" in done.stderr

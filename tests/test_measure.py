@@ -133,9 +133,9 @@ def test_distances_in_the_output_of_a_layer(net, batches):
     [
         ({"superclasses": [0, 1]}, "superclasses has 2 entries"),
         ({"labels": lambda batch: batch[1].float()}, "integer labels, got torch.float32"),
-        ({"labels": "second"}, "expected a function batch -> labels"),
+        ({"labels": "second"}, "labels to be a function of a batch .* None to leave classes out, got 'second'"),
         ({"distance_layer": "nine"}, r"no submodule; there are 0, 1, 2"),
-        ({"distance": lambda x, y: x.sum()}, r"distance function to return a tensor \[16, 16\], got \[\]"),
+        ({"distance": lambda x, y: x.sum()}, r"distance function to return a tensor \[2, 2\], got \[\]"),
         ({"parameters": "decoder"}, "fits no trainable parameter"),
         ({"loss_fn": lambda m, b: m(b[0])}, r"loss of shape \[\] or \[1\] for one example|losses \[16\]"),
     ],

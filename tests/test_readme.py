@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from lightning_stiffness import StiffnessResult
+from lightning_stiffness.plugin.frames import frame_of
+from lightning_stiffness.plugin.verdict import verdicts
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 SNIPPETS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
@@ -22,7 +26,10 @@ def test_snippets_run_as_printed(snippet, tmp_path):
     assert done.returncode == 0, done.stderr
     if "Trainer(" in snippet:
         assert list(tmp_path.glob("lightning_logs/version_0/events.out.tfevents.*"))
-        assert len(list(tmp_path.glob("lightning_logs/version_0/stiffness/step_*.npz"))) == 4
+        steps = sorted(tmp_path.glob("lightning_logs/version_0/stiffness/step_*.npz"))
+        assert len(steps) == 4
+        # What the page says next, of `train-val` and of verdicts, is true of its own first run.
+        assert verdicts([frame_of(StiffnessResult.load(step)) for step in steps])[-1].kind != "unknown"
     else:
         values = [float(v) for v in re.findall(r"'\w+_class': (\S+?)[,}]", done.stdout)]
         assert len(values) == 2

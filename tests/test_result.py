@@ -1,8 +1,11 @@
 """What a measurement puts into its result: each number against the functional layer or a computation by hand."""
 
+import ast
 import dataclasses
 import json
 import math
+from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -387,3 +390,38 @@ class TestFile:
 def test_mistakes(arguments, message):
     with pytest.raises(ValueError, match=message):
         Settings(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("write", "came"),
+    [
+        (lambda path: path.write_text("epoch,loss\n0,1\n"), "a file of another kind"),
+        (lambda path: path.write_bytes(b""), "an empty file"),
+        (lambda path: path.mkdir(), "a folder"),
+        (lambda path: np.savez(path, weights=np.ones(3)), "an .npz file of something else"),
+        (lambda path: path.write_bytes(b"PK\x03\x04 half"), "an .npz file that breaks off"),
+        (lambda path: np.savez(path, meta=np.array({"a": 1}, dtype=object)), "objects that only pickle could read"),
+        (lambda path: np.savez(path, meta=np.array('{"format": "x/9"}')), "ValueError: format x/9"),
+        (lambda path: np.save(path.open("wb"), np.ones(3)), "a file of another kind"),
+    ],
+    ids=["text", "empty", "folder", "foreign", "half", "pickle", "format", "array"],
+)
+def test_a_file_that_is_no_result_is_called_what_it_is(tmp_path, write, came):
+    path = tmp_path / "file.npz"
+    write(path)
+    with pytest.raises(ValueError, match=r"expected a file written by StiffnessResult\.save") as raised:
+        StiffnessResult.load(path)
+    assert str(raised.value).startswith(f"{path} is damaged or no stiffness result: expected ")
+    assert str(raised.value).endswith(f", got {came}")
+    assert "allow_pickle" not in str(raised.value)
+
+
+def test_no_field_is_explained_by_a_colon():
+    """On the page of public names what stands before a colon would be taken for the field's type."""
+    import lightning_stiffness.result as module
+
+    source = ast.parse(Path(module.__file__).read_text("utf-8"))
+    for kind in (node for node in source.body if isinstance(node, ast.ClassDef)):
+        for before, node in pairwise(kind.body):
+            if isinstance(before, ast.AnnAssign) and isinstance(node, ast.Expr):
+                assert ": " not in node.value.value.splitlines()[0], before.target.id

@@ -1,7 +1,8 @@
 """The seven claims, each with a criterion fixed before the first run, and the verdict that the numbers give.
 
 A system *holds* a claim if the 95% interval over its seeds lies wholly on the claimed side of the criterion's
-bound. A claim held if it does so in every system, did not hold if in none, and is mixed otherwise.
+bound. A claim held if it does so in every system, did not hold if in none, and is mixed otherwise. Of one seed
+there is no interval, and nothing can be told.
 """
 
 from collections.abc import Sequence

@@ -6,7 +6,7 @@ import numpy as np
 
 from reproduction.course import Course
 from reproduction.rates import over_seeds
-from reproduction.rows import FAILED, HELD, MIXED, Row, above, below, combined, row
+from reproduction.rows import FAILED, MIXED, Row, above, all_of, below, combined, of_parts, row
 from reproduction.statements import ALIKE_CELLS, ALIKE_WITHIN, P_VALUE
 from reproduction.stats import Mean, mean_of, median_of, rank_correlation
 
@@ -22,10 +22,12 @@ def blocks_alike(courses: list[Course]) -> Row:
         late = [float(of(value[end:])) if len(value) > end else math.nan for value, end in until]
         numbers[f"{name}: afterwards"] = mean_of(late)
 
-    def alike(when: str) -> bool:
-        return above(numbers[f"cells: {when}"], ALIKE_CELLS) and below(numbers[f"within: {when}"], ALIKE_WITHIN)
+    def alike(when: str) -> bool | None:
+        bounds = above(numbers[f"cells: {when}"], ALIKE_CELLS), below(numbers[f"within: {when}"], ALIKE_WITHIN)
+        return all_of(bounds)
 
-    return row(courses, HELD if alike("all") else MIXED if alike("until lowest loss") else FAILED, numbers)
+    verdict = of_parts([alike("all")])
+    return row(courses, MIXED if verdict == FAILED and alike("until lowest loss") else verdict, numbers)
 
 
 def rise_and_fall(courses: list[Course]) -> Row:
@@ -46,7 +48,7 @@ def rise_and_fall(courses: list[Course]) -> Row:
     numbers["between by cosine, rise"] = mean_of([b[at] - b[0] for b, at in zip(cosine, lowest, strict=True)])
     starts, rises, falls, also = list(numbers.values())[:4]
     parts = [above(starts, 0.5), above(rises), below(falls), below(also)]
-    return row(courses, HELD if all(parts) else MIXED if any(parts) else FAILED, numbers)
+    return row(courses, of_parts(parts), numbers)
 
 
 def half_fall(course: Course, within: np.ndarray) -> float:
@@ -75,8 +77,8 @@ def groups_show(courses: list[Course]) -> Row:
             worst = max(p_values)
             numbers[f"{level}, {measure}: largest p"] = Mean(worst, worst, worst, len(p_values))
             if measure == "sign":
-                shown.append(above(numbers[f"{level}, sign: difference"]) and worst <= P_VALUE)
-    return row(courses, HELD if all(shown) else MIXED if any(shown) else FAILED, numbers)
+                shown.append(all_of([above(numbers[f"{level}, sign: difference"]), worst <= P_VALUE]))
+    return row(courses, of_parts(shown), numbers)
 
 
 def length_shrinks(every: list[Course]) -> Row:
@@ -99,7 +101,7 @@ def length_shrinks(every: list[Course]) -> Row:
     seeds = sorted({course.seed for course in courses})
     each = [[value for value, c in zip(at_all, every, strict=True) if c.seed == seed] for seed in seeds]
     numbers["ρ(epoch, ξ), train-val, mean over all rates"] = mean_of([mean_of(own).value for own in each])
-    return row(courses, HELD if below(numbers["ρ(epoch, ξ), train-val"]) else FAILED, numbers)
+    return row(courses, of_parts([below(numbers["ρ(epoch, ξ), train-val"])]), numbers)
 
 
 def length_and_rate(courses: list[Course]) -> Row:
@@ -110,7 +112,7 @@ def length_and_rate(courses: list[Course]) -> Row:
         rate = sorted({course.rate for course in courses})[place]
         ends = [median_of(c.length()[c.trained]) for c in courses if c.rate == rate]
         numbers[f"median ξ, {('smallest', 'largest')[place]} rate"] = mean_of(ends)
-    return row(courses, HELD if below(numbers["ρ(rate, ξ) at equal epoch"]) else FAILED, numbers)
+    return row(courses, of_parts([below(numbers["ρ(rate, ξ) at equal epoch"])]), numbers)
 
 
 def stiffness_and_rate(courses: list[Course]) -> Row:
@@ -125,7 +127,7 @@ def stiffness_and_rate(courses: list[Course]) -> Row:
     for by in ("epoch", "loss"):
         differences = over_seeds(courses, within, by, lambda rates, values: values[0] - values[-1])
         numbers[f"smallest − largest rate, equal {by}"] = mean_of(differences)
-    return row(courses, HELD if all(parts) else MIXED if any(parts) else FAILED, numbers)
+    return row(courses, of_parts(parts), numbers)
 
 
 def same_picture(courses: list[Course]) -> Row:

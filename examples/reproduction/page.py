@@ -1,6 +1,7 @@
 """Results → the numbers on ``docs/reproduction.md``: what stands between its marks is written here."""
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,10 +9,16 @@ from reproduction.claims import Claim, judge
 from reproduction.course import Course
 from reproduction.plan import BATCH
 from reproduction.results import courses_of
-from reproduction.rows import NOT_RUN
+from reproduction.rows import NOT_RUN, UNSURE
 from reproduction.stats import Mean
 
-SIGNS = {"held": "**held**", "mixed": "mixed", "did not hold": "**did not hold**", NOT_RUN: "not run"}
+SIGNS = {
+    "held": "**held**",
+    "mixed": "mixed",
+    "did not hold": "**did not hold**",
+    NOT_RUN: "not run",
+    UNSURE: UNSURE,
+}
 
 
 def written(page: str, stored: Sequence[dict[str, Any]], planned: int) -> str:
@@ -37,9 +44,44 @@ def written(page: str, stored: Sequence[dict[str, Any]], planned: int) -> str:
     return page
 
 
+_ABOUT = """What `examples/reproduce.py` found in the runs of this folder.
+
+A system holds a claim if the 95% interval over its seeds lies wholly on the claimed side; of one seed there is no
+interval, and nothing can be told. A claim is *mixed* where systems, or parts of it, disagree. The tables give means
+over seeds with their 95% intervals, Student's."""
+_IMAGE = re.compile(r"(!\[[^]]*\]\()images/reproduction/([\w.]+)\)")
+
+
+def beside_runs(page: str, stored: Sequence[dict[str, Any]], planned: int, images: Sequence[str]) -> str:
+    """The page for a folder of runs: numbers and figures without the paragraphs written about other runs.
+
+    Args:
+        page: the text of ``docs/reproduction.md``.
+        stored: the runs.
+        planned: how many there should be.
+        images: names of the figures that lie beside the page.
+    """
+    kept, inside, heading = [], False, ""
+    for block in written(page, stored, planned).split("\n\n"):
+        mark = re.fullmatch(r"<!-- .*: (begin|end) -->", block.strip())
+        image = _IMAGE.fullmatch(block.strip())
+        if mark:
+            inside = mark[1] == "begin"
+        elif block.startswith("# "):
+            kept += [block.strip(), _ABOUT]
+        elif block.startswith("## ") and not inside:
+            heading = block
+        elif inside or (image and image[2] in images):
+            kept += [heading] * bool(heading)  # of sections that have something to show
+            kept.append(f"{image[1]}{image[2]})" if image else block)
+            heading = ""
+    return "\n\n".join(kept) + "\n"
+
+
 def verdicts(claims: Sequence[Claim]) -> str:
     """One line a claim, for the terminal."""
-    return "\n".join(f"({claim.number}) {claim.verdict:<12} {claim.text}" for claim in claims)
+    width = max(len(claim.verdict) for claim in claims)
+    return "\n".join(f"({claim.number}) {claim.verdict:<{width}} {claim.text}" for claim in claims)
 
 
 def _summary(claims: Sequence[Claim]) -> str:

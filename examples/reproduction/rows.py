@@ -8,6 +8,8 @@ from reproduction.course import Course
 from reproduction.stats import Mean
 
 HELD, MIXED, FAILED, NOT_RUN = "held", "mixed", "did not hold", "not run"
+UNSURE = "cannot tell (one seed)"
+"""Without an interval over seeds a number says nothing of a criterion, met or not."""
 
 
 @dataclass(frozen=True)
@@ -22,10 +24,13 @@ class Row:
 
 
 def combined(verdicts: Sequence[str]) -> str:
-    """One verdict of several."""
+    """One verdict of several; unsure where those that cannot tell could change it."""
     if not verdicts:
         return NOT_RUN
-    return verdicts[0] if len(set(verdicts)) == 1 else MIXED
+    known = set(verdicts) - {UNSURE}
+    if len(known) > 1 or known == {MIXED}:
+        return MIXED
+    return UNSURE if UNSURE in verdicts else verdicts[0]
 
 
 def row(courses: list[Course], verdict: str, numbers: dict[str, Mean]) -> Row:
@@ -41,11 +46,21 @@ def by_system(courses: Sequence[Course], say: Callable[[list[Course]], Row]) -> 
     return [say(list(group)) for _, group in groupby(ordered, key=lambda course: course.system)]
 
 
-def below(mean: Mean, bound: float = 0.0) -> bool:
-    """The whole interval is below; never so without one."""
-    return mean.high < bound
+def of_parts(parts: Sequence[bool | None]) -> str:
+    """Held where all parts of a criterion are met, did not hold where none is, mixed otherwise."""
+    return combined([UNSURE if met is None else HELD if met else FAILED for met in parts])
 
 
-def above(mean: Mean, bound: float = 0.0) -> bool:
-    """The whole interval is above."""
-    return mean.low > bound
+def all_of(parts: Sequence[bool | None]) -> bool | None:
+    """Whether all are met; None where that hangs on one without an interval."""
+    return False if False in parts else None if None in parts else True
+
+
+def below(mean: Mean, bound: float = 0.0) -> bool | None:
+    """The whole interval is below; None without one."""
+    return None if mean.seeds == 1 else mean.high < bound
+
+
+def above(mean: Mean, bound: float = 0.0) -> bool | None:
+    """The whole interval is above; None without one."""
+    return None if mean.seeds == 1 else mean.low > bound

@@ -27,8 +27,8 @@ class Checkpoint:
     """What ``torch.load`` returned."""
     step: int | None
     """Batches trained on, as the callback counts them; None where the file does not say."""
-    epoch: int
-    """Epochs trained; 0 where the file does not say."""
+    epoch: int | None
+    """Epochs trained; None where the file does not say."""
 
     @property
     def from_lightning(self) -> bool:
@@ -169,12 +169,12 @@ def _prefix(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
     return ""
 
 
-def _progress(content: Any) -> tuple[int | None, int]:
-    """Batches and epochs trained, as the callback counts them."""
+def _progress(content: Any) -> tuple[int | None, int | None]:
+    """Batches and epochs trained, as the callback counts them; None for what is not told."""
     if not isinstance(content, Mapping):
-        return None, 0
+        return None, None
     step = next((int(content[key]) for key in STEP if isinstance(content.get(key), int)), None)
-    epoch = next((int(content[key]) for key in EPOCH if isinstance(content.get(key), int)), 0)
+    epoch = next((int(content[key]) for key in EPOCH if isinstance(content.get(key), int)), None)
     try:
         loop = content["loops"]["fit_loop"]
         stepped = int(loop["epoch_loop.state_dict"]["_batches_that_stepped"])

@@ -5,12 +5,13 @@ import math
 from typing import Any
 
 from lightning_stiffness.cli.finding import load_runs
-from lightning_stiffness.cli.output import console, plain_standing, print_json
+from lightning_stiffness.cli.output import console, moment, plain_standing, print_json
 from lightning_stiffness.cli.problem import UsageError, note
 from lightning_stiffness.cli.report import save_report
 from lightning_stiffness.cli.views import add_view_options, chosen_view
 from lightning_stiffness.report.runs import Run, Standing, standing
 from lightning_stiffness.report.words import NONE, length, length_spread, number, spread
+from lightning_stiffness.result import StiffnessResult
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -60,10 +61,14 @@ def _xi(at: Standing) -> float:
     return math.nan if at.length is None else at.length.value
 
 
+def _result(run: Run, at: Standing) -> StiffnessResult:
+    return next(result for result in run.results if result.step == at.step)
+
+
 def _plain(run: Run, at: Standing | None, rows: list[tuple[Run, Standing | None]]) -> dict[str, Any]:
     if at is None:
         return {"name": run.name, "step": None}
-    return {**plain_standing(at), "difference_to_first": differences(at, rows[0][1])}
+    return {**plain_standing(at, _result(run, at)), "difference_to_first": differences(at, rows[0][1])}
 
 
 def _table(rows: list[tuple[Run, Standing | None]], block: str, measure: str) -> Any:
@@ -86,7 +91,7 @@ def _table(rows: list[tuple[Run, Standing | None]], block: str, measure: str) ->
         peak = at.peak
         table.add_row(
             run.name,
-            f"step {at.step:,}\nepoch {at.epoch:,}",
+            moment(_result(run, at)).replace(", ", "\n"),
             _cell(number(at.own.value, 3), spread(at.own, 3), change.get(at.own_name)),
             NONE if peak is None else _cell(number(peak.value, 3), f"step {peak.step:,}", None),
             NONE if peak is None else number(peak.drop, 3),
@@ -121,4 +126,4 @@ def _moment(options: argparse.Namespace) -> str:
 
 def _first(runs: list[Run]) -> str:
     first = min((run.results[0] for run in runs), key=lambda result: result.step)
-    return f"step {first.step}, epoch {first.epoch}"
+    return moment(first)

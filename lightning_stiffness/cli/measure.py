@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import re
 import sys
 import time
 import traceback
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from lightning_stiffness.cli.finding import load_run, short
 from lightning_stiffness.cli.naming import load_bytes, load_name, load_value
-from lightning_stiffness.cli.output import console, plain_standing, print_json
+from lightning_stiffness.cli.output import NO_EPOCH, console, moment, plain_standing, print_json
 from lightning_stiffness.cli.problem import UsageError, note
 from lightning_stiffness.cli.show import print_run
 from lightning_stiffness.cli.views import chosen_view
@@ -25,8 +26,10 @@ if TYPE_CHECKING:
 
 IN_WORDS = (
     "What a message says of StiffnessCallback's arguments holds for options here: loss_fn= is --loss, label_fn= "
-    "--labels, input_fn= --inputs, probe_size= --probe-size."
+    "--labels, input_fn= --inputs (False is none there), probe_size= --probe-size."
 )
+NAMED = re.compile(r"\b(StiffnessCallback|loss_fn|label_fn|input_fn|probe_size)\b")
+"""What a message says where :data:`IN_WORDS` is to be added."""
 
 
 def measure(options: argparse.Namespace) -> None:
@@ -39,7 +42,7 @@ def measure(options: argparse.Namespace) -> None:
     block, measured = chosen_view([run], None, None)
     if out is None:
         at = [standing(run, index, block, measured) for index in range(len(run.results))]
-        results = [plain_standing(one) for one in at]
+        results = [plain_standing(one, result) for one, result in zip(at, run.results, strict=True)]
         print_json(
             {
                 "folder": str(folder),
@@ -70,7 +73,9 @@ def _measure(options: argparse.Namespace) -> tuple[list[Path], Path]:
     saved, began = [], time.perf_counter()
     for checkpoint, result in zip(checkpoints, measure_checkpoints(checkpoints, how), strict=True):
         took = time.perf_counter() - began
-        note(f"{checkpoint.path.name}: step {result.step:,}, epoch {result.epoch:,} ({took:.1f} s)")
+        if checkpoint.epoch is None:
+            result.notes.append(NO_EPOCH)
+        note(f"{checkpoint.path.name}: {moment(result)} ({took:.1f} s)")
         saved.append(result.save(folder / FOLDER / f"step_{result.step:08d}.npz"))
         began = time.perf_counter()
     return saved, folder
@@ -88,8 +93,8 @@ def _output(options: argparse.Namespace, first: Path) -> Path:
     held = [file for file in (folder / FOLDER).glob("*") if FILE.fullmatch(file.name)]
     if held and not options.add:
         raise UsageError(
-            f"{folder} holds {len(held)} results already: name another folder with --output, or put the new ones "
-            "beside them (and in place of those of the same step) with --add"
+            f"{folder} holds {len(held)} {'result' if len(held) == 1 else 'results'} already: name another folder "
+            "with --output, or put the new ones beside them (and in place of those of the same step) with --add"
         )
     return folder
 
@@ -136,9 +141,12 @@ def _how(options: argparse.Namespace, settings: "Settings") -> "How":
 
     import torch
 
-    from lightning_stiffness.cli.networks import How, is_lightning, no_loss
-    from lightning_stiffness.probeset import AUTO
+    from lightning_stiffness import arguments
+    from lightning_stiffness.cli.networks import How, check_hparams, is_lightning, no_loss
+    from lightning_stiffness.probeset import AUTO, checked_field
+    from lightning_stiffness.settings import one_of
 
+    splits = one_of("--splits", options.splits, ("train", "val"))
     make = load_name("--module", options.module)
     if not callable(make) or isinstance(make, torch.nn.Module):
         raise UsageError(
@@ -148,20 +156,25 @@ def _how(options: argparse.Namespace, settings: "Settings") -> "How":
     if loss_fn is None and inspect.isclass(make) and not is_lightning(make):
         raise no_loss(make.__name__)
 
-    def field(option: str, name: str | None) -> Any:
-        return AUTO if name is None else None if name == "none" else load_name(option, name)
+    hparams = load_value("--hparams", options.hparams, dict, "a mapping") if options.hparams else {}
+    check_hparams(make, hparams)
+
+    def field(option: str, argument: str, name: str | None) -> Any:
+        if name is None or name == "none":
+            return AUTO if name is None else None
+        return checked_field(argument, load_name(option, name))
 
     return How(
         make=make,
-        hparams=load_value("--hparams", options.hparams, dict, "a mapping") if options.hparams else {},
-        loss_fn=loss_fn,
-        label_fn=field("--labels", options.labels),
-        input_fn=field("--inputs", options.inputs),
+        hparams=hparams,
+        loss_fn=None if loss_fn is None else arguments.loss(loss_fn),
+        label_fn=field("--labels", "label_fn", options.labels),
+        input_fn=field("--inputs", "input_fn", options.inputs),
         settings=settings,
         device=_device(options.device),
-        splits=options.splits,
-        probe_size=options.probe_size,
-        seed=options.seed,
+        splits=[split for split in ("train", "val") if split in splits],
+        probe_size=arguments.probe_size(options.probe_size),
+        seed=arguments.seed(options.seed),
         trust=options.trust,
     )
 
@@ -217,7 +230,7 @@ def _in_words() -> Iterator[None]:
             traceback.extract_tb(error.__cause__.__traceback__)[-1].filename
         ):
             traceback.print_exception(error.__cause__)
-        raise UsageError(f"{error}\n{IN_WORDS}" if "StiffnessCallback" in str(error) else str(error)) from error
+        raise UsageError(f"{error}\n{IN_WORDS}" if NAMED.search(str(error)) else str(error)) from error
 
 
 def _to_settle(error: Exception) -> bool:

@@ -5,7 +5,7 @@ import inspect
 import logging
 import os
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +15,7 @@ from torch import nn
 
 from lightning_stiffness.cli.checkpoints import Checkpoint, load_weights
 from lightning_stiffness.cli.datasets import Data
-from lightning_stiffness.cli.problem import UsageError, note
+from lightning_stiffness.cli.problem import UsageError, near, note
 from lightning_stiffness.compat import classes, namespaces
 from lightning_stiffness.fields import FieldFn
 from lightning_stiffness.gram import LossFn
@@ -103,7 +103,7 @@ def measure_checkpoints(checkpoints: Sequence[Checkpoint], how: How) -> Iterator
     )
     for checkpoint in checkpoints:
         module = make_network(checkpoint, how)
-        step, epoch = checkpoint.step or 0, checkpoint.epoch
+        step, epoch = checkpoint.step or 0, checkpoint.epoch or 0
         if is_lightning(module):
             trainer = idle_trainer(module, checkpoint, how)
             find_loss(module, trainer, how.loss_fn)
@@ -147,6 +147,27 @@ def _moved(batch: Batch, device: torch.device) -> Batch:
     return map_leaves(lambda leaf: leaf.to(device) if isinstance(leaf, torch.Tensor) else leaf, batch)
 
 
+def check_hparams(make: Any, hparams: Mapping[str, Any]) -> None:
+    """See whether what makes the module takes these arguments: Lightning passes over those that it does not know.
+
+    Raises:
+        UsageError: for one that it does not take; the message lists those that it does.
+    """
+    try:
+        known = inspect.signature(make).parameters
+    except (TypeError, ValueError):  # some that are built in do not tell; they say so themselves when called
+        return
+    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in known.values()):
+        return
+    unknown = [str(name) for name in hparams if name not in known]
+    if unknown:
+        name = getattr(make, "__name__", str(make))
+        raise UsageError(
+            f"{name} cannot be made: --hparams has to hold arguments of it ({', '.join(known) or 'none'}), "
+            f"got {', '.join(unknown)}{near(unknown[0], known)}"
+        )
+
+
 def make_network(checkpoint: Checkpoint, how: How) -> nn.Module:
     """The module with a checkpoint's weights, on its device.
 
@@ -184,7 +205,7 @@ def make_network(checkpoint: Checkpoint, how: How) -> nn.Module:
     except RuntimeError as error:
         if "state_dict" not in str(error):
             raise
-        text = " ".join(str(error).split())[:600]
+        text = " ".join(str(error).split())[:600].rstrip(".")
         raise UsageError(
             f"the weights in {checkpoint.path.name} are not those of {name}: {text}. Layers have to be made in "
             "__init__ or configure_model; other sizes of them are given by --hparams"

@@ -8,7 +8,7 @@ from typing import Any
 from lightning_stiffness.cli.problem import UsageError
 from lightning_stiffness.plugin.frames import finite
 from lightning_stiffness.report.runs import Number, Standing
-from lightning_stiffness.result import Length
+from lightning_stiffness.result import Length, StiffnessResult
 
 PIPED_WIDTH = 100
 """Columns where there is no terminal to ask, unless the environment says ``COLUMNS``."""
@@ -26,7 +26,10 @@ def need_rich() -> None:
         UsageError: if rich is not installed.
     """
     if importlib.util.find_spec("rich") is None:
-        raise UsageError("text for the terminal needs rich: pip install 'lightning-stiffness[cli]' (or use --json)")
+        raise UsageError(
+            "text for the terminal needs rich: pip install rich, or pip install '.[cli]' in a clone of the project "
+            "(or use --json)"
+        )
 
 
 def console() -> Any:
@@ -46,13 +49,33 @@ def _gone() -> None:
     raise BrokenPipeError
 
 
-def plain_standing(at: Standing) -> dict[str, Any]:
-    """A run's numbers at one step as plain values."""
+NO_EPOCH = "the checkpoint does not say how many epochs it was trained, so its epoch stands as 0"
+"""Note of a result whose epoch nobody knows."""
+
+
+def epoch_of(result: StiffnessResult) -> int | None:
+    """The epochs trained at a result; None where nobody knows."""
+    return None if NO_EPOCH in result.notes else result.epoch
+
+
+def moment(result: StiffnessResult) -> str:
+    """How far the training was, in words.
+
+    Example:
+        >>> moment(StiffnessResult(step=1200, epoch=3)), moment(StiffnessResult(7, 0, notes=[NO_EPOCH]))
+        ('step 1,200, epoch 3', 'step 7')
+    """
+    epoch = epoch_of(result)
+    return f"step {result.step:,}" + ("" if epoch is None else f", epoch {epoch:,}")
+
+
+def plain_standing(at: Standing, result: StiffnessResult) -> dict[str, Any]:
+    """A run's numbers at one step, which are those of a result, as plain values."""
     peak = at.peak
     return {
         "name": at.name,
         "step": at.step,
-        "epoch": at.epoch,
+        "epoch": epoch_of(result),
         "verdict": vars(at.verdict),
         at.own_name: plain_number(at.own),
         "between_class": plain_number(at.between),

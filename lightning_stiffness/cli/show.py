@@ -7,7 +7,15 @@ from typing import Any
 from lightning_stiffness.cli.finding import load_run
 from lightning_stiffness.cli.heat import matrix_lines, sparkline, strongest
 from lightning_stiffness.cli.layers import layer_table
-from lightning_stiffness.cli.output import console, plain_ends, plain_length, plain_standing, print_json
+from lightning_stiffness.cli.output import (
+    console,
+    epoch_of,
+    moment,
+    plain_ends,
+    plain_length,
+    plain_standing,
+    print_json,
+)
 from lightning_stiffness.cli.problem import UsageError
 from lightning_stiffness.cli.views import add_view_options, chosen_view
 from lightning_stiffness.report.runs import Run, Standing, standing
@@ -41,7 +49,7 @@ def show(options: argparse.Namespace) -> None:
     index = run.index(options.step, options.epoch)
     if index < 0:
         first = run.results[0]
-        raise UsageError(f"the first result of {run.name} is that of step {first.step:,}, epoch {first.epoch:,}")
+        raise UsageError(f"the first result of {run.name} is that of {moment(first)}")
     if out is None:
         print_json(_plain(run, index, options.block, options.measure, (block, measure)))
     else:
@@ -55,7 +63,7 @@ def print_run(out: Any, run: Run, index: int, block: str, measure: str) -> None:
     at, result = standing(run, index, block, measure), run.results[index]
     sign, style = SIGNS.get(at.verdict.kind, ("?", "bold"))
     place = f"{index + 1} of {len(run.results)}"
-    out.print(Text.assemble((run.name, "bold"), f"  step {at.step:,}, epoch {at.epoch:,} ({place})"))
+    out.print(Text.assemble((run.name, "bold"), f"  {moment(result)} ({place})"))
     out.print(Text.assemble((f"{sign} {at.verdict.headline}", style)))
     out.print(at.verdict.detail, style="dim")
     out.print()
@@ -142,7 +150,7 @@ def _reach(at: Standing) -> str:
 def _plain(run: Run, index: int, block: str | None, measure: str | None, chosen: tuple[str, str]) -> dict[str, Any]:
     """The step as plain values: every block and measure, or those asked for."""
     result = run.results[index]
-    at = plain_standing(standing(run, index, *chosen))
+    at = plain_standing(standing(run, index, *chosen), result)
     blocks = {
         each: {
             one: _plain_view(result, each, one)
@@ -156,7 +164,7 @@ def _plain(run: Run, index: int, block: str | None, measure: str | None, chosen:
         **{name: at[name] for name in ("name", "step", "epoch", "verdict", "peak", "drop_from_peak")},
         "peak_of": list(chosen),
         "steps": [one.step for one in run.results],
-        "epochs": [one.epoch for one in run.results],
+        "epochs": [epoch_of(one) for one in run.results],
         "class_names": result.class_names,
         "superclasses": result.superclasses,
         **({"layer_names": result.layer_names} if result.layer_names else {}),

@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from lightning_stiffness.figures.style import Array, effect, number
+from lightning_stiffness.figures.intervals import length_digits, length_range, mean_digits, mean_words, short_length
+from lightning_stiffness.figures.style import Array, effect
 from lightning_stiffness.functional import class_summary, superclass_summary
 
 
@@ -38,9 +39,9 @@ def captions(
     """
     summary = class_summary(torch.from_numpy(cells))
     within, between = summary["within_class"], summary["between_class"]
-    around = {name: _interval(*ends) for name, ends in (intervals or {}).items()}
-    own = f"its own class (mean\u00a0{number(within)}{around.get('within_class', '')})"  # no line breaks there
-    other = f"other classes (mean\u00a0{number(between)}{around.get('between_class', '')})"
+    around = {name: ends for name, ends in (intervals or {}).items() if mean_digits(*ends) is not None}
+    own = f"its own class (mean\u00a0{mean_words(within, *around.get('within_class', ()))})"  # no line breaks there
+    other = f"other classes (mean\u00a0{mean_words(between, *around.get('between_class', ()))})"
     if len(cells) == 1 and not math.isnan(within):
         lines = [f"A step on one example {effect(within)} {own}; there is no other class."]
     elif math.isnan(within) and math.isnan(between):
@@ -56,7 +57,7 @@ def captions(
         numbers = superclass_summary(torch.from_numpy(cells), list(groups))
         same, different = numbers["within_superclass"], numbers["between_superclass"]
         known = [
-            f"{words} {number(value)}{around.get(name, '')}"
+            f"{words} {mean_words(value, *around.get(name, ()))}"
             for name, words, value in (
                 ("within_superclass", "in the same group (outlined)", same),
                 ("between_superclass", "in different groups", different),
@@ -66,11 +67,12 @@ def captions(
         if known:
             chance = "" if math.isnan(p_value) else f" (chance alone: p\u00a0=\u00a0{p_value:.2g})"
             lines.append(f"Mean over different classes: {', '.join(known)}{chance}.")
-    if any(around.values()):
+    if around:
         lines.append("In brackets: 95% intervals, over the choice of examples.")
     if counts is not None and (counts > 0).any():
         low, high = int(counts[counts > 0].min()), int(counts.max())
-        lines.append(f"Each cell is a mean over {low if low == high else f'{low} to {high}'} pairs of examples.")
+        many = f"a mean over {low if low == high else f'{low} to {high}'} pairs"
+        lines.append(f"Each cell is {many if high > 1 else 'one pair'} of examples.")
     return lines
 
 
@@ -93,39 +95,12 @@ def length_verdict(
     if not math.isfinite(xi):
         return f"No ξ: {reason}." if reason else "No ξ: the fitted line gives none."
     told = ["extrapolated"] if extrapolated else []
-    if interval is not None:
-        told.append(f"95% interval{':' if not told else ''} {_range(*interval)}")
-    head = f"ξ = {short_length(xi)}" + (f" ({', '.join(told)})" if told else "")
+    ends = interval or (math.nan, math.nan)
+    if around := length_range(*ends):
+        told.append(f"95% interval{':' if not told else ''} {around}")
+    head = f"ξ = {short_length(xi, length_digits(*ends) or 3)}" + (f" ({', '.join(told)})" if told else "")
     if not extrapolated:
         return f"{head}: examples nearer to each other than ξ improve together."
     if xi > (borders[0] + borders[-1]) / 2:
         return f"{head}: beyond every pair measured; all improve together."
     return f"{head}: below every distance measured; none improve together."
-
-
-def short_length(length: float) -> str:
-    """A length to three digits, whatever its unit.
-
-    Example:
-        >>> short_length(0.58), short_length(-12.345), short_length(12345.6)
-        ('0.58', '−12.3', '12,346')
-    """
-    return f"{length:.3g}".replace("-", "−") if abs(length) < 1000 else f"{length:,.0f}".replace("-", "−")
-
-
-def _range(low: float, high: float) -> str:
-    if math.isinf(low) and math.isinf(high):
-        return "any length"
-    if math.isinf(high):
-        return f"{short_length(low)} or more"
-    if math.isinf(low):
-        return f"{short_length(high)} or less"
-    return f"{short_length(low)} to {short_length(high)}"
-
-
-def _interval(low: float, high: float) -> str:
-    """`` [0.12, 0.15]`` without line breaks; nothing where there is no interval."""
-    if math.isnan(low) or math.isnan(high):
-        return ""
-    digits = 2 if high - low >= 0.02 else 3  # ends that would look the same
-    return f"\u00a0[{number(low, digits)},\u00a0{number(high, digits)}]"

@@ -9,7 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 
-from lightning_stiffness.figures.captions import length_verdict, short_length
+from lightning_stiffness.figures.captions import length_verdict
+from lightning_stiffness.figures.intervals import length_digits, short_length
 from lightning_stiffness.figures.scales import add_scale, round_numbers, without_ticks
 from lightning_stiffness.figures.style import (
     MEASURES,
@@ -60,7 +61,7 @@ def distance_curve(
         edges: bin borders ``[b + 1]``, or bin centres ``[b]``, in units of distance.
         mean: mean stiffness of each bin ``[b]``; NaN in an empty one.
         error: standard errors ``[b]``, drawn as mean ± 1.96 of them, or a pair ``(low, high)`` of interval
-            ends ``[b]``; a bin without one is drawn hollow.
+            ends ``[b]``; a bin without one, or with equal ends, is drawn hollow.
         count: number of pairs in each bin ``[b]``.
         line: ``(slope, intercept)`` of the fitted line.
         critical_length: ξ in units of distance; NaN or None where there is none.
@@ -90,7 +91,8 @@ def distance_curve(
     borders, means, low, high, counts = _checked(edges, mean, error, count)
     centers = (borders[:-1] + borders[1:]) / 2
     xi = math.nan if critical_length is None else float(critical_length)
-    around = None if critical_interval is None or any(map(math.isnan, critical_interval)) else critical_interval
+    digits = None if critical_interval is None else length_digits(*critical_interval)
+    around = None if digits is None else critical_interval
     with plain_style():
         figure = new_figure(WIDTH, HEIGHT, colours)
         words = wrap(length_verdict(xi, around, reason, extrapolated, borders), WIDTH - 0.3, 11)
@@ -110,7 +112,8 @@ def distance_curve(
         _points(axes, centers, means, low, high, error, colours)
         if math.isfinite(xi) and left <= xi <= right:
             axes.axvspan(left, xi, color=colours.shade, zorder=0, linewidth=0)
-            axes.axvline(xi, color=colours.helps, linewidth=1.6, linestyle="--", label=f"ξ = {short_length(xi)}")
+            label = f"ξ = {short_length(xi, digits or 3)}"
+            axes.axvline(xi, color=colours.helps, linewidth=1.6, linestyle="--", label=label)
             if around is not None:
                 _whisker(axes, around, left, right, colours)
             axes.plot([xi], [0], marker="D", color=colours.helps, markersize=8, markeredgecolor=colours.background)
@@ -180,12 +183,13 @@ def _heights(
 
 
 def _points(axes: Axes, centers: Array, means: Array, low: Array, high: Array, error: Any, theme: Theme) -> None:
-    known = ~np.isnan(means) & ~np.isnan(low) & ~np.isnan(high)
+    known = ~np.isnan(means) & (high > low)  # of one pair there is nothing to resample: its ends are equal
     alone = ~np.isnan(means) & ~known
     style: dict[str, Any] = {"color": theme.text, "marker": "o", "linestyle": "none", "markersize": 5.5}
     if known.any():
         note = "mean of a bin, 95% interval" + ("" if isinstance(error, tuple) else " (pairs as if independent)")
         if isinstance(error, tuple):  # a band over bins next to each other; NaN leaves a gap
+            note += " (grey band)"
             ends = [np.where(known, end, np.nan) for end in (low, high)]
             axes.fill_between(centers, *ends, color=theme.muted, alpha=0.22, linewidth=0)
         axes.vlines(centers[known], low[known], high[known], color=theme.muted, linewidth=1.8, gid="intervals")
@@ -240,7 +244,8 @@ def _dress(axes: Axes, strip: Axes, measure: str, pairs: str, distance: str, the
         "va": "bottom",
         "multialignment": "center",
     }
-    says = f"mean {MEASURES[measure]}\nhurts   ←   0   →   helps"
+    # Without the 0 between them: the words stand at the middle of the axis, where 0 is only by chance.
+    says = f"mean {MEASURES[measure]}\nhurts   ←      →   helps"
     axes.text(-0.135, 0.5, says, transform=axes.transAxes, **words, **upright)
     strip.text(-0.135, 0.5, "pairs", transform=strip.transAxes, **words, **upright)
     below = -24 / (72 * LOW)

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from lightning_stiffness.figures.style import shorten, text_width
+from lightning_stiffness.figures.names import shorten, shorten_all
+from lightning_stiffness.figures.style import text_width
 
 LONGEST = 20
 """Signs of a name that are shown."""
@@ -72,7 +73,7 @@ def axis_ticks(
     if len(places) > 1:
         pitch *= min(after - before for before, after in pairwise(places))
     size = min(LARGEST, max(SMALLEST, 72 * pitch * FILL))
-    shown = [shorten(name, LONGEST) for name in shown]
+    shown = shorten_all(shown, LONGEST)
     longest = max(text_width(name, size) for name in shown)
     if longest <= pitch * 0.95:
         rotation, height = 0, size / 72

@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lightning_stiffness.figures.labels import FILL, SMALLEST
+from lightning_stiffness.figures.names import shorten_all
 from lightning_stiffness.figures.style import (
     MEASURES,
     Array,
@@ -16,7 +17,6 @@ from lightning_stiffness.figures.style import (
     new_figure,
     number,
     plain_style,
-    shorten,
     text_width,
 )
 
@@ -79,8 +79,8 @@ def layer_curve(
     pitch = min(0.32, TALLEST / len(layers))
     every = math.ceil(SMALLEST / (72 * pitch * FILL))  # layers to a name
     size = min(10.0, max(SMALLEST, 72 * pitch * FILL))
-    names = [shorten(layer, 32) for layer in layers[::every]]
-    left = 0.3 + max(text_width(name, size) for name in names)
+    names = shorten_all(layers[::every], 32)
+    left = 0.55 + max(text_width(name, size) for name in names)
     tall = max(0.6, pitch * len(layers))
     height = 0.85 + tall + 1.1
     with plain_style():
@@ -108,6 +108,9 @@ def layer_curve(
             spine.set_color(colours.muted)
         axes.set_xlabel(f"hurts   ←   mean {MEASURES[measure]}   →   helps", color=colours.text, size=10.5)
         add_heading(figure, colours, "In which layers do examples agree?", title or MEASURES[measure])
+        # Names may be as bare as "0" and "3".
+        middle = 0.22 / WIDTH, (1.1 + tall / 2) / height
+        figure.text(*middle, "layer", color=colours.text, size=10.5, rotation=90, va="center", ha="center")
         legend = {"loc": "lower left", "bbox_to_anchor": (0.02, 0.0), "ncols": 2, "frameon": False, "fontsize": 9.5}
         figure.legend(*axes.get_legend_handles_labels(), labelcolor=colours.text, **legend)
     return figure

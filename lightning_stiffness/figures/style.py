@@ -155,17 +155,6 @@ def _ems(sign: str) -> float:
     return 0.7 if sign.isupper() else 0.63
 
 
-def shorten(name: str, limit: int) -> str:
-    """A name on one line, of at most ``limit`` signs.
-
-    Example:
-        >>> shorten("sweet  pepper", 20), shorten("very long name", 8)
-        ('sweet pepper', 'very lo…')
-    """
-    name = " ".join(name.split())
-    return name if len(name) <= limit else name[: limit - 1].rstrip() + "…"
-
-
 def number(value: float, digits: int = 2) -> str:
     """A value as figures print it: a real minus sign, and no minus before zero.
 

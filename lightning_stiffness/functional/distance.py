@@ -53,9 +53,14 @@ def find_distance(distance: Distance) -> Callable[[Tensor, Tensor], Tensor]:
     """
     if callable(distance):
         return distance
-    if distance not in DISTANCES:
+    if not isinstance(distance, str) or distance not in DISTANCES:
+        got = (
+            repr(distance)
+            if distance is None or isinstance(distance, str | int | float)
+            else type(distance).__name__
+        )
         raise ValueError(
-            f"unknown distance {distance!r}: expected one of {sorted(DISTANCES)} or a function of two "
+            f"unknown distance {got}: expected one of {sorted(DISTANCES)} or a function of two "
             "tensors [n, d] and [m, d] that returns distances [n, m]"
         )
     return DISTANCES[distance]
@@ -88,7 +93,8 @@ def standardise(x: Tensor, *, reference: Tensor | None = None) -> Float[Tensor, 
     if x.shape[1:] != reference.shape[1:]:
         raise ValueError(
             f"expected inputs of one shape, got {list(x.shape[1:])} and {list(reference.shape[1:])}: "
-            "pass input_fn= to turn each batch into tensors [n, d]"
+            "pass a function that turns each batch into tensors [n, d] with the same d (input_fn= in the callback, "
+            "inputs= in measure_stiffness)"
         )
     flat, base = (v.reshape(len(v), v.shape[1:].numel()).double() for v in (x, reference))
     base = base[torch.isfinite(base).all(1)]

@@ -65,8 +65,8 @@ def _leaves(cells: Any) -> list[int]:
         hierarchy = import_module("scipy.cluster.hierarchy")
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            "order='cluster' needs SciPy: pip install lightning-stiffness[cluster] (or scipy); "
-            "order='group' and order='given' do without"
+            "order='cluster' needs SciPy: pip install scipy, or pip install '.[cluster]' in a clone of the "
+            "project; order='group' and order='given' do without"
         ) from error
     likeness = np.where(np.isnan(cells), cells.T, cells)
     likeness = (likeness + likeness.T) / 2

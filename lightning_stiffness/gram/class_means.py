@@ -12,7 +12,7 @@ backward pass with the examples' losses weighted by :math:`1 / |g_i|`. Memory: `
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -21,9 +21,9 @@ from torch import Tensor, nn
 from lightning_stiffness.gram import GradientGram, gram_of_examples
 from lightning_stiffness.gram.batch import Batch, is_per_example, map_leaves
 from lightning_stiffness.gram.loop import by_name, example_gradient, has_reentrant_checkpoint
-from lightning_stiffness.gram.problem import Examples, LossFn, ParameterFilter, Problem, select_parameters
+from lightning_stiffness.gram.problem import Examples, LossFn, Noise, ParameterFilter, Problem, select_parameters
 from lightning_stiffness.gram.product import accumulation_dtype
-from lightning_stiffness.gram.state import kept_state, measuring
+from lightning_stiffness.gram.state import kept_random_state, kept_state, measuring
 
 _AT_A_TIME = 512
 """Examples whose norms are found together."""
@@ -108,26 +108,32 @@ def class_gradient_sums(
     width = sum(p.numel() * (2 if p.is_complex() else 1) for p in problem.parameters.values())
     sums = torch.zeros(num_classes, width, dtype=accumulation_dtype(device), device=device)
     counts = torch.zeros(num_classes, dtype=torch.long, device=device)
-    excluded = 0
+    excluded = done = 0
+    with kept_random_state():
+        base = int(torch.randint(2**31, ()))
     for batch in batches:
         labels = _checked_labels(label_fn(batch), len(Examples.of(batch)), num_classes)
         for start, size, piece in Examples.of(batch).pieces(_AT_A_TIME):
             of_piece = labels[start : start + size].to(device)
-            gram = gram_of_examples(
-                module,
-                Examples.of(piece),
-                loss_fn=loss_fn,
-                engine=engine if size > 1 else "loop",
-                memory_budget=memory_budget,
-                parameters=parameters,
-            )
-            norms = gram.norms.to(device)
-            valid = torch.isfinite(norms) & (norms > 0)
-            excluded += int((~valid).sum())
-            for label in torch.unique(of_piece[valid]).tolist():
-                chosen = torch.nonzero(valid & (of_piece == label))[:, 0]
-                sums[label] += _unit_sum(problem, piece, size, chosen, gram)
-                counts[label] += len(chosen)
+            with kept_random_state():
+                # a loss that draws random numbers draws others than for the pieces before
+                torch.default_generator.manual_seed(base + done)
+                gram = gram_of_examples(
+                    module,
+                    Examples.of(piece),
+                    loss_fn=loss_fn,
+                    engine=engine if size > 1 else "loop",
+                    memory_budget=memory_budget,
+                    parameters=parameters,
+                )
+                norms = gram.norms.to(device)
+                valid = torch.isfinite(norms) & (norms > 0)
+                excluded += int((~valid).sum())
+                for label in torch.unique(of_piece[valid]).tolist():
+                    chosen = torch.nonzero(valid & (of_piece == label))[:, 0]
+                    sums[label] += _unit_sum(replace(problem, noise=Noise()), piece, size, chosen, gram)
+                    counts[label] += len(chosen)
+            done += size
     return ClassSums(sums, counts, excluded)
 
 
@@ -138,14 +144,23 @@ def _unit_sum(problem: Problem, piece: Batch, size: int, chosen: Tensor, gram: G
     norms = gram.norms[indices]
     # By the Gram of these few examples the sum has this squared length, whatever way it is found.
     expected = float((within / norms[:, None] / norms[None, :]).sum())
+    noise = problem.noise
     with measuring(problem.module):
+        noise.seed(0, 1)
         found = _weighted(problem, _picked(piece, size, chosen), norms)
+        if noise.woke() and found is not None:  # the norms are those of other draws: only if none plays a part
+            noise.seed(0, 2)
+            again = _weighted(problem, _picked(piece, size, chosen), norms)
+            if again is None or float((again - found).abs().max()) > 1e-6 * float(found.abs().max()):
+                found = None
         if found is not None and abs(float(found @ found) - expected) <= 1e-4 * len(indices) ** 2:
             return found
-        # A loss for the whole batch, or losses that depend on which batch an example is in.
+        # A loss for the whole batch, or losses that depend on which batch an example is in, or draw numbers.
+        noise.drawn = True
         total: Tensor | None = None
         for i in indices:
-            gradient = _flat(example_gradient(problem, _picked(piece, size, chosen.new_tensor([i]))))
+            example = _picked(piece, size, chosen.new_tensor([i]))
+            gradient = _flat(example_gradient(problem, example, i))
             unit: Tensor = gradient / torch.linalg.vector_norm(gradient)
             total = unit if total is None else total + unit
     assert total is not None  # a class has at least one example here

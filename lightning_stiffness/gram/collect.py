@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -96,7 +97,7 @@ class Collector:
         pieces = list(examples.pieces(most))
         for start, size, batch in pieces:
             if size == 1:
-                gradients = example_gradient(self.problem, examples.one(start))
+                gradients = example_gradient(self.problem, examples.one(start), offset + start)
                 found = {name: [_whole(gradients[name])] for name in names}
             else:
                 found = self._pass(out, names, Piece(examples, offset, start, size, batch))
@@ -123,6 +124,7 @@ class Collector:
         again = False
         while reference is not None:
             watcher = self._watcher(parameters, piece, reference)
+            self.problem.noise.seed(piece.offset + piece.start, 1)  # the same numbers in every pass over the piece
             with kept_state(self.problem.module), eager():
                 loss = self._forward(watcher, piece)
                 strange = bool(watcher.failures) and not again
@@ -133,10 +135,15 @@ class Collector:
                     if not loss.requires_grad:
                         return {}
                     uses = watcher.uses
-                    grads = iter(_gradients(loss, uses))
+                    seen = frozenset[str]().union(*(use.roots for use in uses), watcher.failures)
+                    unseen = {name: p for name, p in parameters.items() if name not in seen}
+                    grads = iter(_gradients(loss, uses, list(unseen.values())))
             del loss
         for use in uses:
             use.gradients, use.room = [next(grads) for _ in use.edges], self.room
+        for name, gradient in zip(unseen, grads, strict=True):  # as of parameters within compiled or scripted code
+            if gradient is not None and bool(gradient.abs().max() > 0 if gradient.numel() else False):
+                self._fail(frozenset({name}), "no call that takes it is seen, but the loss depends on it")
         first = not out.sizes
         found: dict[str, list[Part]] = {}
         with torch.no_grad():
@@ -200,13 +207,13 @@ class Collector:
             self.failures.setdefault(name, reason)
 
 
-def _gradients(loss: Tensor, uses: list[Use]) -> tuple[Tensor | None, ...]:
-    """Those of the uses' outputs."""
-    edges = [edge for use in uses for edge in use.edges]
-    if not edges:
+def _gradients(loss: Tensor, uses: list[Use], unseen: list[torch.nn.Parameter]) -> tuple[Tensor | None, ...]:
+    """Those of the uses' outputs, and of parameters without a use: mostly none."""
+    inputs: list[Any] = [*(edge for use in uses for edge in use.edges), *unseen]
+    if not inputs:
         return ()
     try:
-        return torch.autograd.grad(loss.sum(), edges, allow_unused=True)
+        return torch.autograd.grad(loss.sum(), inputs, allow_unused=True)
     except Exception as error:
         raise EngineRefusal(f"its backward pass failed: {type(error).__name__}: {error}") from error
 

@@ -2,16 +2,18 @@
 
 from lightning_stiffness.gram.check import check_against_loop
 from lightning_stiffness.gram.loop import loop_gram
+from lightning_stiffness.gram.plan import Step
 from lightning_stiffness.gram.problem import EngineRefusal, Examples, Problem
 from lightning_stiffness.gram.product import Products
 from lightning_stiffness.gram.vmap import vmap_gram
 
 
 def by_other_engines(
-    problem: Problem, rows: Examples, columns: Examples | None, budget: int | None
+    problem: Problem, rows: Examples, columns: Examples | None, budget: int | None, *, draws: bool = False
 ) -> tuple[Products, str]:
-    """The Gram by ``torch.func``, or where that fails by the loop; and the engine's name."""
-    found = _by_vmap(problem, rows, columns, budget)
+    """The Gram by ``torch.func``, or where that fails or the gradients depend on draws by the loop; and the
+    engine's name."""
+    found = None if draws else _by_vmap(problem, rows, columns, budget)
     if found is not None:
         return found, "vmap(grad)"
     # Not where torch.func's error is caught: an error of the loop is the user's own, to be read by itself
@@ -25,6 +27,23 @@ def _by_vmap(problem: Problem, rows: Examples, columns: Examples | None, budget:
         return found
     except EngineRefusal:
         return None
+
+
+def steps_of(problem: Problem, found: Products, engine: str, reasons: dict[str, str]) -> list[Step]:
+    """The plan's lines for parameters that another engine treated."""
+    return [
+        Step((name,), "", engine, str(list(p.shape)), 2.0 * found.values.numel() * p.numel(), 0, reasons[name])
+        for name, p in problem.parameters.items()
+    ]
+
+
+def slowly(problem: Problem, engine: str, reasons: dict[str, str]) -> str:
+    """What the user is warned of."""
+    how = "one backward pass per example" if engine == "loop" else "torch.func"
+    return (
+        f"stiffness of {type(problem.module).__name__}: {len(reasons)} of its {len(problem.parameters)} parameters "
+        f"are measured by {how}, exact but slow: {told(reasons)}"
+    )
 
 
 def told(reasons: dict[str, str]) -> str:

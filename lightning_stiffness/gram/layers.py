@@ -37,7 +37,12 @@ def layers_of(names: Iterable[str], wanted: Layers) -> dict[str, list[str]] | No
         for name in listed:
             layers.setdefault(name.rpartition(".")[0] or name, []).append(name)
         return layers
-    chosen = [wanted] if isinstance(wanted, str) else list(wanted)
+    chosen = [wanted] if isinstance(wanted, str) else list(wanted) if isinstance(wanted, Sequence) else []
+    if not chosen or not all(isinstance(layer, str) for layer in chosen):
+        raise ValueError(
+            f"expected per_layer to be True, False or names of submodules, got {type(wanted).__name__}"
+            f"{'' if chosen or not isinstance(wanted, Sequence) else ' without any'}"
+        )
     for layer in chosen:
         if not any(_inside(name, layer) for name in listed):
             known = ", ".join(list(layers_of(listed, True) or ())[:12])

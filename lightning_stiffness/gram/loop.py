@@ -10,28 +10,32 @@ import torch
 from torch import Tensor
 
 from lightning_stiffness.gram.batch import Batch
-from lightning_stiffness.gram.problem import Examples, Problem
+from lightning_stiffness.gram.problem import Examples, LossError, Problem
 from lightning_stiffness.gram.product import Products, accumulation_dtype
 from lightning_stiffness.gram.state import kept_state
 
+CHANGE = 1e-3
+"""Change of an example's gradient from one time to the next, relative to its norm, that is no rounding."""
 
-def example_gradient(problem: Problem, example: Batch) -> dict[str, Tensor]:
+
+def example_gradient(problem: Problem, example: Batch, position: int | None = None) -> dict[str, Tensor]:
     r"""Gradient :math:`\nabla_W L(f_W(x_i), y_i)` of one example's loss.
 
     Args:
         problem: what to differentiate.
         example: a batch of one example.
+        position: of the example among all, for the random numbers that its loss draws, if it does.
 
     Returns:
         Parameter name → gradient, of the parameter's shape, times the problem's scale; zero where the loss does
         not depend on it.
     """
     with kept_state(problem.module):  # each example meets the module as it was
-        loss = problem.example_loss(example)
+        loss = problem.example_loss(example, position)
         parameters = list(problem.parameters.values())
         gradients: Sequence[Tensor | None] = [None] * len(parameters)
         if loss.requires_grad:  # else no parameter took part
-            gradients = _derivative(problem, loss, example)
+            gradients = _derivative(problem, loss, example, position)
     return by_name(problem, gradients)
 
 
@@ -46,7 +50,7 @@ def by_name(problem: Problem, gradients: Sequence[Tensor | None]) -> dict[str, T
     return result
 
 
-def _derivative(problem: Problem, loss: Tensor, example: Batch) -> Sequence[Tensor | None]:
+def _derivative(problem: Problem, loss: Tensor, example: Batch, position: int | None) -> Sequence[Tensor | None]:
     parameters = list(problem.parameters.values())
     if not has_reentrant_checkpoint(loss):
         return torch.autograd.grad(loss, parameters, allow_unused=True)
@@ -57,7 +61,7 @@ def _derivative(problem: Problem, loss: Tensor, example: Batch) -> Sequence[Tens
     try:
         for parameter in every:
             parameter.grad = None
-        problem.example_loss(example).backward()  # type: ignore[no-untyped-call]
+        problem.example_loss(example, position).backward()  # type: ignore[no-untyped-call]
         return [parameter.grad for parameter in parameters]
     finally:
         for parameter, gradient in zip(every, kept, strict=True):
@@ -91,36 +95,60 @@ def loop_gram(
 
     Returns:
         Inner products ``[n, m]`` in float64 (for complex parameters :math:`\mathrm{Re}\langle g_i, g_j\rangle`).
+
+    Raises:
+        LossError: if an example's gradient is not the same each time.
     """
     width = sum(p.numel() * (2 if p.is_complex() else 1) for p in problem.parameters.values())
     # A block of row gradients and a block of column gradients are held at the same time, in float64.
     block = max(1, memory_budget // (16 * width)) if memory_budget else len(rows) + len(columns or ())
-    blocks, squares, other_squares = [], [], []
+    others, offset = (rows, 0) if columns is None else (columns, len(rows))
+    marks: dict[int, Tensor] = {}
+
+    def gradients(examples: Examples, start: int, offset: int) -> Tensor:
+        found = _gradients(problem, examples, range(start, min(start + block, len(examples))), offset)
+        mark = torch.stack([(found * found).sum(1), found.sum(1)])
+        _check_same(marks.setdefault(offset + start, mark), mark)
+        return found
+
+    blocks = []
     for low in range(0, len(rows), block):
-        left = _gradients(problem, rows, low, low + block)
-        squares.append((left * left).sum(1))
+        left = gradients(rows, low, 0)
         row = []
-        for start in range(0, len(columns or rows), block):
-            same = columns is None and start == low
-            right = left if same else _gradients(problem, columns or rows, start, start + block)
+        for start in range(0, len(others), block):
+            right = left if columns is None and start == low else gradients(others, start, offset)
             row.append(left @ right.T)
-            if low == 0:
-                other_squares.append((right * right).sum(1))
         blocks.append(torch.cat(row, dim=1))
     values = torch.cat(blocks)
     if columns is None:  # a matrix product may round the two triangles differently
         values = (values + values.T) / 2
-    return Products(values, torch.cat(squares), torch.cat(other_squares))
+    squares = torch.cat([marks[low][0] for low in range(0, len(rows), block)])
+    other_squares = torch.cat([marks[offset + start][0] for start in range(0, len(others), block)])
+    return Products(values, squares, other_squares)
 
 
-def _gradients(problem: Problem, examples: Examples, start: int, stop: int) -> Tensor:
-    """Gradients of the examples from ``start`` up to ``stop`` as rows ``[k, p]``, float64."""
-    return torch.stack(
-        [
-            torch.cat([_real(g) for g in example_gradient(problem, examples.one(i)).values()])
-            for i in range(start, min(stop, len(examples)))
-        ]
-    )
+def _check_same(first: Tensor, again: Tensor) -> None:
+    """Compare squared norms and sums ``[2, k]`` of some gradients with those that they had the first time."""
+    sizes = torch.stack([first[0], first[0].sqrt()])
+    if bool(((again - first).abs() > CHANGE * sizes).any()):
+        raise LossError(
+            "the loss gives an example another gradient each time it is computed, as where it draws random numbers "
+            "from a generator of its own: let it draw them from torch's, NumPy's or Python's global generator, or "
+            "give so large a memory_budget that each example is computed once"
+        )
+
+
+def _gradients(problem: Problem, examples: Examples, places: range, offset: int) -> Tensor:
+    """Gradients of some examples as rows ``[k, p]``, float64; ``offset`` is the place of the first among all."""
+    found: list[Tensor] = []
+    while len(found) < len(places):
+        place = places[len(found)]
+        gradient = example_gradient(problem, examples.one(place), offset + place)
+        found.append(torch.cat([_real(g) for g in gradient.values()]))
+        # Not after each, which takes time: most losses that draw numbers draw them for the first example too.
+        if len(found) in (1, len(places)) and problem.noise.woke():
+            found.clear()
+    return torch.stack(found)
 
 
 def _real(gradient: Tensor) -> Tensor:

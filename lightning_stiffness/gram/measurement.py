@@ -3,17 +3,27 @@
 import itertools
 import math
 import warnings
+from dataclasses import replace
 
 import torch
 
-from lightning_stiffness.gram.check import Witness, compare, sizes_of
+from lightning_stiffness.gram.check import (
+    DRAWS,
+    TOLERANCE,
+    TOLERANCE_DOUBLE,
+    Witness,
+    compare,
+    sizes_of,
+    touched_by_draws,
+)
 from lightning_stiffness.gram.collect import Collected, Collector
-from lightning_stiffness.gram.fallback import by_other_engines, told
+from lightning_stiffness.gram.fallback import by_other_engines, slowly, steps_of, told
 from lightning_stiffness.gram.loop import example_gradient
 from lightning_stiffness.gram.multiply import multiply
 from lightning_stiffness.gram.partition import (
     PASSES,
     Group,
+    block_of,
     blocks_of,
     first_place,
     partition,
@@ -23,7 +33,7 @@ from lightning_stiffness.gram.plan import Plan, Step
 from lightning_stiffness.gram.precise import agree_in_double
 from lightning_stiffness.gram.problem import EngineRefusal, Examples, Problem
 from lightning_stiffness.gram.product import Products, accumulation_dtype
-from lightning_stiffness.gram.reference import Reference, refer
+from lightning_stiffness.gram.reference import refer
 from lightning_stiffness.gram.total import Total
 
 WEIGHTED = (
@@ -54,11 +64,14 @@ class Measurement:
         self.totals = {layer: Total(self.n, self.m, device) for layer in self.layers}
         self.sizes: torch.Tensor | None = None
         self.could_be_sum = self.could_be_mean = True
+        self.lean = 0.0
+        """Negative where examples' factors are nearer those of a sum than those of a mean."""
 
     @property
     def factors(self) -> torch.Tensor | None:
         """Size of the pass of each example, by which a mean is too small; None where there is nothing to mend."""
-        return None if self.sizes is None or (self.could_be_sum and not self.could_be_mean) else self.sizes
+        as_sum = self.could_be_sum and not self.could_be_mean
+        return None if as_sum or (self.weighted and self.lean < 0) else self.sizes
 
     @property
     def weighted(self) -> bool:
@@ -67,16 +80,17 @@ class Measurement:
 
     def run(self) -> tuple[dict[str, Products], Plan]:
         """The whole measurement."""
-        reference = self.reference = refer(self.problem, self.every, self._reference_place())
-        witness = self._witness(reference)
-        collector = Collector(self.problem, reference, slab_of(self.budget))
-        groups = list(partition(self.problem, self.every, reference, collector, self.budget))
-        for group in self._settled(groups):
+        witness = self._witness()
+        collector = Collector(self.problem, self.reference, slab_of(self.budget))
+        groups = list(partition(self.problem, self.every, self.reference, collector, self.budget))
+        self.most = groups[0].most
+        for group in self._undrawn(self._settled(groups), witness):
             if group.block is None:
                 self._group(group, collector, witness)
             else:
                 self._blockwise(group, group.block, collector, witness)
         products = {layer: total.products() for layer, total in self.totals.items()}
+        self._look_again(products, witness)
         if self.weighted:
             self.plan.notes.append(WEIGHTED)
         if self.rounded:
@@ -96,17 +110,29 @@ class Measurement:
         """An example of a batch of several: with its like alone, it tells which axis holds the examples."""
         return first_place(self.every)
 
-    def _witness(self, reference: Reference) -> Witness:
+    def _undrawn(self, groups: list[Group], witness: Witness) -> list[Group]:
+        """The groups without the parameters whose gradients depend on random numbers: those fall back."""
+        noise = self.problem.noise
+        # Where no example alone has a gradient, the comparison has more to say.
+        if not (noise.woke() or noise.drawn) or not any(sizes_of(witness.table.values())):
+            return groups
+        for most in {group.most for group in groups}:
+            self.fallback.update(dict.fromkeys(touched_by_draws(self.problem, self.every, most), DRAWS))
+        if self.problem.share is not None:  # the processes have yet to agree
+            return groups
+        kept = [replace(group, names=[n for n in group.names if n not in self.fallback]) for group in groups]
+        return [group for group in kept if group.names]
+
+    def _witness(self) -> Witness:
         """The reference and one more example: from the end of the last other batch of several, if there is one."""
+        reference = self.reference = refer(self.problem, self.every, self._reference_place())
         ends = itertools.accumulate(self.every.sizes)
         spans = [(end - size, end) for size, end in zip(self.every.sizes, ends, strict=True) if size > 1]
         others = [span for span in spans if not span[0] <= reference.position < span[1]]
         end = (others or spans)[-1][1]
         last = end - 2 if end - 2 != reference.position else end - 1
-        gradients = {
-            reference.position: reference.gradients,
-            last: example_gradient(self.problem, self.every.one(last)),
-        }
+        gradients = {reference.position: reference.gradients}
+        gradients[last] = example_gradient(self.problem, self.every.one(last), last)
         reference.gradients = {}  # no longer needed, and as large as the module
         places = sorted(gradients)
         return Witness.of(places, [gradients[place] for place in places])
@@ -135,7 +161,8 @@ class Measurement:
         steps: list[Step] = []
 
         def held(span: tuple[int, int]) -> Collected | None:
-            collected = collector.collect(names, self.every.part(*span), span[0], group.most)
+            examples = block_of(self.every, group.most, span)
+            collected = collector.collect(names, examples, span[0], group.most)
             good = self._checked(
                 Group(names, group.most, block, group.slab), collected, span[0], collector, witness
             )
@@ -164,6 +191,8 @@ class Measurement:
     ) -> list[str]:
         """The parameters whose gradients agree with those of single examples; the others fall back."""
         names = group.names
+        if self.problem.noise.woke():  # in a batch, and for no example alone: no telling what depends on it
+            raise EngineRefusal(DRAWS)
         for name in names:
             if name in collector.failures:
                 self.fallback.setdefault(name, collector.failures[name])
@@ -206,11 +235,66 @@ class Measurement:
         """See whether the loss of a batch is the mean of the examples' losses, the sum, or something between."""
         assert self.sizes is not None
         double = next(iter(self.problem.parameters.values())).dtype in (torch.float64, torch.complex128)
-        rounding = 1e-10 if double else 1e-4
+        rounding = TOLERANCE_DOUBLE if double else 3 * TOLERANCE  # parts of a module may compute in less
         for ratio, position in zip(ratios, near.positions, strict=True):
             if math.isfinite(ratio) and ratio > 0:
+                size = float(self.sizes[position])
                 self.could_be_sum &= abs(ratio - 1) < rounding
-                self.could_be_mean &= abs(ratio * float(self.sizes[position]) - 1) < rounding
+                self.could_be_mean &= abs(ratio * size - 1) < rounding
+                self.lean += abs(math.log(ratio)) - abs(math.log(ratio * size))
+
+    def _look_again(self, layers: dict[str, Products], witness: Witness) -> None:
+        """Hold one or two more examples against themselves alone: the one with the largest gradient, and for a loss
+        that is one number, which may weigh its examples, another.
+
+        An example of a rare kind, such as the only one with a label for one of two losses, weighs more in a mean
+        over its kind than in one over all, and so has a large gradient.
+
+        Raises:
+            EngineRefusal: if they differ.
+        """
+        names = [name for name in self.problem.parameters if name not in self.fallback]
+        scalar = self.sizes is not None
+        if not names or not (scalar or self.reference.strange):
+            return
+        total = sum(list(layers.values())[1:], start=next(iter(layers.values())))
+        squares = total.squares if self.m is None else torch.cat([total.squares, total.other_squares])
+        order = squares.nan_to_num(0.0, 0.0, 0.0).argsort(descending=True).tolist()
+        others = [place for place in order if place not in witness.positions and float(squares[place]) > 0]
+        places = sorted({others[0], others[len(others) // 2]} if scalar else {others[0]}) if others else []
+        gradients = [example_gradient(self.problem, self.every.one(place), place) for place in places]
+        if not places:
+            return
+        more = Witness.of(places, [{name: one[name] for name in names} for one in gradients])
+        alone = [
+            [sum(table[a][b] for table in more.table.values()) for b in range(len(places))]
+            for a in range(len(places))
+        ]
+        found = [[self._entry(total, i, j) for j in places] for i in places]
+        limit = 3 * max(more.limits[name] for name in names)
+        ratios = [math.sqrt(found[a][a] / alone[a][a]) if alone[a][a] > 0 else math.nan for a in range(len(places))]
+        known = self.could_be_sum != self.could_be_mean
+        if scalar:
+            self._settle_factors(ratios, more)
+        fits = all(math.isfinite(ratio) for ratio in ratios) and not (known and self.weighted)
+        fits &= scalar or all(abs(ratio - 1) <= limit for ratio in ratios)
+        if fits and len(places) > 1 and math.isfinite(found[0][1]):
+            cosines = [table[0][1] / math.sqrt(table[0][0] * table[1][1]) for table in (found, alone)]
+            fits = abs(cosines[0] - cosines[1]) <= limit
+        if not fits and not set(names) <= self._rounding(self.most, more, names):
+            raise EngineRefusal(
+                "the gradient of an example in a batch is another than that of the example alone: the loss of a "
+                "batch weighs parts of the losses by how many have them, or the module treats them otherwise"
+            )
+
+    def _entry(self, total: Products, i: int, j: int) -> float:
+        """An inner product between two of all examples; NaN where both are on one side of a block."""
+        if self.m is None:
+            return float(total.values[i, j])
+        if i == j:
+            return float(total.squares[i] if i < self.n else total.other_squares[i - self.n])
+        low, high = min(i, j), max(i, j)
+        return float(total.values[low, high - self.n]) if low < self.n <= high else math.nan
 
     def _check_total(self, layers: dict[str, Products], witness: Witness) -> None:
         """Hold the finished sum over parameters against the single examples, once more.
@@ -256,20 +340,11 @@ class Measurement:
                 f"its loss is a weighted mean, and parts of it need another engine: {told(self.fallback)}"
             )
         for layer, names in self._by_layer(list(self.fallback)):
-            found, engine = by_other_engines(self.problem.of(names), self.rows, self.columns, self.budget)
+            part, draws = self.problem.of(names), DRAWS in self.fallback.values()
+            found, engine = by_other_engines(part, self.rows, self.columns, self.budget, draws=draws)
             products[layer] = found if layer not in products else products[layer] + found
-            for name in names:
-                parameter = self.problem.parameters[name]
-                flops = 2.0 * found.values.numel() * parameter.numel()
-                shape, reason = str(list(parameter.shape)), self.fallback[name]
-                self.plan.steps.append(Step((name,), "", engine, shape, flops, 0, reason))
-        how = "one backward pass per example" if engine == "loop" else "torch.func"
-        warnings.warn(
-            f"stiffness of {type(self.problem.module).__name__}: {len(self.fallback)} of its "
-            f"{len(self.problem.parameters)} parameters are measured by {how}, exact but slow: "
-            f"{told(self.fallback)}",
-            stacklevel=2,
-        )
+            self.plan.steps += steps_of(part, found, engine, self.fallback)
+        warnings.warn(slowly(self.problem, engine, self.fallback), stacklevel=2)
         return products
 
 

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -96,7 +96,9 @@ def partition(
         size += own
     if together:
         groups.append(Group(together, most, None, slab))
-    return groups
+    # An example is computed among the same ones for every parameter: with others, a mean would weigh it otherwise.
+    least_most = min(group.most for group in groups)
+    return [replace(group, most=least_most) for group in groups]
 
 
 def _examples_of_a_pass(n: int, activations: int, problem: Problem) -> int:
@@ -128,6 +130,12 @@ def first_place(every: Examples) -> int:
 def _bytes_of_one(batch: Batch, size: int) -> int:
     tensors = (leaf for _, leaf in leaves(batch) if isinstance(leaf, Tensor) and is_per_example(leaf, size))
     return sum(leaf[0].numel() * leaf.element_size() for leaf in tensors)
+
+
+def block_of(every: Examples, most: int, span: tuple[int, int]) -> Examples:
+    """The examples of a block of whole pieces, divided into the same pieces as all of them are."""
+    pieces = ((start, start + size) for start, size, _ in every.pieces(most))
+    return Examples.joined([every.part(*piece) for piece in pieces if span[0] <= piece[0] < span[1]])
 
 
 def blocks_of(every: Examples, most: int, length: int) -> list[tuple[int, int]]:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd.function import BackwardCFunction
 
 from lightning_stiffness.gram.axes import Layout
 from lightning_stiffness.gram.batch import Batch, is_per_example, leaves
@@ -30,6 +31,8 @@ class Reference:
     calls: list[Call]
     gradients: dict[str, Tensor]
     known: dict[tuple[int, int], Layout] = field(default_factory=dict)
+    strange: bool = False
+    """Whether its loss passes through something that calls do not tell everything about."""
 
     def explains(self, functions: list[Any]) -> bool:
         """Whether these are the functions called for it, in order, but for those that check its loss at the end."""
@@ -105,19 +108,34 @@ def refer(problem: Problem, examples: Examples, position: int) -> Reference:
     piece = examples.part(position, position + 1).batches[0]
     parameters = list(problem.parameters.values())
     grads: tuple[Tensor | None, ...] = (None,) * len(parameters)
+    problem.noise.seed(position)
     alone = examples.singles is not None  # what is alone may be built otherwise than what is sliced
     with kept_state(problem.module), eager():
         with recorder:
             loss = problem.example_loss(piece)
         alone = alone or has_reentrant_checkpoint(loss)
+        strange = _is_strange(loss)
         if loss.requires_grad and not alone:
             try:
                 grads = torch.autograd.grad(loss, parameters, allow_unused=True)
             except RuntimeError:  # the loop knows what to do, or what to say
                 alone = True
-    if alone:
-        return Reference(position, recorder.calls, example_gradient(problem, examples.one(position)))
-    return Reference(position, recorder.calls, by_name(problem, grads))
+    found = example_gradient(problem, examples.one(position), position) if alone else by_name(problem, grads)
+    return Reference(position, recorder.calls, found, strange=strange)
+
+
+def _is_strange(loss: Tensor) -> bool:
+    """Whether there are functions of the user's own with a gradient of their own behind a loss, or gradients."""
+    waiting, seen = [loss.grad_fn], set()
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if isinstance(node, BackwardCFunction) or node.name().count("Backward") > 1:
+            return True
+        waiting += [following for following, _ in node.next_functions]
+    return False
 
 
 class References:
@@ -172,6 +190,7 @@ class References:
         recorder = Recorder()
         at = piece.start + place
         example = piece.examples.part(at, at + 1).batches[0]
+        self.problem.noise.seed(piece.offset + at)
         with kept_state(self.problem.module), eager(), recorder:
             self.problem.example_loss(example)
         return Reference(piece.offset + at, recorder.calls, {})

@@ -53,7 +53,7 @@ def optimizer_step(
         >>> optimizer_step(torch.optim.SGD(net.parameters(), lr=0.1), net)
         {'weight': 0.1}
     """
-    every = [optimizers] if isinstance(optimizers, torch.optim.Optimizer) else list(optimizers)
+    every = _listed(optimizers)
     groups = [(o, _rule(o), group) for o in every for group in o.param_groups]
     # A warm-up may begin at 0: what matters is how rates compare
     resting = not any(float(group["lr"]) > 0 for _, _, group in groups)
@@ -74,6 +74,21 @@ def optimizer_step(
             else:
                 steps[id(parameter)] = 0.0 if begun else group["lr"]
     return {name: steps.get(id(p), 0.0) for name, p in module.named_parameters() if p.requires_grad}
+
+
+def _listed(optimizers: Any) -> list[torch.optim.Optimizer]:
+    if isinstance(optimizers, torch.optim.Optimizer):
+        return [optimizers]
+    several = isinstance(optimizers, Iterable) and not isinstance(optimizers, str | Mapping | Tensor | nn.Module)
+    every = list(optimizers) if several else [optimizers]
+    for one in every:
+        if not isinstance(one, torch.optim.Optimizer):
+            got = repr(one) if one is None or isinstance(one, str | int | float) else type(one).__name__
+            raise StepError(
+                "expected an optimizer of torch.optim or several, such as torch.optim.Adam(module.parameters()), "
+                f"got {f'the class {one.__name__}' if isinstance(one, type) else got}"
+            )
+    return every
 
 
 def _rule(optimizer: torch.optim.Optimizer) -> "Callable[[dict[str, Any], Mapping[str, Any]], StepSize]":
@@ -173,6 +188,25 @@ def unreached(step: Mapping[str, StepSize]) -> bool:
     return any(bool((size == 0).any()) and bool((size > 0).any()) for size in tensors)
 
 
+def _size(name: str, given: Any, dtype: torch.dtype) -> Tensor:
+    try:
+        return torch.as_tensor(given, dtype=dtype)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise StepError(
+            f"expected the step size of {name!r} to be a number or a tensor, got {type(given).__name__}"
+        ) from error
+
+
+def check_mapping(step: object) -> None:
+    """Raise ``StepError`` for steps that are no mapping, as of a function that returns nothing."""
+    if not isinstance(step, Mapping):
+        got = repr(step) if step is None or isinstance(step, str | int | float) else type(step).__name__
+        raise StepError(
+            "expected step= to be, or to return, a mapping from the name of each parameter to its step size, got "
+            f"{got}"
+        )
+
+
 def scales(step: Mapping[str, StepSize], parameters: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
     r"""Parameter → :math:`\sqrt D`, which turns its gradients into ones whose inner products are
     :math:`g_i \cdot D g_j`; parameters that take no step are left out.
@@ -189,12 +223,13 @@ def scales(step: Mapping[str, StepSize], parameters: Mapping[str, nn.Parameter])
         >>> scales({"w": 0.25}, {"w": nn.Parameter(torch.ones(2))})
         {'w': tensor(0.5000)}
     """
+    check_mapping(step)
     found: dict[str, Tensor] = {}
     for name, parameter in parameters.items():
         if name not in step:
             raise StepError(f"expected a step size for every parameter measured, got none for {name!r}")
         real = parameter.real if parameter.is_complex() else parameter
-        size = torch.as_tensor(step[name], dtype=accumulation_dtype(real.device)).to(real.device)
+        size = _size(name, step[name], accumulation_dtype(real.device)).to(real.device)
         if size.numel() != 1 and size.shape != parameter.shape:
             raise StepError(
                 f"expected the step size of {name!r} to be one number or a tensor {list(parameter.shape)}, got "

@@ -6,12 +6,17 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.func import grad, vmap
+from torch.overrides import TorchFunctionMode
 
 from lightning_stiffness.gram.batch import Batch, is_per_example, leaves, map_leaves
+from lightning_stiffness.gram.check import DRAWS, touched_by_draws
 from lightning_stiffness.gram.problem import EngineRefusal, Examples, LossError, Problem
 from lightning_stiffness.gram.product import Products, inner_products, squared_norms
 from lightning_stiffness.gram.state import kept_state
 from lightning_stiffness.gram.swap import swapped
+
+CHUNK = 256
+"""Examples at a time: that bounds what vmap holds on the way, activations and one more copy of the gradients."""
 
 DEFAULT_BUDGET = 1 << 30
 """Bytes for the gradients held at a time where no budget is given: 1 GiB."""
@@ -35,9 +40,42 @@ def vmap_gram(
         Inner products ``[n, m]`` in float64.
 
     Raises:
-        EngineRefusal: if ``torch.func`` cannot trace the module; the message holds its reason.
+        EngineRefusal: if ``torch.func`` cannot trace the module, or gradients depend on random numbers that the
+            loss draws; the message holds the reason.
     """
-    budget = memory_budget or DEFAULT_BUDGET
+    noise = problem.noise
+    noise.seed(0)
+    if noise.woke() or noise.drawn:
+        every = rows if columns is None else Examples.joined([rows, columns])
+        if touched_by_draws(problem, every, CHUNK):
+            raise EngineRefusal(DRAWS)
+    if _exchanges_data(problem, rows):
+        raise EngineRefusal("its forward pass exchanges the data of tensors, which torch.func does not survive")
+    products = _by_groups(problem, rows, columns, memory_budget or DEFAULT_BUDGET)
+    return vmap_gram(problem, rows, columns, memory_budget=memory_budget) if noise.woke() else products
+
+
+class _Exchanges(TorchFunctionMode):
+    """Sees whether ``tensor.data`` is set, as ``module.to(dtype)`` does for every parameter."""
+
+    seen: bool = False
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.seen = self.seen or func == _SET_DATA
+        return func(*args, **(kwargs or {}))
+
+
+_SET_DATA = torch.Tensor.data.__set__  # type: ignore[attr-defined]
+
+
+def _exchanges_data(problem: Problem, examples: Examples) -> bool:
+    exchanges = _Exchanges()
+    with kept_state(problem.module), exchanges:
+        problem.loss_fn(problem.module, examples.one(0))
+    return exchanges.seen
+
+
+def _by_groups(problem: Problem, rows: Examples, columns: Examples | None, budget: int) -> Products:
     examples = len(rows) + len(columns or ())
     total = None
     for group, width in _groups(problem, max(1, budget // examples)):
@@ -65,11 +103,11 @@ def _groups(problem: Problem, most: int) -> Iterator[tuple[dict[str, torch.nn.Pa
 
 def _blockwise(problem: Problem, rows: Examples, columns: Examples | None, block: int) -> Products:
     """The Gram of one group of parameters, ``block`` gradients of each side held at a time."""
-    others = rows if columns is None else columns
+    others, offset = (rows, 0) if columns is None else (columns, len(rows))
     parts: list[list[Tensor]] = []
     squares, other_squares = [], []
     for low in range(0, len(rows), block):
-        left = _gradients(problem, rows.part(low, min(low + block, len(rows))))
+        left = _gradients(problem, rows.part(low, min(low + block, len(rows))), low)
         squares.append(_squares(left))
         parts.append([])
         for start in range(0, len(others), block):
@@ -77,7 +115,8 @@ def _blockwise(problem: Problem, rows: Examples, columns: Examples | None, block
                 parts[-1].append(parts[start // block][low // block].T)
                 continue
             same = columns is None and start == low
-            right = left if same else _gradients(problem, others.part(start, min(start + block, len(others))))
+            stop = min(start + block, len(others))
+            right = left if same else _gradients(problem, others.part(start, stop), offset + start)
             parts[-1].append(_products(left, None if same else right))
             if low == 0:
                 other_squares.append(_squares(right))
@@ -85,18 +124,17 @@ def _blockwise(problem: Problem, rows: Examples, columns: Examples | None, block
     return Products(values, torch.cat(squares), torch.cat(other_squares))
 
 
-def _gradients(problem: Problem, examples: Examples) -> list[Tensor]:
-    """Per-example gradients, ``[k, p]`` for each parameter."""
+def _gradients(problem: Problem, examples: Examples, offset: int) -> list[Tensor]:
+    """Per-example gradients, ``[k, p]`` for each parameter; ``offset`` is the first one's place among all."""
     names = list(problem.parameters)
     values = {name: p.detach() for name, p in problem.parameters.items()}
-    # The chunk bounds what vmap holds on the way: activations, and one more copy of the gradients.
-    chunk = 256
     pieces = []
-    for _, size, piece in examples.pieces(chunk):
+    for start, size, piece in examples.pieces(CHUNK):
         mapped = [leaf for _, leaf in leaves(piece) if _mapped(leaf, size)]
         if size > 1 and any(is_per_example(leaf, size) and isinstance(leaf, list) for _, leaf in leaves(piece)):
             raise EngineRefusal("the batch holds lists of plain Python values, which vmap cannot split")
         per_example = vmap(grad(_loss_of(problem, piece, size)), in_dims=(None, 0), randomness="same")
+        problem.noise.seed(offset + start, 1)  # the same numbers in every pass over the piece
         try:
             with kept_state(problem.module):  # a buffer set in forward would hold vmap's own tensors
                 pieces.append(per_example(values, mapped))

@@ -98,7 +98,7 @@ def test_without_rich_one_line_says_how_to_get_it(command, tmp_path, monkeypatch
         answer = command(*arguments)
         assert (answer.code, answer.out) == (2, "")
         assert answer.err.count("\n") == 1
-        assert "pip install 'lightning-stiffness[cli]'" in answer.err
+        assert "pip install '.[cli]' in a clone of the project" in answer.err
     # What is no text for a terminal does without.
     assert command("show", "run", "--json").code == 0
     assert command("report", "run").code == 0

@@ -123,7 +123,7 @@ def test_results_are_put_beside_others_only_where_that_is_asked_for(command, wei
     assert command(*plain(weights[:1], *options)).code == 0
     refused = command(*plain(weights[1:2], *options))
     assert refused.code == 2
-    assert "measured holds 1 results already" in refused.err
+    assert "measured holds 1 result already" in refused.err
     assert command(*plain(weights[1:2], *options, "--steps", 7, "--add")).code == 0
     assert StiffnessHistory.load("measured").steps.tolist() == [1, 7]
 

@@ -139,10 +139,42 @@ def test_systems_that_disagree_are_mixed(room) -> None:
     assert (found[4], found[5]) == ("mixed", "mixed")
 
 
-def test_one_seed_holds_nothing(room) -> None:
-    found = verdicts(room, [run for run in all_runs() if run["seed"] == 0])
-    assert "held" not in found.values()
+def test_of_one_seed_nothing_can_be_told(room) -> None:
+    one = [run for run in all_runs() if run["seed"] == 0]
+    assert verdicts(room, one) == dict.fromkeys(range(1, 8), "cannot tell (one seed)")
+    assert verdicts(room, changed(one, lengthen))[4] == "cannot tell (one seed)"
+    page = (ROOT / "docs" / "reproduction.md").read_text("utf-8")
+    assert "*Verdict:* cannot tell (one seed)." in room.page.written(page, one, len(one))
     assert verdicts(room, []) == dict.fromkeys(range(1, 8), "not run")
+
+
+def test_a_system_of_one_seed_leaves_open_only_what_it_could_change(room) -> None:
+    runs = [run for run in all_runs() if run["seed"] == 0 or run["system"] != "mnist-fc"]
+    assert verdicts(room, runs)[4] == "cannot tell (one seed)"
+
+    def one_of_the_others(run, place, moment):
+        if run["system"] == "cifar10-cnn":
+            lengthen(run, place, moment)
+
+    assert verdicts(room, changed(runs, one_of_the_others))[4] == "mixed"
+
+
+def test_the_page_beside_runs_says_nothing_of_other_runs(room) -> None:
+    page = (ROOT / "docs" / "reproduction.md").read_text("utf-8")
+    runs = all_runs()
+    told = room.page.beside_runs(page, runs, len(runs), ["training.png", "length.png"])
+    assert re.findall(r"!\[[^]]*\]\(([^)]*)\)", told) == ["training.png", "length.png"]
+    for words in ("In these runs", "31 minutes", "ResNet-20", "run twice", "Run it yourself", "<!--"):
+        assert words not in told
+    assert [line for line in told.splitlines() if line.startswith("#")] == [
+        "# The paper, run again",
+        "## What was run",
+        *(f"## Claim {number}" for number in range(1, 8)),
+    ]
+    written = room.page.written(page, runs, len(runs))
+    blocks = re.findall(r": begin -->\n\n(.*?)\n\n<!-- ", written, flags=re.DOTALL)
+    assert len(blocks) == 10
+    assert all(block in told for block in blocks)
 
 
 def test_values_at_equal_loss_lie_between_two_moments(room) -> None:
@@ -215,7 +247,14 @@ def test_the_command_end_to_end(example: InProcess, tmp_path: Path, monkeypatch:
     monkeypatch.setattr("sys.argv", ["reproduce.py", *options])
     runpy.run_path(str(EXAMPLES / "reproduce.py"), run_name="__main__")
     assert "4 runs, 4 of them there already" in example.capsys.readouterr().out
-    assert len(re.findall(r"^\(\d\) (?:held|mixed|did not hold|not run) ", done.stdout, re.MULTILINE)) == 7
+    assert (
+        len(
+            re.findall(
+                r"^\(\d\) (?:held|mixed|did not hold|cannot tell \(one seed\)|not run) ", done.stdout, re.MULTILINE
+            )
+        )
+        == 7
+    )
     report = tmp_path / "runs" / "quick" / "report"
     names = {"distance.png", "length.png", "length_rate.png", "matrices.png", "stiffness_loss.png", "training.png"}
     assert {path.name for path in report.glob("*.png")} == names
@@ -225,7 +264,10 @@ def test_the_command_end_to_end(example: InProcess, tmp_path: Path, monkeypatch:
         ("mnist-fc", "images"),
         ("mnli-bert", "text"),
     }
-    assert "All 4 runs." in (report / "page.md").read_text("utf-8")
+    page = (report / "page.md").read_text("utf-8")
+    assert "All 4 runs." in page
+    assert set(re.findall(r"\]\(([^)#]+)\)", page)) == names
+    assert "In these runs" not in page
 
 
 @pytest.mark.parametrize(

@@ -106,7 +106,7 @@ def test_a_function_as_distance_and_its_errors():
         ValueError, match=r"unknown distance 'manhatan': expected one of \['cosine', 'euclidean'\] or a f"
     ):
         find_distance("manhatan")
-    with pytest.raises(ValueError, match=r"inputs of one shape, got \[2\] and \[3\]: pass input_fn="):
+    with pytest.raises(ValueError, match=r"inputs of one shape, got \[2\] and \[3\]: pass a function"):
         standardise(x, reference=numbers(0, 3, 3))
 
 

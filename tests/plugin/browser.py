@@ -89,3 +89,31 @@ def tensorboard(logdir: Path, *options: str) -> Iterator[str]:
         process.wait(timeout=20)
         if process.stderr:
             process.stderr.close()
+
+
+def choose(page, *names):
+    """Show exactly these runs."""
+    page.locator(f"[id='run {names[0]}']").check()  # first of all, so that there is always one
+    checked = page.evaluate("[...document.querySelectorAll('.run input:checked')].map(box => box.id)")
+    for box in {*checked} - {f"run {name}" for name in names}:
+        page.locator(f"[id='{box}']").uncheck()
+    for name in names[1:]:
+        page.locator(f"[id='run {name}']").check()
+    page.wait_for_function("n => document.querySelectorAll('.panel').length === n", arg=len(names))
+    page.wait_for_function(
+        "names => [...document.querySelectorAll('.panel h3 .name')].every(e => names.includes(e.textContent))",
+        arg=list(names),
+    )
+
+
+def go(page, index):
+    """Move the slider."""
+    page.locator("#step").focus()
+    page.locator("#step").fill(str(index))
+    page.locator(".player output", has_text=f"{index + 1} of").wait_for()
+
+
+def text(value, digits=3):
+    """A number as the page prints it."""
+    shown = f"{value:.{digits}f}"
+    return (shown.lstrip("-") if float(shown) == 0 else shown).replace("-", "−")

@@ -9,7 +9,7 @@ import pytest
 from lightning_stiffness.figures.style import THEMES
 from lightning_stiffness.plugin.routes import StiffnessPlugin
 from lightning_stiffness.result import StiffnessResult
-from tests.plugin.browser import browser_or_reason, chromium_options, tensorboard
+from tests.plugin.browser import browser_or_reason, choose, go, tensorboard, text
 from tests.plugin.synthetic import NAMES, result, write_run
 
 REASON = browser_or_reason()
@@ -48,70 +48,6 @@ def logs(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module")
-def address(logs):
-    with tensorboard(logs) as where:
-        yield where
-
-
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as driver:
-        started = driver.chromium.launch(**chromium_options())
-        yield started
-        started.close()
-
-
-def is_error(message):
-    # The frame by itself, without TensorBoard's page around it, has no icon; the browser asks for one.
-    return message.type == "error" and "favicon" not in message.location.get("url", "")
-
-
-@pytest.fixture
-def open_page(browser, address):
-    """Opens pages; at the end no console may have told of an error, and no other server been asked."""
-    opened, errors, asked = [], [], []
-
-    def start(path="/data/plugin_entry.html?name=stiffness", **options):
-        page = browser.new_page(viewport={"width": 1300, "height": 1000}, **options)
-        page.set_default_timeout(20_000)
-        page.on("console", lambda message: errors.append(message.text) if is_error(message) else None)
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on("request", lambda request: asked.append(request.url))
-        page.goto(address + path)
-        opened.append(page)
-        return page
-
-    yield start
-    for page in opened:
-        page.close()
-    assert errors == []
-    assert [url for url in asked if not url.startswith((address, "blob:", "data:"))] == []
-
-
-def choose(page, *names):
-    """Show exactly these runs."""
-    page.locator(f"[id='run {names[0]}']").check()  # first of all, so that there is always one
-    checked = page.evaluate("[...document.querySelectorAll('.run input:checked')].map(box => box.id)")
-    for box in {*checked} - {f"run {name}" for name in names}:
-        page.locator(f"[id='{box}']").uncheck()
-    for name in names[1:]:
-        page.locator(f"[id='run {name}']").check()
-    page.wait_for_function("n => document.querySelectorAll('.panel').length === n", arg=len(names))
-    page.wait_for_function(
-        "names => [...document.querySelectorAll('.panel h3 .name')].every(e => names.includes(e.textContent))",
-        arg=list(names),
-    )
-
-
-def go(page, index):
-    page.locator("#step").focus()
-    page.locator("#step").fill(str(index))
-    page.locator(".player output", has_text=f"{index + 1} of").wait_for()
-
-
 def saved(logs, run, step):
     return StiffnessResult.load(logs / run / "stiffness" / f"step_{step:08d}.npz")
 
@@ -133,11 +69,6 @@ def point(page, i, j, panel=0, size=10):
     # Until it is drawn; unlike an evaluation this ends with an error where a page no longer draws.
     page.wait_for_function("() => new Promise((done) => requestAnimationFrame(() => setTimeout(() => done(true))))")
     return canvas
-
-
-def text(value, digits=3):
-    shown = f"{value:.{digits}f}"
-    return (shown.lstrip("-") if float(shown) == 0 else shown).replace("-", "−")
 
 
 def colour(value, theme="light"):

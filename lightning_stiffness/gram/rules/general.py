@@ -70,7 +70,8 @@ def _looped(call: Any, parameters: list[Tensor], values: list[Tensor], gradients
     found: list[list[Tensor]] = [[] for _ in parameters]
     leaves = [p.detach().requires_grad_() for p in parameters]
     for i in range(len(gradients[0])):
-        out = call(tuple(leaves), tuple(v[i] for v in values))
+        with torch.enable_grad():  # the pass over the examples has ended by now
+            out = call(tuple(leaves), tuple(v[i] for v in values))
         grads = torch.autograd.grad(out, leaves, [g[i] for g in gradients], allow_unused=True)
         for k, grad in enumerate(grads):
             grad = torch.zeros_like(parameters[k]) if grad is None else grad

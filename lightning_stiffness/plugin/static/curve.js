@@ -2,7 +2,7 @@
 
 import { svg } from "./dom.js";
 import { gridX, gridY, linear, path, ticks } from "./scale.js";
-import { isNumber, length, lengthRange, number } from "./words.js";
+import { isNumber, isRange, length, number, pairs, ranged, rangedLength } from "./words.js";
 
 const LEFT = 58;
 const TOP = 8;
@@ -12,13 +12,13 @@ export function curveWords(curve, xi) {
   if (!curve) return "No distances were measured.";
   if (!xi) return "";
   if (!isNumber(xi.value)) return xi.reason ? `No ξ: ${xi.reason}.` : "No ξ: the fitted line gives none.";
-  const range = lengthRange(xi);
+  const { value, range } = rangedLength(xi);
   const spread = range ? ` (95%: ${range})` : "";
-  if (!xi.extrapolated) return `ξ = ${length(xi.value)}${spread}: examples nearer to each other than ξ improve together.`;
+  if (!xi.extrapolated) return `ξ = ${value}${spread}: examples nearer to each other than ξ improve together.`;
   const middle = (curve.edges[0] + curve.edges[curve.edges.length - 1]) / 2;
   return xi.value > middle
-    ? `ξ ≈ ${length(xi.value)}${spread}, beyond every pair measured: all improve together.`
-    : `ξ ≈ ${length(xi.value)}${spread}, below every distance measured: none improve together.`;
+    ? `ξ ≈ ${value}${spread}, beyond every pair measured: all improve together.`
+    : `ξ ≈ ${value}${spread}, below every distance measured: none improve together.`;
 }
 
 // `range`: the stiffness that the vertical axis spans, the same at every step so that the picture does not jump.
@@ -56,14 +56,15 @@ export function drawCurve(curve, xi, { range, reach, distance, measure, width })
     }
     if (!isNumber(mean)) return;
     const [low, high] = [curve.low[i], curve.high[i]];
-    const known = isNumber(low) && isNumber(high);
+    const known = isRange(low, high);
     if (known) {
       const ends = { x1: middle, x2: middle, y1: y(held(low)), y2: y(held(high)) };
       picture.append(svg("line", { class: "spread", ...ends }));
     }
-    const told = `distance ${number((curve.edges[i] + curve.edges[i + 1]) / 2)}: ${number(mean, 3)}`;
-    const spread = known ? `, 95% interval ${number(low, 3)} to ${number(high, 3)}` : "";
-    const title = svg("title", {}, `${told}${spread}, ${curve.count[i]} pairs`);
+    const { value, range: around } = ranged(mean, low, high, 3);
+    const told = `distance ${number((curve.edges[i] + curve.edges[i + 1]) / 2)}: ${value}`;
+    const spread = around && `, 95% interval ${around}`;
+    const title = svg("title", {}, `${told}${spread}, ${pairs(curve.count[i])}`);
     const dot = { class: known ? "dot" : "dot hollow", cx: middle, cy: y(held(mean)), r: 3.5 };
     picture.append(svg("circle", dot, title));
   });
@@ -71,7 +72,7 @@ export function drawCurve(curve, xi, { range, reach, distance, measure, width })
     picture.append(svg("line", { class: "xi", x1: x(xi.value), x2: x(xi.value), y1: TOP, y2: BOTTOM }));
     const end = x(xi.value) > RIGHT - 70;
     const label = { class: "xi-label", x: x(xi.value) + (end ? -6 : 6), y: TOP + 13, "text-anchor": end ? "end" : "start" };
-    picture.append(svg("text", label, `ξ = ${length(xi.value)}`));
+    picture.append(svg("text", label, `ξ = ${rangedLength(xi).value}`));
   }
   picture.append(
     svg("text", { class: "axis", x: LEFT, y: STRIP[0] - 5 }, "pairs"),

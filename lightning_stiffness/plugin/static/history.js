@@ -4,7 +4,7 @@ import { at } from "./api.js";
 import { RUNS } from "./colours.js";
 import { h, setText } from "./dom.js";
 import { Timeline } from "./timeline.js";
-import { SERIES, isNumber } from "./words.js";
+import { SERIES, isNumber, shortened } from "./words.js";
 
 const SHORT = {
   within_class: "same class",
@@ -49,7 +49,8 @@ export class History {
     const { model } = this;
     const several = runs.length > 1;
     setText(this.legend, `Good: ${several ? "solid lines (same class) stay" : "the solid line (same class) stays"} high` +
-      " and the dashed rises to 0 or above. Bad: the solid falls to 0, which is overfitting.");
+      " and the dashed rises to 0 or above. Bad: the solid falls to 0, which is overfitting." +
+      (this.mixed(runs) ? " Dotted: a run without classes, any two examples; not to be compared with the others." : ""));
     this.charts[0].update(this.meanLines(runs, several), "Mean stiffness within and between classes over training",
       { empty: "No means were measured." });
     this.charts[1].update(this.lengths(runs, several), "Critical length ξ over training",
@@ -63,6 +64,13 @@ export class History {
       { empty: "Click a cell of a class matrix to see it over training." });
   }
 
+  // Whether runs with classes stand beside runs without.
+  mixed(runs) {
+    const { block, measure } = this.model;
+    const series = runs.map((run) => run.series[block]?.[measure]).filter(Boolean);
+    return series.some((one) => one.within_class) && series.some((one) => !one.within_class);
+  }
+
   meanLines(runs, several) {
     const { block, measure, theme } = this.model;
     const short = (name) => (name === "within_class" && block === "train-val" ? "same, unseen" : SHORT[name]);
@@ -74,6 +82,7 @@ export class History {
       const lines = kept.map(([name, dash]) => line(run, i, theme, series[name], dash, SERIES[name], short(name), several, {
         low: ranges[name]?.map((ends) => ends?.[0]),
         high: ranges[name]?.map((ends) => ends?.[1]),
+        ...(name === "overall" && this.mixed(runs) ? { dash: "1 4" } : {}),
       }));
       const train = run.series["train-train"]?.[measure]?.within_class;
       if (!several && block === "train-val" && train) {
@@ -118,7 +127,7 @@ export class History {
 
 // A line of one run; where several runs are shown, the run's number is its label.
 function line(run, i, theme, values, dash, title, short, several, more = {}) {
-  const cut = short.length > 15 ? `${short.slice(0, 14)}…` : short;
+  const cut = short.length > 15 ? shortened(short, 14, 0.6) : short;
   return {
     label: several ? (dash ? "" : `${i + 1}`) : cut,
     name: several ? `${i + 1} ${run.name}, ${title}` : title,

@@ -1,7 +1,7 @@
 // A class matrix drawn on a canvas: cells, names, groups. `shown` is described where it is given, in heatmap.js.
 
 import { INK, colourTable, ink, place } from "./colours.js";
-import { number } from "./words.js";
+import { number, shortened } from "./words.js";
 
 export const TOP = 5; // pixels above the first row, so that its name is not cut off
 const NAME = 96; // pixels that a name may take
@@ -139,8 +139,9 @@ function outline(context, { groups, order }, { left, pitch }, colour) {
 
 function drawNames(context, { left, pitch, side, type, level, labels }) {
   context.font = `${type}px ${FONT}`;
-  for (const [i, name] of labels) {
-    const short = fit(context, name);
+  const names = shortNames(context, labels.map(([, name]) => name));
+  for (const [place, [i]] of labels.entries()) {
+    const short = names[place];
     context.textAlign = "right";
     context.fillText(short, left - 6, TOP + (i + 0.5) * pitch + type * 0.36);
     if (level) {
@@ -156,8 +157,16 @@ function drawNames(context, { left, pitch, side, type, level, labels }) {
   }
 }
 
-function fit(context, name) {
+// Names that fit. Their middle is left out, else their beginning or end: whatever leaves those that differ different.
+export function shortNames(context, names) {
+  const cut = (share) => names.map((name) => fit(context, name, share));
+  return [0.5, 0, 1].map(cut).find((short) => new Set(short).size === new Set(names).size) ?? cut(0.5);
+}
+
+function fit(context, name, share) {
   let short = name;
-  while (short.length > 1 && context.measureText(short).width > NAME) short = `${short.slice(0, -2).trimEnd()}…`;
+  for (let kept = [...name].length - 1; kept > 1 && context.measureText(short).width > NAME; kept--) {
+    short = shortened(name, kept, share);
+  }
   return short;
 }

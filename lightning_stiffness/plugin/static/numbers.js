@@ -1,7 +1,7 @@
 // Every number of the step shown, for those who want them: one column for each run.
 
 import { h } from "./dom.js";
-import { SERIES, count, isNumber, number } from "./words.js";
+import { SERIES, count, number, ranged } from "./words.js";
 
 export function drawNumbers(model) {
   const runs = model.shown.map((run) => ({ run, index: model.indexOf(run) }));
@@ -15,8 +15,8 @@ export function drawNumbers(model) {
     const { block, measure } = model;
     for (const [name, values] of Object.entries(run.series[block]?.[measure] ?? {})) {
       const [low, high] = run.intervals[block]?.[measure]?.[name]?.[index] ?? [];
-      const range = isNumber(low) && isNumber(high) ? ` (95%: ${number(low, 3)} to ${number(high, 3)})` : "";
-      put(`${SERIES[name] ?? plain(name)}, ${block}, ${measure}`, place, number(values[index], 3) + range);
+      const { value, range } = ranged(values[index], low, high, 3);
+      put(`${SERIES[name] ?? plain(name)}, ${block}, ${measure}`, place, range ? `${value} (95%: ${range})` : value);
     }
     for (const [split, numbers] of Object.entries(run.diagnostics[index])) {
       for (const [name, value] of Object.entries(numbers)) put(`${plain(name)}, ${split}`, place, number(value, 3));

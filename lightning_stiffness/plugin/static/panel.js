@@ -6,7 +6,7 @@ import { curveWords, drawCurve } from "./curve.js";
 import { h, setText } from "./dom.js";
 import { Heatmap } from "./heatmap.js";
 import { LayerChart } from "./layers.js";
-import { MEASURES, count, effect, interval, isNumber, moment, number, sides } from "./words.js";
+import { MEASURES, effect, isNumber, moment, pairs, ranged, sides } from "./words.js";
 
 export class Panel {
   constructor(model, events) {
@@ -53,12 +53,16 @@ export class Panel {
   updateMatrix(run, index) {
     const { model } = this;
     const matrix = run.class_names ? at(model.viewOf(run), "matrix", index) : null;
-    this.heatmap.element.hidden = !run.class_names;
-    this.noMatrix.hidden = Boolean(run.class_names && matrix);
-    const nothing = model.isLoading(run) ? "Loading …" : "Nothing was measured here at this step.";
-    const why = run.class_names ? nothing : "The examples of this run have no classes.";
-    setText(this.noMatrix, why);
-    if (!run.class_names) return;
+    const loading = model.isLoading(run);
+    // An empty frame stands only for what is on its way, so that the page does not jump meanwhile.
+    this.heatmap.element.hidden = !run.class_names || !(matrix || loading);
+    this.noMatrix.hidden = Boolean(matrix);
+    const why = run.class_names ? this.missing(run, index) : "The examples of this run have no classes.";
+    setText(this.noMatrix, loading ? "Loading …" : why ?? "Nothing was measured here at this step.");
+    if (this.heatmap.element.hidden) {
+      setText(this.readout, "");
+      return;
+    }
     const grouped = run.groups && (model.order === "group" || contiguous(run.groups, model.orderOf(run)));
     this.heatmap.update({
       matrix,
@@ -77,16 +81,26 @@ export class Panel {
     setText(this.readout, this.told(run, model.hover ?? model.pinned, index));
   }
 
-  // A cell in one sentence.
+  // Why a run shows nothing of the block and measure chosen, which another run has; null where it should.
+  missing(run, index) {
+    const measures = run.series[this.model.block];
+    if (!measures) return "This block was not measured in this run.";
+    if (!measures[this.model.measure]) return "This measure was not taken in this run.";
+    return index < 0 ? "Nothing was measured here at this step." : null;
+  }
+
+  // A cell in one sentence; nothing where the run has no matrix that it could be in.
   told(run, cell, index = this.model.indexOf(run)) {
+    if (this.missing(run, index)) return "";
     const known = cell && this.model.cell(run, cell, index);
     if (!known) return "Point at a cell, or walk with the arrow keys; a click shows it over time.";
     const pair = `${named(run, cell.row)} → ${named(run, cell.column)}`;
     if (!isNumber(known.value)) return `${pair}: no pair of examples to measure`;
+    const { value, range } = ranged(known.value, known.low, known.high, 3);
     const parts = [
-      `${pair}: ${number(known.value, 3)} (${effect(known.value)})`,
-      interval(known.low, known.high, 3),
-      isNumber(known.pairs) && `${count(known.pairs)} pairs of examples`,
+      `${pair}: ${value} (${effect(known.value)})`,
+      range && `95% interval ${range}`,
+      isNumber(known.pairs) && `${pairs(known.pairs)} of examples`,
     ];
     return parts.filter(Boolean).join(", ");
   }
@@ -97,7 +111,7 @@ export class Panel {
       this.element.append(this.layers.element);
     }
     if (!this.layers) return;
-    this.layers.element.hidden = !run.layer_names;
+    this.layers.element.hidden = !run.layer_names || Boolean(this.missing(run, index));
     if (run.layer_names) this.layers.update(run, index, range);
   }
 
@@ -105,11 +119,15 @@ export class Panel {
     const { model } = this;
     const curve = model.viewOf(run)?.curves[index] ?? null;
     const xi = run.lengths[model.block]?.[model.measure]?.[index] ?? null;
-    setText(this.words, model.isLoading(run) ? "Loading …" : curveWords(curve, xi));
+    setText(this.words, model.isLoading(run) ? "Loading …" : this.missing(run, index) ?? curveWords(curve, xi));
     setText(this.key, curve ? `Points: mean of the pairs at that distance, with its 95% interval (${curve.interval}). ` +
       "Line: fitted to all pairs; it crosses 0 at ξ. Bars: how many pairs." : "");
     this.redraw = () => this.updateCurve(run, index, [range, reach]);
     if (!this.width) return; // not on the page yet
+    if (this.missing(run, index)) {
+      this.curve.replaceChildren();
+      return;
+    }
     const measure = MEASURES[model.measure]?.[2] ?? model.measure;
     const width = Math.min(560, this.width);
     this.curve.replaceChildren(drawCurve(curve, xi, { range, reach, distance: run.distance, measure, width }));

@@ -2,7 +2,7 @@
 
 import { h, svg } from "./dom.js";
 import { gridX, gridY, linear, path, ticks } from "./scale.js";
-import { isNumber, number } from "./words.js";
+import { isNumber, ranged } from "./words.js";
 
 const HEIGHT = 230;
 const LEFT = 42;
@@ -55,12 +55,13 @@ export class Timeline {
     const [low, high] = [Math.min(...values), Math.max(...values)];
     const spare = Math.max(0.01, 0.06 * (high - low));
     this.domain = [Math.min(...steps), Math.max(...steps)];
-    if (this.domain[0] === this.domain[1]) this.domain[1] += 1;
+    const [first, last] = this.domain;
+    if (first === last) this.domain = [first - 0.5, last + 0.5]; // the one step in the middle
     this.x = linear(this.domain, [LEFT, this.right]);
     this.y = linear([low - spare, high + spare], [BOTTOM, TOP]);
     const picture = svg("svg", { viewBox: `0 0 ${width} ${HEIGHT}`, width, height: HEIGHT, class: "chart", role: "img", "aria-label": label });
     picture.append(...gridY(ticks(low - spare, high + spare, 4), this.y, LEFT, this.right).flat());
-    picture.append(...gridX(ticks(...this.domain, 4), this.x, TOP, BOTTOM).flat());
+    picture.append(...gridX(ticks(...this.domain, 4).filter(Number.isInteger), this.x, TOP, BOTTOM).flat());
     picture.append(svg("text", { class: "axis", x: (LEFT + this.right) / 2, y: HEIGHT - 6, "text-anchor": "middle" }, "step"));
     this.cursor = svg("line", { class: "cursor", y1: TOP, y2: BOTTOM });
     picture.append(this.cursor);
@@ -134,9 +135,8 @@ export class Timeline {
     const told = lines.map((line) => {
       const i = line.steps.indexOf(step);
       if (i < 0 || !isNumber(line.values[i])) return null;
-      const spread = isNumber(line.low?.[i]) && isNumber(line.high?.[i]);
-      const range = spread ? ` (95% ${number(line.low[i], digits)} to ${number(line.high[i], digits)})` : "";
-      return h("div", {}, `${line.name ?? line.label}: ${number(line.values[i], digits)}${range}`);
+      const { value, range } = ranged(line.values[i], line.low?.[i], line.high?.[i], digits);
+      return h("div", {}, `${line.name ?? line.label}: ${value}${range && ` (95% ${range})`}`);
     });
     this.tooltip.show([h("strong", {}, `step ${step}`), ...told], event.clientX, event.clientY);
   }

@@ -19,6 +19,8 @@ export const SERIES = {
   overall: "any two examples",
 };
 
+const SAME = 1e-6; // as a share of what an interval is of: less than that is rounding
+
 const SETS = { train: "a training example", val: "an unseen example" };
 
 // "train-val" → what the rows and the columns of its matrix stand for.
@@ -42,9 +44,9 @@ export function count(value) {
   return String(Math.round(value)).replace(/\B(?=(\d{3})+$)/g, "\u202f");
 }
 
-// Three digits, whatever the unit.
-export function length(value) {
-  return isNumber(value) ? String(Number(value.toPrecision(3))).replace("-", "−") : "none";
+// Three digits or more, whatever the unit.
+export function length(value, digits = 3) {
+  return isNumber(value) ? String(Number(value.toPrecision(digits))).replace("-", "−") : "none";
 }
 
 export function effect(value) {
@@ -54,14 +56,39 @@ export function effect(value) {
   return size >= 0.5 ? `strongly ${verb}` : size >= 0.1 ? verb : `slightly ${verb}`;
 }
 
-export function interval(low, high, digits = 2) {
-  return isNumber(low) && isNumber(high) ? `95% interval ${number(low, digits)} to ${number(high, digits)}` : "";
+// `kept` signs of a name: `share` of them from its beginning, the others from its end.
+export function shortened(name, kept, share = 0.5) {
+  const signs = [...name];
+  const first = Math.round(kept * share);
+  const rest = kept - first;
+  return `${signs.slice(0, first).join("").trimEnd()}…${rest ? signs.slice(-rest).join("").trimStart() : ""}`;
 }
 
-// The critical length with its interval, which may have no upper end.
-export function lengthRange(xi) {
-  if (!isNumber(xi?.low)) return "";
-  return isNumber(xi.high) ? `${length(xi.low)} to ${length(xi.high)}` : xi.open ? `${length(xi.low)} or more` : "";
+// Whether there is an interval. Equal ends come from resamples that had nothing to choose from, as of one pair.
+export function isRange(low, high) {
+  return isNumber(low) && isNumber(high) && high - low > SAME * Math.max(1, Math.abs(high));
+}
+
+// A mean and its interval, with as many decimals as it takes to see that the ends differ: as in the figures.
+export function ranged(value, low, high, least = 2) {
+  if (!isRange(low, high)) return { value: number(value, least), range: "" };
+  const digits = Math.max(least, Math.ceil(Math.log10(2 / (high - low)) - 1e-9));
+  return { value: number(value, digits), range: `${number(low, digits)} to ${number(high, digits)}` };
+}
+
+// The same for a critical length, whose interval may have no upper end.
+export function rangedLength(xi) {
+  if (!isNumber(xi?.low) || !isRange(xi.low, xi.high)) {
+    return { value: length(xi?.value), range: isNumber(xi?.low) && xi.open ? `${length(xi.low)} or more` : "" };
+  }
+  let digits = 3;
+  while (digits < 8 && length(xi.low, digits) === length(xi.high, digits)) digits++;
+  return { value: length(xi.value, digits), range: `${length(xi.low, digits)} to ${length(xi.high, digits)}` };
+}
+
+// "1 pair", "2 pairs".
+export function pairs(number) {
+  return `${count(number)} ${number === 1 ? "pair" : "pairs"}`;
 }
 
 export function moment(run, index) {
