@@ -23,6 +23,7 @@ def has_rows(batch: Batch, size: int, alone: Batch) -> bool:
         False where a tensor is as long for one example, so that its first axis is another: time, mostly.
 
     Example:
+        >>> import torch
         >>> together, alone = torch.zeros(5, 5, 3), torch.zeros(5, 1, 3)  # [time, examples, features]
         >>> has_rows(together, 5, alone), has_rows(together, 5, torch.zeros(1, 5, 3))
         (False, True)
@@ -46,6 +47,7 @@ def order_of_rows(batch: Batch, size: int, alone: Callable[[int], Batch]) -> lis
         Positions ``[size]``; as they were given where rows cannot be told, as when the collate function is random.
 
     Example:
+        >>> import torch
         >>> values = [3.0, 1.0, 2.0]
         >>> order_of_rows(torch.tensor(sorted(values)), 3, lambda k: torch.tensor(values[k : k + 1]))
         [1, 2, 0]
