@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterator
+from types import MethodType
 from typing import Any
 
 import torch
@@ -46,7 +47,15 @@ def make_shadow(module: nn.Module, trainer: Any) -> nn.Module:
         for part in {*shadow.modules(), *others}:
             _silence(part, view, hush)
             _raise_precision(part, live)
+        for part in shadow.modules():
+            if not isinstance(part, torch.jit.ScriptModule):  # which keeps its methods in C++
+                part.__dict__["train"] = MethodType(_stays, part)
     return shadow
+
+
+def _stays(part: nn.Module, mode: bool = True) -> nn.Module:
+    """In place of ``train`` and ``eval``: whatever mode a step asks for, it is measured in evaluation mode."""
+    return part
 
 
 def _copy(module: nn.Module, trainer: Any, view: TrainerView) -> tuple[nn.Module, list[nn.Module], "_Live"]:

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
+from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 from torchmetrics import MetricTracker
 from torchmetrics.classification import MulticlassAccuracy
 
 from lightning_stiffness import StiffnessCallback
 from lightning_stiffness.surroundings import kept_surroundings
-from tests.callback.runs import Classifier, digits, fc, fit
+from tests.callback.runs import Classifier, cnn, digits, fc, fit
 
 
 class Meter:
@@ -240,3 +241,30 @@ def test_a_message_comes_once_whatever_numbers_are_in_it(recwarn):
     trained(Detached(net), [callback], max_epochs=5, train_dataloaders=DataLoader(digits(16), 8))
     texts = [str(w.message) for w in recwarn if "exact but slow" in str(w.message)]
     assert len(texts) == 1, texts
+
+
+def test_a_step_that_turns_training_mode_on_is_measured_in_evaluation_mode():
+    class Pseudo(Classifier):
+        def training_step(self, batch, batch_idx):
+            self.net.eval()
+            with torch.no_grad():
+                guess = self.net(batch[0]).softmax(1)
+            self.net.train()
+            return super().training_step(batch, batch_idx) + functional.cross_entropy(
+                self.net(0.9 * batch[0]), guess
+            )
+
+    torch.manual_seed(3)
+    callback = StiffnessCallback(probe_size=8, save=False)
+    module, _ = trained(Pseudo(cnn()), [callback], train_dataloaders=DataLoader(digits(16), 8))
+    net, rows = module.net.double().eval(), []
+    for i in callback.result.probe_indices["train"].tolist():
+        x, y = digits(16)[i : i + 1]
+        x = x.double()
+        loss = functional.cross_entropy(net(x), y)
+        loss = loss + functional.cross_entropy(net(0.9 * x), net(x).softmax(1).detach())
+        gradient = torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(net.parameters()))])
+        rows.append(gradient / gradient.norm())
+    cosines = torch.stack(rows) @ torch.stack(rows).T
+    expected = cosines[~torch.eye(8, dtype=torch.bool)].mean()
+    assert callback.result.summary["train-train"]["cos"]["overall"] == pytest.approx(float(expected), abs=1e-4)
