@@ -1,7 +1,6 @@
 """Every argument of the callback, of a wrong type or value: an error that names it, before anything is trained."""
 
 import functools
-import re
 
 import numpy as np
 import pytest
@@ -13,7 +12,6 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_stiffness import StiffnessCallback, measure_stiffness
 from lightning_stiffness.gram import StepError, gradient_gram
-from tests import told
 from tests.callback.runs import Classifier, digits, fc, fit
 
 WRAP = (
@@ -137,9 +135,16 @@ CALLBACK = [
 ]  # fmt: skip
 
 
+def steady(value):
+    """The same in every process that collects the tests: nothing of weights, which are random, or sets."""
+    if isinstance(value, dict):
+        return " ".join(f"{name} {steady(entry)}" for name, entry in value.items())
+    return str(value) if isinstance(value, str | int | float | None) else type(value).__name__
+
+
 def names(cases):
     return [
-        re.sub(r"\W+", " ", f"{argument} {told(value)}")[:50] + f" {i}"
+        f"{argument} {type(value).__name__} {i}"  # not the value: weights are random, sets have no order
         for i, (argument, value, _) in enumerate(cases)
     ]
 
@@ -174,7 +179,7 @@ def cross_entropy(module, batch):
         ({"name": "other/shifted 2"}, ("name", "other/shifted 2")),
         ({"dataloaders": None}, ("dataloaders", {})),
     ],
-    ids=told,
+    ids=steady,
 )
 def test_what_the_callback_keeps(arguments, kept):
     name, value = kept
@@ -198,7 +203,7 @@ def test_what_the_callback_keeps(arguments, kept):
         ({"superclasses": torch.tensor([[0, 1], [0, 0]])}, ("superclasses", [[0, 1], [0, 0]])),
         ({"superclasses": [np.array([0, 1]), (0, 0)]}, ("superclasses", [[0, 1], [0, 0]])),
     ],
-    ids=told,
+    ids=steady,
 )
 def test_what_the_settings_keep(arguments, kept):
     name, value = kept
@@ -228,7 +233,7 @@ class Losses:
         Losses().one,
         lambda *both, **_: good_loss(*both),
     ],
-    ids=told,
+    ids=steady,
 )
 def test_losses_of_many_forms(loss_fn):
     callback = StiffnessCallback(probe_size=8, loss_fn=loss_fn, resamples=0)
@@ -275,7 +280,7 @@ def test_classes_and_distances_are_left_out_where_that_is_asked_for():
         ({"distance": lambda x, y: 1.0}, ValueError, r"distance function to return a tensor \[2, 2\], got float"),
         ({"dataloaders": {"val": TensorDataset(torch.zeros(9, 3), torch.arange(9))}}, ValueError, "of one shape"),
     ],
-    ids=lambda value: re.sub(r"\W+", " ", told(value))[:40],
+    ids=steady,
 )  # fmt: skip
 def test_what_a_function_returns_is_checked_before_the_first_step(arguments, error, message, at_start):
     module = Classifier(fc())
@@ -317,7 +322,7 @@ class Steps:
         (["adam"], "expected an optimizer of torch.optim or several, .*got 'adam'"),
         (nn.Sequential(nn.Linear(1, 1)), "expected an optimizer of torch.optim or several, .*got Sequential"),
     ],
-    ids=told,
+    ids=steady,
 )
 def test_what_is_no_optimizer(optimizer, message):
     with pytest.raises(StepError, match=message):
@@ -352,7 +357,7 @@ def test_gradient_gram_refuses_steps_and_layers_in_words():
         ({"step": 1.5}, "expected step to be a whole number, got 1.5"),
         ({"epoch": "1"}, "expected epoch to be a whole number, got '1'"),
     ],
-    ids=lambda value: re.sub(r"\W+", " ", told(value))[:40],
+    ids=steady,
 )
 def test_what_measure_stiffness_alone_takes(arguments, message):
     given = {"module": Steps.net, "train": Steps.batch, "loss_fn": cross_entropy, **arguments}
