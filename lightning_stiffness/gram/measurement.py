@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import torch
 
+from lightning_stiffness.gram.again import look_again
 from lightning_stiffness.gram.check import (
     DRAWS,
     TOLERANCE,
@@ -90,7 +91,7 @@ class Measurement:
             else:
                 self._blockwise(group, group.block, collector, witness)
         products = {layer: total.products() for layer, total in self.totals.items()}
-        self._look_again(products, witness)
+        look_again(self, products, witness)
         if self.weighted:
             self.plan.notes.append(WEIGHTED)
         if self.rounded:
@@ -206,15 +207,15 @@ class Measurement:
         verdict = compare(near, values, collected.scalar)
         wrong = verdict.wrong
         if wrong:
-            for name in self._rounding(group.most, near, list(wrong)):
+            for name in self.rounding(group.most, near, list(wrong)):
                 witness.accept(name, near.positions, verdict.values[name])
                 del wrong[name]
         self.fallback.update(wrong)
         if collected.scalar:
-            self._settle_factors(verdict.factors, near)
+            self.settle_factors(verdict.factors, near)
         return [name for name in names if name not in self.fallback]
 
-    def _rounding(self, most: int, near: Witness, wrong: list[str]) -> set[str]:
+    def rounding(self, most: int, near: Witness, wrong: list[str]) -> set[str]:
         """Those of the wrong parameters that are wrong by rounding alone: in float64 they are right."""
         doubtful = [name for name in wrong if self.problem.parameters[name].dtype == torch.float32]
         # twice the bytes of a pass, beside what is held already
@@ -231,7 +232,7 @@ class Measurement:
             self.sizes = torch.ones(len(self.every), dtype=accumulation_dtype(self.device), device=self.device)
         self.sizes[offset : offset + len(sizes)] = sizes.to(self.sizes.dtype)
 
-    def _settle_factors(self, ratios: list[float], near: Witness) -> None:
+    def settle_factors(self, ratios: list[float], near: Witness) -> None:
         """See whether the loss of a batch is the mean of the examples' losses, the sum, or something between."""
         assert self.sizes is not None
         double = next(iter(self.problem.parameters.values())).dtype in (torch.float64, torch.complex128)
@@ -242,59 +243,6 @@ class Measurement:
                 self.could_be_sum &= abs(ratio - 1) < rounding
                 self.could_be_mean &= abs(ratio * size - 1) < rounding
                 self.lean += abs(math.log(ratio)) - abs(math.log(ratio * size))
-
-    def _look_again(self, layers: dict[str, Products], witness: Witness) -> None:
-        """Hold one or two more examples against themselves alone: the one with the largest gradient, and for a loss
-        that is one number, which may weigh its examples, another.
-
-        An example of a rare kind, such as the only one with a label for one of two losses, weighs more in a mean
-        over its kind than in one over all, and so has a large gradient.
-
-        Raises:
-            EngineRefusal: if they differ.
-        """
-        names = [name for name in self.problem.parameters if name not in self.fallback]
-        scalar = self.sizes is not None
-        if not names or not (scalar or self.reference.strange):
-            return
-        total = sum(list(layers.values())[1:], start=next(iter(layers.values())))
-        squares = total.squares if self.m is None else torch.cat([total.squares, total.other_squares])
-        order = squares.nan_to_num(0.0, 0.0, 0.0).argsort(descending=True).tolist()
-        others = [place for place in order if place not in witness.positions and float(squares[place]) > 0]
-        places = sorted({others[0], others[len(others) // 2]} if scalar else {others[0]}) if others else []
-        gradients = [example_gradient(self.problem, self.every.one(place), place) for place in places]
-        if not places:
-            return
-        more = Witness.of(places, [{name: one[name] for name in names} for one in gradients])
-        alone = [
-            [sum(table[a][b] for table in more.table.values()) for b in range(len(places))]
-            for a in range(len(places))
-        ]
-        found = [[self._entry(total, i, j) for j in places] for i in places]
-        limit = 3 * max(more.limits[name] for name in names)
-        ratios = [math.sqrt(found[a][a] / alone[a][a]) if alone[a][a] > 0 else math.nan for a in range(len(places))]
-        known = self.could_be_sum != self.could_be_mean
-        if scalar:
-            self._settle_factors(ratios, more)
-        fits = all(math.isfinite(ratio) for ratio in ratios) and not (known and self.weighted)
-        fits &= scalar or all(abs(ratio - 1) <= limit for ratio in ratios)
-        if fits and len(places) > 1 and math.isfinite(found[0][1]):
-            cosines = [table[0][1] / math.sqrt(table[0][0] * table[1][1]) for table in (found, alone)]
-            fits = abs(cosines[0] - cosines[1]) <= limit
-        if not fits and not set(names) <= self._rounding(self.most, more, names):
-            raise EngineRefusal(
-                "the gradient of an example in a batch is another than that of the example alone: the loss of a "
-                "batch weighs parts of the losses by how many have them, or the module treats them otherwise"
-            )
-
-    def _entry(self, total: Products, i: int, j: int) -> float:
-        """An inner product between two of all examples; NaN where both are on one side of a block."""
-        if self.m is None:
-            return float(total.values[i, j])
-        if i == j:
-            return float(total.squares[i] if i < self.n else total.other_squares[i - self.n])
-        low, high = min(i, j), max(i, j)
-        return float(total.values[low, high - self.n]) if low < self.n <= high else math.nan
 
     def _check_total(self, layers: dict[str, Products], witness: Witness) -> None:
         """Hold the finished sum over parameters against the single examples, once more.

@@ -1,0 +1,206 @@
+"""Modules and losses of which the first examples compared show nothing: the Gram is right all the same."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from lightning_stiffness.gram import gradient_gram
+from tests.gram.test_scales import off
+
+DOUBLE = torch.float64
+
+
+def heads() -> nn.ModuleDict:
+    return nn.ModuleDict({
+        "f": nn.Sequential(nn.Linear(6, 8), nn.Tanh()), "c": nn.Linear(8, 3), "r": nn.Linear(8, 1)
+    }).double()  # fmt: skip
+
+
+def rare_label(module, batch):
+    """A class for every example, and a number for a few of them."""
+    hidden, known = module["f"](batch[0]), ~batch[2].isnan()
+    first = functional.cross_entropy(module["c"](hidden), batch[1])
+    errors = (module["r"](hidden)[:, 0] - batch[2].nan_to_num()).square() * known
+    return first + errors.sum() / known.sum().clamp(min=1)
+
+
+@pytest.mark.filterwarnings("ignore:stiffness of")
+@pytest.mark.parametrize("cross", [False, True])
+@pytest.mark.parametrize("known", [1, 3, 7])
+def test_a_mean_over_the_few_examples_that_have_a_label(known, cross):
+    torch.manual_seed(known)
+    net, x, y, t = (
+        heads(),
+        torch.randn(60, 6, dtype=DOUBLE),
+        torch.randint(0, 3, (60,)),
+        torch.randn(60, dtype=DOUBLE),
+    )
+    t[~torch.isin(torch.arange(60), torch.randperm(56)[:known] + 2)] = torch.nan  # neither of those compared first
+    batch = (x, y, t)
+    halves = (tuple(p[:30] for p in batch), tuple(p[30:] for p in batch)) if cross else (batch, None)
+    found = gradient_gram(net, *halves, loss_fn=rare_label)
+    assert off(found, gradient_gram(net, *halves, loss_fn=rare_label, engine="loop")) < 1e-9
+    assert found.plan.fallbacks
+
+
+@pytest.mark.parametrize(("reduction", "fallback"), [("sum", False), ("mean", False)])
+def test_a_mean_and_a_sum_whose_first_examples_have_no_gradient(reduction, fallback):
+    torch.manual_seed(0)
+    net, x = nn.Linear(2, 2).double(), torch.randn(16, 2, dtype=DOUBLE)
+    y = (net(x)[:, 0] < net(x)[:, 1]).long()
+    x[1], x[14] = 100 * x[1], 100 * x[14]  # far on the right side: a hinge has no gradient there
+    batch = (x, (net(x)[:, 0] < net(x)[:, 1]).long())
+    batch[1][[4, 9]] = 1 - y[[4, 9]]
+
+    def hinge(module, batch):
+        return functional.multi_margin_loss(module(batch[0]), batch[1], reduction=reduction)
+
+    expected = gradient_gram(net, batch, loss_fn=hinge, engine="loop")
+    assert expected.norms[1] == expected.norms[14] == 0
+    found = gradient_gram(net, batch, loss_fn=hinge)
+    assert torch.allclose(found.norms, expected.norms, rtol=1e-9)
+    assert bool(found.plan.fallbacks) == fallback
+    assert not found.plan.notes
+
+
+class Mixed(nn.Module):
+    """The first weights in float64, the arithmetic in float32."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(20, 40).double(), nn.Linear(40, 3)
+
+    def forward(self, x):
+        return self.b(self.a(x).tanh().float())
+
+
+class Half(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(20, 32), nn.GELU(), nn.Linear(32, 3))
+
+    def forward(self, x):
+        with torch.autocast("cpu", torch.bfloat16):
+            return self.net(x.float()).float()
+
+
+@pytest.mark.parametrize("net", [Mixed, Half])
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+def test_a_sum_is_no_mean_where_parts_compute_in_less_precision(net, reduction):
+    torch.manual_seed(0)
+    module, batch = net(), (torch.randn(33, 20, dtype=DOUBLE), torch.randn(33, 3))
+
+    def loss(module, batch):
+        return getattr((module(batch[0]) - batch[1]).square().sum(1), reduction)()
+
+    ratio = (
+        gradient_gram(module, batch, loss_fn=loss).norms
+        / gradient_gram(module, batch, loss_fn=loss, engine="loop").norms
+    )
+    assert float((ratio - 1).abs().max()) < 0.05
+
+
+class Experts(nn.Module):
+    """Scripted experts, of which each example takes one: their calls are not seen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate, self.head = nn.Linear(3, 3), nn.Linear(4, 1)
+        self.experts = nn.ModuleList([
+            torch.jit.script(nn.Sequential(nn.Linear(3, 4), nn.Tanh())) for _ in range(3)
+        ])  # fmt: skip
+
+    def forward(self, x):
+        p = self.gate(x).softmax(-1)
+        value, index = p.topk(1, -1)
+        gate = torch.zeros_like(p).scatter(1, index, value)
+        return self.head(sum(gate[:, k : k + 1] * expert(x) for k, expert in enumerate(self.experts)))
+
+
+class Signs(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, w):
+        ctx.save_for_backward(w)
+        return w.sign()
+
+    @staticmethod
+    def backward(ctx, g):
+        return g * (ctx.saved_tensors[0].abs() <= 1)
+
+
+class Binary(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.w, self.out = nn.Parameter(torch.randn(4, 3) * 0.5), nn.Linear(4, 1)
+
+    def forward(self, x):
+        return self.out(functional.linear(x, Signs.apply(self.w)).tanh())
+
+
+class Small(nn.Module):
+    """A layer whose output is scaled down, with weights that are rounded by a function of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q, self.out = nn.Parameter(torch.randn(3, 3)), nn.Linear(3, 1)
+
+    def forward(self, x):
+        return self.out(x + 1e-4 * functional.linear(x, Signs.apply(self.q)).tanh())
+
+
+def squares(module, batch):
+    return (module(batch[0]) - batch[1]).square().flatten(1).sum(1) * batch[2]
+
+
+def forces(module, batch):
+    x, target, force, known = batch
+    x = x.clone().requires_grad_()
+    energy = module(x)[:, 0]
+    (slope,) = torch.autograd.grad(energy.sum(), x, create_graph=True)
+    return (energy - target) ** 2 + known * (slope + force).square().sum(1)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("kind", ["experts", "binary", "small", "forces"])
+def test_what_is_not_seen_and_plays_no_part_in_the_first_examples(kind, seed):
+    torch.manual_seed(seed)
+    known = torch.ones(8, dtype=DOUBLE)
+    known[[1, 6]] = 0
+    x = torch.randn(8, 3, dtype=DOUBLE)
+    if kind == "forces":
+        net, loss = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 1)), forces
+        batch = (x, torch.randn(8, dtype=DOUBLE), torch.randn(8, 3, dtype=DOUBLE), known)
+    else:
+        net, loss = {"experts": Experts, "binary": Binary, "small": Small}[kind](), squares
+        batch = (x, torch.randn(8, 1, dtype=DOUBLE), known if kind == "binary" else torch.ones_like(known))
+    net = net.double()
+    found = gradient_gram(net, batch, loss_fn=loss, per_layer=True)
+    expected = gradient_gram(net, batch, loss_fn=loss, engine="loop", per_layer=True)
+    assert off(found, expected) < 1e-9
+    for name, layer in found.layers.items():
+        assert torch.allclose(layer.values, expected.layers[name].values, rtol=1e-7, atol=1e-20), name
+
+
+class Exchanging(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.c, self.w = nn.Linear(4, 3), nn.Parameter(torch.ones(3))
+
+    def forward(self, x):
+        self.c = self.c.to(torch.float32)  # sets the data of every parameter, also to what it is
+        return self.c(x).softmax(-1) * self.w
+
+
+@pytest.mark.filterwarnings("ignore:stiffness of")
+def test_a_module_that_exchanges_data_is_kept_from_torch_func():
+    torch.manual_seed(0)
+    net, batch = Exchanging(), (torch.randn(5, 4),)
+
+    def loss(module, batch):
+        return module(batch[0]).square().sum(1).mean() + 0.1 * module.w.square().sum()
+
+    found = gradient_gram(net, batch, loss_fn=loss)
+    assert found.plan.formula("w") == "loop"
+    assert off(found, gradient_gram(net, batch, loss_fn=loss, engine="loop")) < 1e-5
