@@ -195,10 +195,13 @@ def unchecked(job: dict[str, Any], tell: Tell) -> None:
     reference, which nothing else needs: what both add, where :func:`check_share` adds up what their calls take."""
     from lightning_stiffness.gram import check, measurement, reference
 
-    nobody = check.Witness([], {}, {})
+    def no_witness(of: measurement.Measurement) -> check.Witness:
+        of.reference = measurement.refer(of.problem, of.every, of._reference_place())
+        return check.Witness([], {}, {})
+
     check_of = mock.patch.multiple(
         measurement.Measurement,
-        _witness=lambda *_: nobody,
+        _witness=no_witness,
         _checked=lambda _, group, *__: group.names,
         _check_total=lambda *_: None,
     )
