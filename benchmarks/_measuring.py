@@ -162,14 +162,14 @@ def check_share(job: dict[str, Any], tell: Tell) -> None:
     compute = engine("layerwise")(network, job["memory"])
     spent = 0.0
 
-    def clocked(function: Callable[..., Any]) -> Callable[..., Any]:
+    def clocked(function: Callable[..., Any], sign: int = 1) -> Callable[..., Any]:
         def run(*args: Any, **kwargs: Any) -> Any:
             nonlocal spent
             start = time.perf_counter()
             try:
                 return function(*args, **kwargs)
             finally:
-                spent += time.perf_counter() - start
+                spent += sign * (time.perf_counter() - start)
 
         return run
 
@@ -177,8 +177,11 @@ def check_share(job: dict[str, Any], tell: Tell) -> None:
     compute()
     shares: dict[str, list[float]] = {"check": [], "tracing": []}
     for _ in range(job["repeat"]):
-        with mock.patch.multiple(
-            inside, **{n: clocked(getattr(inside, n)) for n in ("_witness", "_checked", "_check_total")}
+        checks = {n: clocked(getattr(inside, n)) for n in ("_witness", "_checked", "_check_total")}
+        with (
+            mock.patch.multiple(inside, **checks),
+            mock.patch.object(measurement, "look_again", clocked(measurement.look_again)),
+            mock.patch.object(measurement, "refer", clocked(measurement.refer, -1)),  # within the first of them
         ):
             spent = 0.0
             whole = timed(compute).clock
