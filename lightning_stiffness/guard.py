@@ -1,7 +1,6 @@
 """A loss that is watched: it must depend on the copy alone, and leave everything else as it was."""
 
 import copy
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -12,6 +11,7 @@ from torch.nn.parameter import is_lazy
 
 from lightning_stiffness.gram import LossFn
 from lightning_stiffness.gram.batch import Batch, map_leaves
+from lightning_stiffness.gram.loop import nodes_behind
 from lightning_stiffness.gram.state import kept_state
 from lightning_stiffness.hush import HUSH, Hush
 from lightning_stiffness.refusal import ReachesTraining
@@ -168,12 +168,7 @@ class _Parameters:
 
 def _check_leaves(loss: Tensor, live: dict[int, str], own: set[int], owner: str) -> None:
     """Every parameter that a loss depends on is one of the copy's."""
-    waiting, seen = deque([loss.grad_fn] if loss.grad_fn is not None else []), set()
-    while waiting:
-        node = waiting.popleft()
-        if node in seen:
-            continue
-        seen.add(node)
+    for node in nodes_behind(loss):
         leaf = getattr(node, "variable", None)
         if isinstance(leaf, nn.Parameter) and id(leaf) not in own:
             name = live.get(id(leaf))
@@ -188,7 +183,6 @@ def _check_leaves(loss: Tensor, live: dict[int, str], own: set[int], owner: str)
                 "named_parameters(), so its gradient would be left out. Register it on the module (as an "
                 "attribute, in nn.ParameterList or nn.ModuleList), or detach it"
             )
-        waiting.extend(following for following, _ in node.next_functions if following is not None)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from lightning_stiffness import arguments
 from lightning_stiffness.functional import cosine_stiffness, sign_stiffness
 from lightning_stiffness.functional.distance import Distance, find_distance
 from lightning_stiffness.functional.superclasses import superclass_levels
-from lightning_stiffness.gram import ENGINES, Layers, ParameterFilter, StepSize
+from lightning_stiffness.gram import Layers, ParameterFilter, StepSize, check_engine
 
 MEASURES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "cos": cosine_stiffness,
@@ -62,9 +62,7 @@ class Settings:
             got = arguments.shown(self.distance_layer)
             raise ValueError(f"expected distance_layer to be the name of a submodule, or None, got {got}")
         keep("bins", arguments.whole("bins", self.bins, 1))
-        if not isinstance(self.engine, str) or self.engine not in ENGINES:
-            got = arguments.shown(self.engine)
-            raise ValueError(f"unknown engine {got}: expected one of {sorted(ENGINES)}")
+        check_engine(self.engine)
         if self.memory_budget is not None:
             in_bytes = {"of": " of bytes, such as 2_000_000_000", "why": " byte"}
             keep("memory_budget", arguments.whole("memory_budget", self.memory_budget, 1, **in_bytes))

@@ -11,9 +11,9 @@ PACKAGE = Path(__file__).parents[1] / "lightning_stiffness"
 
 # A file imports only from lines above its own.
 ORDER = [
+    "arguments",
     "functional",
     "gram",
-    "arguments",
     "fields",
     "settings",
     "storage",

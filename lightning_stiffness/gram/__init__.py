@@ -18,6 +18,7 @@ from typing import Protocol
 
 from torch import nn
 
+from lightning_stiffness.arguments import shown
 from lightning_stiffness.gram.batch import Batch
 from lightning_stiffness.gram.check import CoupledExamples, check_against_loop
 from lightning_stiffness.gram.kept import kept_parameters
@@ -96,8 +97,8 @@ ENGINES: dict[str, _Run] = {
 
 def check_engine(engine: str) -> None:
     """Raise ``ValueError`` for a name that is not in :data:`ENGINES`; the message lists those that are."""
-    if engine not in ENGINES:
-        raise ValueError(f"unknown engine {engine!r}: expected one of {sorted(ENGINES)}")
+    if not isinstance(engine, str) or engine not in ENGINES:
+        raise ValueError(f"unknown engine {shown(engine)}: expected one of {sorted(ENGINES)}")
 
 
 def check_budget(memory_budget: int | None) -> None:

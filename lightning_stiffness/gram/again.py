@@ -1,17 +1,49 @@
-"""Examples that stand out, held against themselves alone once a Gram is there."""
+"""A Gram held against single examples once it is there: those compared before, and others that stand out."""
 
 import math
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
-from lightning_stiffness.gram.check import Witness
+from lightning_stiffness.gram.check import Witness, sizes_of
 from lightning_stiffness.gram.loop import example_gradient
 from lightning_stiffness.gram.problem import EngineRefusal
 from lightning_stiffness.gram.product import Products, Square
 
 if TYPE_CHECKING:  # which calls what is here
     from lightning_stiffness.gram.measurement import Measurement
+
+
+def check_total(measurement: "Measurement", layers: dict[str, Products], witness: Witness) -> None:
+    """Hold the finished sum over parameters against the single examples, once more.
+
+    Args:
+        measurement: what has been measured.
+        layers: the Gram, with the factors that a mean leaves mended.
+        witness: the examples that have been compared already, parameter by parameter.
+
+    Raises:
+        EngineRefusal: if it differs.
+    """
+    names = [name for name in measurement.problem.parameters if name not in measurement.fallback]
+    if not names or measurement.weighted:
+        return
+    total = _summed(layers)
+    tables = [witness.table[name] for name in names]
+    norms, tolerance = sizes_of(tables), max(witness.limits[name] for name in names)
+    for a, i in enumerate(witness.positions):
+        for b, j in enumerate(witness.positions):
+            got = _entry(total, measurement, i, j)
+            if got is None:
+                continue
+            norm, expected = norms[a] * norms[b], sum(table[a][b] for table in tables)
+            difference = abs(got - expected)
+            if not difference <= 3 * tolerance * norm and math.isfinite(expected):
+                raise EngineRefusal(
+                    f"the inner products in the Gram differ from single examples' (by {difference:.1e}, "
+                    f"where the norms' product is {norm:.1e})"
+                )
 
 
 def look_again(measurement: "Measurement", layers: dict[str, Products], witness: Witness) -> None:
@@ -34,24 +66,27 @@ def look_again(measurement: "Measurement", layers: dict[str, Products], witness:
     scalar = measurement.sizes is not None
     if not names or not (scalar or measurement.reference.strange):
         return
-    first, *rest = layers.values()
-    total = sum(rest, start=first)
-    places = _standing_out(total, measurement, witness, 2 if scalar else 1)
+    total = _summed(layers)
+    norms = total.squares if measurement.m is None else torch.cat([total.squares, total.other_squares])
+    places = _standing_out(norms, witness, 2 if scalar else 1)
     if not places:
         return
     alone, more = _alone(measurement, places, names)
-    found = [[_entry(total, measurement, i, j) for j in places] for i in places]
+    squares = norms[places].tolist()
     limit = 3 * max(more.limits[name] for name in names)
-    sizes = range(len(places))
-    ratios = [math.sqrt(found[a][a] / alone[a][a]) if alone[a][a] > 0 else math.nan for a in sizes]
+    ratios = [
+        math.sqrt(square / own[a]) if own[a] > 0 else math.nan
+        for a, (square, own) in enumerate(zip(squares, alone, strict=True))
+    ]
     known = measurement.could_be_sum != measurement.could_be_mean
     if scalar:
         measurement.settle_factors(ratios, more)
     fits = all(map(math.isfinite, ratios)) and not (known and measurement.weighted)
     fits &= scalar or all(abs(ratio - 1) <= limit for ratio in ratios)
-    if fits and len(places) > 1 and math.isfinite(found[0][1]):  # whatever their factors, the angle is the same
-        cosines = [table[0][1] / math.sqrt(table[0][0] * table[1][1]) for table in (found, alone)]
-        fits = abs(cosines[0] - cosines[1]) <= limit
+    across = _entry(total, measurement, *places) if len(places) > 1 else None
+    if fits and across is not None and math.isfinite(across):  # whatever their factors, the angle is the same
+        cosine = across / math.sqrt(squares[0] * squares[1])
+        fits = abs(cosine - alone[0][1] / math.sqrt(alone[0][0] * alone[1][1])) <= limit
     if not fits and not set(names) <= measurement.rounding(measurement.most, more, names):
         raise EngineRefusal(
             "the gradient of an example in a batch is another than that of the example alone: the loss of a "
@@ -59,12 +94,11 @@ def look_again(measurement: "Measurement", layers: dict[str, Products], witness:
         )
 
 
-def _standing_out(total: Products, measurement: "Measurement", witness: Witness, count: int) -> list[int]:
+def _standing_out(squares: Tensor, witness: Witness, count: int) -> list[int]:
     """The example with the largest gradient, and one that a quarter of the others surpass.
 
     Not the smallest: gradients of examples that are well fitted may be nothing but rounding.
     """
-    squares = total.squares if measurement.m is None else torch.cat([total.squares, total.other_squares])
     order = squares.nan_to_num(0.0, 0.0, 0.0).argsort(descending=True).tolist()
     others = [place for place in order if place not in witness.positions and float(squares[place]) > 0]
     return sorted({others[0], others[len(others) // 4]} if count > 1 else {others[0]}) if others else []
@@ -78,12 +112,17 @@ def _alone(measurement: "Measurement", places: list[int], names: list[str]) -> t
     return [[sum(table[a][b] for table in more.table.values()) for b in sizes] for a in sizes], more
 
 
-def _entry(total: Products, measurement: "Measurement", i: int, j: int) -> float:
-    """An inner product between two of all examples; NaN where both are on one side of a block."""
+def _summed(layers: dict[str, Products]) -> Products:
+    first, *others = layers.values()
+    return sum(others, start=first)
+
+
+def _entry(total: Products, measurement: "Measurement", i: int, j: int) -> float | None:
+    """An inner product between two of all examples; None where both are on one side of a block."""
     n = measurement.n
     if measurement.m is None:
         return float(total.values[i, j])
     if i == j:
         return float(total.squares[i] if i < n else total.other_squares[i - n])
     low, high = min(i, j), max(i, j)
-    return float(total.values[low, high - n]) if low < n <= high else math.nan
+    return float(total.values[low, high - n]) if low < n <= high else None

@@ -7,12 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lightning_stiffness.gram.batch import Batch
-from lightning_stiffness.gram.loop import by_name, has_reentrant_checkpoint, loop_gram
-from lightning_stiffness.gram.problem import EngineRefusal, Examples, LossError, Problem
+from lightning_stiffness.gram.loop import loop_gram
+from lightning_stiffness.gram.problem import EngineRefusal, Examples, Problem
 from lightning_stiffness.gram.product import Products, Square, accumulation_dtype, inner_products
-from lightning_stiffness.gram.reference import eager
-from lightning_stiffness.gram.state import kept_state
 
 TOLERANCE = 1e-4
 """Largest allowed error of an inner product, relative to the two norms."""
@@ -24,12 +21,6 @@ GROSS = 0.1
 """Error of an inner product, relative to the norms, that is no rounding."""
 NOTHING = 1e-12
 """Squared norm of a parameter's gradient, over that of all, up to which it may be nothing but rounding."""
-
-_SLICE = 1 << 14
-"""Entries of a gradient that are compared at a time: a gradient may be as large as the memory budget."""
-
-DRAWS = "its loss draws random numbers"
-"""Why a parameter whose gradients depend on them is left to the loop: a batch draws others than its examples."""
 
 
 class CoupledExamples(EngineRefusal):
@@ -228,52 +219,3 @@ def _spread(n: int, count: int) -> list[int]:
 def _only(examples: Examples, picked: list[int]) -> Examples:
     singles = tuple(examples.one(i) for i in picked)
     return Examples(singles, (1,) * len(singles))
-
-
-def touched_by_draws(problem: Problem, examples: Examples, most: int) -> list[str]:
-    """Parameters whose gradients depend on the random numbers that the loss draws.
-
-    A module may draw numbers that play no part in its gradients, as for a picture to log. The gradient of each
-    batch is taken twice, with other numbers: so a draw that matters for one example in a hundred shows too.
-
-    Args:
-        problem: what to differentiate; its loss draws numbers.
-        examples: all of them.
-        most: examples in a batch.
-    """
-    touched: set[str] = set()
-    for start, _, batch in examples.pieces(most):
-        one, two = (_gradient(problem, batch, start, turn) for turn in (1, 2))
-        if one is None or two is None:
-            return list(problem.parameters)
-        touched |= {name for name in one if _differ(one[name], two[name])}
-    return [name for name in problem.parameters if name in touched]
-
-
-def _gradient(problem: Problem, batch: Batch, start: int, turn: int) -> dict[str, Tensor] | None:
-    """Gradient of a batch's loss; None where it has none to compare."""
-    parameters = list(problem.parameters.values())
-    problem.noise.seed(start, turn)
-    try:
-        with kept_state(problem.module), eager():
-            loss = problem.loss_fn(problem.module, batch)
-            if has_reentrant_checkpoint(loss):
-                return None
-            if not loss.requires_grad:
-                return by_name(problem, [None] * len(parameters))
-            return by_name(problem, torch.autograd.grad(loss.sum(), parameters, allow_unused=True))
-    except LossError:
-        raise
-    except Exception:  # it may take no batch: the loop will see, and say what is wrong
-        return None
-
-
-def _differ(one: Tensor, two: Tensor) -> bool:
-    rounding = 1e-12 if one.dtype in (torch.float64, torch.complex128) else 1e-6
-    pieces = zip(
-        *(gradient.reshape(-1).tensor_split(max(1, one.numel() // _SLICE)) for gradient in (one, two)), strict=True
-    )
-    finite = ((a.nan_to_num(), b.nan_to_num()) for a, b in pieces if len(a))
-    sizes = [torch.stack([(a - b).abs().max(), a.abs().max()]) for a, b in finite]
-    change, size = torch.stack(sizes).amax(0).tolist() if sizes else (0.0, 0.0)
-    return bool(change > rounding * size)

@@ -21,9 +21,10 @@ from torch import Tensor, nn
 from lightning_stiffness.gram import GradientGram, gram_of_examples
 from lightning_stiffness.gram.batch import Batch, is_per_example, map_leaves
 from lightning_stiffness.gram.loop import by_name, example_gradient, has_reentrant_checkpoint
-from lightning_stiffness.gram.problem import Examples, LossFn, Noise, ParameterFilter, Problem, select_parameters
+from lightning_stiffness.gram.noise import Noise
+from lightning_stiffness.gram.problem import Examples, LossFn, ParameterFilter, Problem, select_parameters
 from lightning_stiffness.gram.product import accumulation_dtype
-from lightning_stiffness.gram.state import kept_random_state, kept_state, measuring
+from lightning_stiffness.gram.state import kept_random_state, kept_state, measuring, seeded
 
 _AT_A_TIME = 512
 """Examples whose norms are found together."""
@@ -115,9 +116,7 @@ def class_gradient_sums(
         labels = _checked_labels(label_fn(batch), len(Examples.of(batch)), num_classes)
         for start, size, piece in Examples.of(batch).pieces(_AT_A_TIME):
             of_piece = labels[start : start + size].to(device)
-            with kept_random_state():
-                # a loss that draws random numbers draws others than for the pieces before
-                torch.default_generator.manual_seed(base + done)
+            with seeded(base + done):  # a loss that draws random numbers draws others than for the pieces before
                 gram = gram_of_examples(
                     module,
                     Examples.of(piece),

@@ -4,10 +4,12 @@ Slow and obviously right. Every other engine is compared with it; none of them s
 the choice of parameters.
 """
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import Node
 
 from lightning_stiffness.gram.batch import Batch
 from lightning_stiffness.gram.problem import Examples, LossError, Problem
@@ -70,16 +72,18 @@ def _derivative(problem: Problem, loss: Tensor, example: Batch, position: int | 
 
 def has_reentrant_checkpoint(loss: Tensor) -> bool:
     """Whether some of the forward pass is a re-entrant activation checkpoint: autograd does not see inside."""
-    waiting, seen = [loss.grad_fn], set()
+    return any(node.name() == "CheckpointFunctionBackward" for node in nodes_behind(loss))
+
+
+def nodes_behind(loss: Tensor) -> Iterator[Node]:
+    """The nodes of the graph that a tensor was computed by, each once, from the last on."""
+    waiting, seen = deque([loss.grad_fn]), set()
     while waiting:
-        node = waiting.pop()
-        if node is None or node in seen:
-            continue
-        if node.name() == "CheckpointFunctionBackward":
-            return True
-        seen.add(node)
-        waiting += [following for following, _ in node.next_functions]
-    return False
+        node = waiting.popleft()
+        if node is not None and node not in seen:
+            seen.add(node)
+            yield node
+            waiting.extend(following for following, _ in node.next_functions)
 
 
 def loop_gram(

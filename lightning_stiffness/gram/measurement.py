@@ -7,17 +7,16 @@ from dataclasses import replace
 
 import torch
 
-from lightning_stiffness.gram.again import look_again
+from lightning_stiffness.gram.again import check_total, look_again
 from lightning_stiffness.gram.check import (
-    DRAWS,
     TOLERANCE,
     TOLERANCE_DOUBLE,
     Witness,
     compare,
     sizes_of,
-    touched_by_draws,
 )
 from lightning_stiffness.gram.collect import Collected, Collector
+from lightning_stiffness.gram.draws import DRAWS, touched_by_draws
 from lightning_stiffness.gram.fallback import by_other_engines, slowly, steps_of, told
 from lightning_stiffness.gram.loop import example_gradient
 from lightning_stiffness.gram.multiply import multiply
@@ -83,9 +82,9 @@ class Measurement:
         """The whole measurement."""
         witness = self._witness()
         collector = Collector(self.problem, self.reference, slab_of(self.budget))
-        groups = list(partition(self.problem, self.every, self.reference, collector, self.budget))
+        groups = self._settled(partition(self.problem, self.every, self.reference, collector, self.budget))
         self.most = groups[0].most
-        for group in self._undrawn(self._settled(groups), witness):
+        for group in self._undrawn(groups, witness):
             if group.block is None:
                 self._group(group, collector, witness)
             else:
@@ -98,7 +97,7 @@ class Measurement:
             self.plan.notes.append(ROUNDED.format(", ".join(sorted(self.rounded))))
         if self.factors is not None:
             products = {layer: _scaled(one, self.factors, self.m is not None) for layer, one in products.items()}
-        self._check_total(products, witness)
+        check_total(self, products, witness)
         if self.fallback:
             products = self._fall_back(products)
         return products, self.plan
@@ -117,8 +116,7 @@ class Measurement:
         # Where no example alone has a gradient, the comparison has more to say.
         if not (noise.woke() or noise.drawn) or not any(sizes_of(witness.table.values())):
             return groups
-        for most in {group.most for group in groups}:
-            self.fallback.update(dict.fromkeys(touched_by_draws(self.problem, self.every, most), DRAWS))
+        self.fallback.update(dict.fromkeys(touched_by_draws(self.problem, self.every, self.most), DRAWS))
         if self.problem.share is not None:  # the processes have yet to agree
             return groups
         kept = [replace(group, names=[n for n in group.names if n not in self.fallback]) for group in groups]
@@ -243,36 +241,6 @@ class Measurement:
                 self.could_be_sum &= abs(ratio - 1) < rounding
                 self.could_be_mean &= abs(ratio * size - 1) < rounding
                 self.lean += abs(math.log(ratio)) - abs(math.log(ratio * size))
-
-    def _check_total(self, layers: dict[str, Products], witness: Witness) -> None:
-        """Hold the finished sum over parameters against the single examples, once more.
-
-        Raises:
-            EngineRefusal: if it differs.
-        """
-        names = [name for name in self.problem.parameters if name not in self.fallback]
-        if not names:
-            return
-        n = self.n
-        first, *others = layers.values()
-        products = sum(others, start=first)
-        tables = [witness.table[name] for name in names]
-        norms, tolerance = sizes_of(tables), max(witness.limits[name] for name in names)
-        for a, i in enumerate(witness.positions):
-            for b, j in enumerate(witness.positions):
-                if self.columns is None or i < n <= j:
-                    got = products.values[i, j if self.columns is None else j - n]
-                elif i == j:
-                    got = products.squares[i] if i < n else products.other_squares[i - n]
-                else:
-                    continue
-                norm, expected = norms[a] * norms[b], sum(table[a][b] for table in tables)
-                difference = abs(float(got) - expected)
-                if not self.weighted and not difference <= 3 * tolerance * norm and math.isfinite(expected):
-                    raise EngineRefusal(
-                        f"the inner products in the Gram differ from single examples' (by {difference:.1e}, "
-                        f"where the norms' product is {norm:.1e})"
-                    )
 
     def all_fall_back(self, reason: str) -> tuple[dict[str, Products], Plan]:
         """The measurement by the other engines."""

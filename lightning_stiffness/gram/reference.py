@@ -12,7 +12,7 @@ from torch.autograd.function import BackwardCFunction
 from lightning_stiffness.gram.axes import Layout
 from lightning_stiffness.gram.batch import Batch, is_per_example, leaves
 from lightning_stiffness.gram.capture import COMPOSITE, Call, Recorder
-from lightning_stiffness.gram.loop import by_name, example_gradient, has_reentrant_checkpoint
+from lightning_stiffness.gram.loop import by_name, example_gradient, has_reentrant_checkpoint, nodes_behind
 from lightning_stiffness.gram.problem import Examples, Problem
 from lightning_stiffness.gram.rules import is_factored
 from lightning_stiffness.gram.state import kept_state
@@ -126,16 +126,9 @@ def refer(problem: Problem, examples: Examples, position: int) -> Reference:
 
 def _is_strange(loss: Tensor) -> bool:
     """Whether there are functions of the user's own with a gradient of their own behind a loss, or gradients."""
-    waiting, seen = [loss.grad_fn], set()
-    while waiting:
-        node = waiting.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        if isinstance(node, BackwardCFunction) or node.name().count("Backward") > 1:
-            return True
-        waiting += [following for following, _ in node.next_functions]
-    return False
+    return any(
+        isinstance(node, BackwardCFunction) or node.name().count("Backward") > 1 for node in nodes_behind(loss)
+    )
 
 
 class References:

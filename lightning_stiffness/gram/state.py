@@ -130,19 +130,22 @@ def _copied(tensor: Tensor) -> Tensor:
     return copy.deepcopy(tensor.detach()) if tensor.is_quantized else tensor.detach().clone()
 
 
-_USUAL = {
-    **{dtype: dtype for dtype in (torch.int64, torch.int32, torch.uint8)},
-    **{torch.bool: torch.uint8, torch.float16: torch.int16, torch.bfloat16: torch.int16},
-    **{torch.float32: torch.int32, torch.float64: torch.int64},
-}
+_INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+"""Bytes → the integers in which tensors are compared bit by bit."""
+_USUAL = frozenset(
+    {
+        *(torch.int64, torch.int32, torch.uint8, torch.bool),
+        *(torch.float16, torch.bfloat16, torch.float32, torch.float64),
+    }
+)
 
 
 def _untouched(tensor: Tensor, before: Tensor) -> bool:
     """A quick look at tensors of the usual kinds: whether they have the same bits. False for all others."""
     # By value: some kernels write into buffers without counting it as a new version.
-    kind = _USUAL.get(tensor.dtype)
-    if kind is None or tensor.dtype != before.dtype or tensor.layout != torch.strided:
+    if tensor.dtype not in _USUAL or tensor.dtype != before.dtype or tensor.layout != torch.strided:
         return False
+    kind = _INTEGERS[tensor.element_size()]
     try:
         return torch.equal(tensor.view(kind), before.view(kind))
     except Exception:  # an unusual kind
@@ -187,9 +190,6 @@ def _form(tensor: Tensor, parts: list[Tensor]) -> tuple[Any, ...]:
     sparse = tensor.layout == torch.sparse_coo and tensor.is_coalesced()
     size = None if tensor.is_nested else tensor.shape  # that of nested tensors is in their parts
     return tensor.layout, tensor.device, sparse, size, [(part.shape, part.dtype) for part in parts]
-
-
-_INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def _same(a: Tensor, b: Tensor) -> bool:

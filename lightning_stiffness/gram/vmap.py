@@ -9,7 +9,7 @@ from torch.func import grad, vmap
 from torch.overrides import TorchFunctionMode
 
 from lightning_stiffness.gram.batch import Batch, is_per_example, leaves, map_leaves
-from lightning_stiffness.gram.check import DRAWS, touched_by_draws
+from lightning_stiffness.gram.draws import DRAWS, touched_by_draws
 from lightning_stiffness.gram.problem import EngineRefusal, Examples, LossError, Problem
 from lightning_stiffness.gram.product import Products, inner_products, squared_norms
 from lightning_stiffness.gram.state import kept_state

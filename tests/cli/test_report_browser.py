@@ -7,7 +7,7 @@ import pytest
 
 from lightning_stiffness import StiffnessHistory
 from lightning_stiffness.report import write_report
-from tests.plugin.browser import browser_or_reason, chromium_options
+from tests.plugin.browser import browser_or_reason, browsing
 from tests.plugin.synthetic import result, write_run
 from tests.plugin.test_browser import PIXEL, colour, go, point, text
 
@@ -28,12 +28,8 @@ def runs(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as driver:
-        started = driver.chromium.launch(**chromium_options())
+    with browsing() as started:
         yield started
-        started.close()
 
 
 @pytest.fixture

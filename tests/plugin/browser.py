@@ -57,6 +57,17 @@ def chromium_options() -> dict[str, Any]:
 
 
 @contextmanager
+def browsing() -> Iterator[Any]:
+    """A browser that runs."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        started = driver.chromium.launch(**chromium_options())
+        yield started
+        started.close()
+
+
+@contextmanager
 def tensorboard(logdir: Path, *options: str) -> Iterator[str]:
     """TensorBoard in a process of its own; its address. The plugin comes through its entry point."""
     with socket.socket() as probe:

@@ -4,7 +4,7 @@ from tensorboard.plugins.base_plugin import TBContext
 from werkzeug.test import Client
 
 from lightning_stiffness.plugin.routes import StiffnessPlugin
-from tests.plugin.browser import chromium_options, tensorboard
+from tests.plugin.browser import browsing, tensorboard
 
 
 @pytest.fixture
@@ -26,12 +26,8 @@ def address(logs):
 
 @pytest.fixture(scope="module")
 def browser():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as driver:
-        started = driver.chromium.launch(**chromium_options())
+    with browsing() as started:
         yield started
-        started.close()
 
 
 def is_error(message):

@@ -1,0 +1,67 @@
+"""The random numbers that a loss draws."""
+
+import random
+import zlib
+
+import numpy as np
+import torch
+
+
+class Noise:
+    """The random numbers that a loss draws: each example has its own, the same in every pass over it.
+
+    Most losses draw none, and are not to pay for those that do: the generators are seeded before each evaluation
+    only from the first draw on. What was computed before :meth:`woke` says so is to be computed again. To be used
+    where the random state is kept.
+    """
+
+    def __init__(self) -> None:
+        self.drawn = False
+        """Whether the loss has been seen to draw numbers."""
+        self._base: int | None = None
+        self._rest: tuple[float, ...] = ()
+
+    def seed(self, position: int, turn: int = 0) -> None:
+        """Before an evaluation: the random numbers of an example or a batch, if the loss draws any.
+
+        Args:
+            position: of the example among all, or of the first one of a batch.
+            turn: 0 for an example alone, 1 for a batch, 2 for the same batch with other numbers.
+        """
+        if self._base is None:  # the random state of the run decides
+            self._base = zlib.crc32(torch.get_rng_state().numpy().data)
+            self._lay()
+            self._rest = self._peek()
+            self._lay()
+        if self.drawn:
+            # An odd factor: no two seeds are alike in the 32 bits that the generators of the processor take.
+            seed = (self._base + (3 * position + turn) * 0x9E3779B97F4A7C15) % 2**63
+            self._lay(seed)
+            for generator in _generators():
+                generator.manual_seed(seed)
+
+    def woke(self) -> bool:
+        """Whether the loss drew its first numbers since the last look: then seeds count from here on."""
+        if self.drawn or self._base is None:
+            return False
+        self.drawn = self._peek() != self._rest
+        self._lay()
+        return self.drawn
+
+    @staticmethod
+    def _lay(seed: int = 0) -> None:
+        """Python and NumPy at a known place: a look at their whole states takes ten times as long."""
+        random.seed(seed)
+        np.random.seed(seed % 2**32)  # noqa: NPY002 - the state that user code draws from
+
+    @staticmethod
+    def _peek() -> tuple[float, ...]:
+        """Numbers that are others once something was drawn."""
+        states = [zlib.crc32(generator.get_state().numpy().data) for generator in _generators()]
+        return (random.random(), np.random.random_sample(), *states)  # noqa: NPY002
+
+
+def _generators() -> list[torch.Generator]:
+    """Torch's, of all devices in use."""
+    initialized: bool = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    return [torch.default_generator, *(torch.cuda.default_generators if initialized else ())]
