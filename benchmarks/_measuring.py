@@ -155,74 +155,84 @@ def half_product(network: Network) -> Span:
 
 
 def check_share(job: dict[str, Any], tell: Tell) -> None:
-    """The part of the layerwise engine's time that goes into holding it against single examples."""
-    from lightning_stiffness.gram import measurement
+    """Parts of the layerwise engine's time: what holds it against the gradients of single examples, and against
+    their values as in later measurements of the same module; and the trace of one, needed without a check too."""
+    from lightning_stiffness.gram import alone, collect, familiar, measurement, reference
 
     network = build(job["network"], job["n"])
     compute = engine("layerwise")(network, job["memory"])
-    spent = 0.0
+    spent: dict[str, list[float]] = {}
 
-    def clocked(function: Callable[..., Any], sign: int = 1) -> Callable[..., Any]:
+    def clocked(function: Callable[..., Any], part: str) -> Callable[..., Any]:
         def run(*args: Any, **kwargs: Any) -> Any:
-            nonlocal spent
             start = time.perf_counter()
             try:
                 return function(*args, **kwargs)
             finally:
-                spent += sign * (time.perf_counter() - start)
+                spent.setdefault(part, []).append(time.perf_counter() - start)
 
         return run
 
     inside = measurement.Measurement
+    shares: dict[str, list[float]] = {}
     compute()
-    shares: dict[str, list[float]] = {"check": [], "tracing": []}
-    for _ in range(job["repeat"]):
-        checks = {n: clocked(getattr(inside, n)) for n in ("_witness", "_checked")}
-        with (
-            mock.patch.multiple(inside, **checks),
-            mock.patch.multiple(
-                measurement,
-                look_again=clocked(measurement.look_again),
-                check_total=clocked(measurement.check_total),
-                refer=clocked(measurement.refer, -1),  # within the first of the others
-            ),
-        ):
-            spent = 0.0
+    with (
+        mock.patch.multiple(
+            measurement,
+            Alone=clocked(alone.Alone, "check"),
+            look_again=clocked(measurement.look_again, "check"),
+            check_total=clocked(measurement.check_total, "check"),
+        ),
+        mock.patch.object(alone.Alone, "accompany", clocked(alone.Alone.accompany, "check")),
+        mock.patch.object(alone.Alone, "prove", clocked(alone.Alone.prove, "check")),
+        mock.patch.object(collect.Collector, "_compare", clocked(collect.Collector._compare, "check")),
+        mock.patch.object(inside, "_checked", clocked(inside._checked, "check")),
+        mock.patch.object(reference, "_traced", clocked(reference._traced, "trace")),
+    ):
+        for kind in ("gradients", "values") * job["repeat"]:
+            if kind == "gradients":
+                familiar.forget()
+            spent.clear()
             whole = timed(compute).clock
-            shares["check"].append(spent / whole)
-        with mock.patch.object(measurement, "refer", clocked(measurement.refer)):
-            spent = 0.0
-            whole = timed(compute).clock
-            shares["tracing"].append(spent / whole)
+            traced = spent["trace"][0]  # the others are of the check
+            shares.setdefault(kind, []).append((sum(spent["check"]) - traced) / whole)
+            shares.setdefault("tracing", []).append(traced / whole)
     tell({name: statistics.median(values) for name, values in shares.items()})
 
 
 def unchecked(job: dict[str, Any], tell: Tell) -> None:
-    """Time of the layerwise engine without the check against single examples, and without the gradient of the
-    reference, which nothing else needs: what both add, where :func:`check_share` adds up what their calls take."""
-    from lightning_stiffness.gram import check, measurement, reference
+    """Time of the layerwise engine with the check of later measurements, with that of a first one, or with none:
+    what it adds, where :func:`check_share` adds up what its calls take."""
+    from lightning_stiffness.gram import alone, familiar, measurement, reference
 
-    def no_witness(of: measurement.Measurement) -> check.Witness:
-        of.reference = measurement.refer(of.problem, of.every, of._reference_place())
-        return check.Witness([], {}, {})
+    class Nobody(alone.Alone):
+        def __init__(self, problem: Any, every: Any, place: int, _: Any):
+            self.reference = reference.refer(problem, every, place, lambda _: True)
+            self.witness = alone.Witness([], {}, {})
 
-    check_of = mock.patch.multiple(
-        measurement.Measurement,
-        _witness=no_witness,
-        _checked=lambda _, group, *__: group.names,
-    )
-    total_of = mock.patch.object(measurement, "check_total")
-    gradient_of_reference = mock.patch.multiple(
-        reference, has_reentrant_checkpoint=lambda _: True, example_gradient=lambda *_: {}
-    )
+        def accompany(self) -> list[Any]:
+            return []
+
+        def prove(self, _: Any) -> None:
+            pass
+
     compute = engine("layerwise")(build(job["network"], job["n"]), job["memory"])
+    way = ("values", "gradients", "none")[job["left_out"]]
     with contextlib.ExitStack() as stack:
-        for patches in [(check_of, total_of), (gradient_of_reference,)][: job["left_out"]]:
-            for patch in patches:
+        if way == "none":
+            checked = mock.patch.object(measurement.Measurement, "_checked", lambda _, group, *__: group.names)
+            for patch in (
+                checked,
+                *(mock.patch.object(measurement, name) for name in ("check_total", "look_again")),
+                mock.patch.object(measurement, "Alone", Nobody),
+            ):
                 stack.enter_context(patch)
+        compute()
         compute()
         seconds: list[float] = []
         while sum(seconds) < SHORT or len(seconds) < job["repeat"]:
+            if way == "gradients":
+                familiar.forget()
             seconds.append(timed(compute).clock)
     tell({"seconds": statistics.median(seconds)})
 

@@ -36,18 +36,19 @@ def network(result: dict[str, Any], markdown: bool) -> None:
         f"{result['machine']['cpu']}; torch {result['versions']['torch']}; "
         f"load of the machine meanwhile: {min(loads)} to {max(loads)}."
     )
-    if "check" in result.get("check", {}):
+    if "values" in result.get("check", {}):
         check = result["check"]
         print(
-            f"Of the layerwise engine's time, {check['check']:.1%} holds it against single examples "
-            f"and {check['tracing']:.1%} traces them."
+            f"Of the layerwise engine's time, {check['gradients']:.1%} holds it against the gradients of single "
+            f"examples in a first measurement, {check['values']:.1%} against their values in later ones, and "
+            f"{check['tracing']:.1%} traces one of them."
         )
     if "adds" in result.get("check", {}):
-        checked, without, untold = (statistics.median(seconds) for seconds in result["check"]["adds"].values())
+        later, first, without = (statistics.median(seconds) for seconds in result["check"]["adds"].values())
         print(
-            f"In processes in turn: {1e3 * checked:.1f} ms with the check, {1e3 * without:.1f} ms without it, "
-            f"{1e3 * untold:.1f} ms without the reference's gradient too: it adds {1 - without / checked:.1%} "
-            f"of the time, and {1 - untold / checked:.1%} with that."
+            f"In processes in turn: {1e3 * first:.1f} ms with the check of a first measurement, "
+            f"{1e3 * later:.1f} ms with that of later ones, {1e3 * without:.1f} ms without: it adds "
+            f"{1 - without / first:.1%} and {1 - without / later:.1%} of the time."
         )
 
 

@@ -113,9 +113,9 @@ def measure(
 
 
 def check_adds(key: str, n: int, run: Runner) -> dict[str, list[float]]:
-    """Seconds of each turn, with the check, without it, and without the gradient of the reference too; of the turns
-    in which all three came to their end, and nothing where none did."""
-    names = "with the check", "without", "without the reference's gradient"
+    """Seconds of each turn, with the check of later measurements, with that of a first one, and without; of the
+    turns in which all three came to their end, and nothing where none did."""
+    names = "later", "first", "without"
     turns = [
         [run("unchecked", network=key, n=n, left_out=k).get("seconds") for k in range(3)] for _ in range(TURNS)
     ]

@@ -6,6 +6,8 @@ import hypothesis
 import pytest
 from jaxtyping import config, install_import_hook
 
+from lightning_stiffness.gram.familiar import forget
+
 install_import_hook("lightning_stiffness.functional", "beartype.beartype")
 
 # How long an example takes says nothing on a busy machine.
@@ -19,3 +21,9 @@ def unchecked() -> Iterator[None]:
     config.update("jaxtyping_disable", True)
     yield
     config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture(autouse=True)
+def nothing_proven() -> None:
+    """What the engines remember of one test is not to decide about another."""
+    forget()

@@ -27,7 +27,7 @@ def check_total(measurement: "Measurement", layers: dict[str, Products], witness
         EngineRefusal: if it differs.
     """
     names = [name for name in measurement.problem.parameters if name not in measurement.fallback]
-    if not names or measurement.weighted:
+    if not names or measurement.weighted or not witness.positions:
         return
     total = _summed(layers)
     tables = [witness.table[name] for name in names]

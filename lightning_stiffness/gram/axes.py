@@ -34,6 +34,15 @@ class Layout:
             return torch.unflatten(tensor, self.axis, (n, self.inner)).movedim(self.axis, 0)
         return torch.unflatten(tensor, self.axis, (self.inner, n)).movedim(self.axis + 1, 0)
 
+    def of(self, tensor: Tensor, n: int, place: int) -> Tensor:
+        """One example's part of ``tensor``, as it is for the example alone.
+
+        Example:
+            >>> Layout(axis=1, inner=1, major=True).of(torch.zeros(5, 7, 4), 7, 2).shape
+            torch.Size([5, 1, 4])
+        """
+        return tensor.narrow(self.axis, place, 1) if self.inner == 1 else self.canonical(tensor, n)[place]
+
 
 def layouts(single: tuple[int, ...], full: tuple[int, ...], n: int) -> list[Layout]:
     """Layouts that explain a tensor's shape for ``n`` examples by its shape for one.

@@ -7,77 +7,17 @@ more tensor computed from parameters alone.
 """
 
 import itertools
-import types
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.autograd.graph import get_gradient_edge
+from torch import Tensor
+from torch.autograd.graph import Node, get_gradient_edge
 from torch.overrides import TorchFunctionMode
 
 from lightning_stiffness.gram.axes import Layout, UndecidedAxis, decide, layouts
+from lightning_stiffness.gram.calls import COMPOSITE, Call, inplace, opened
 from lightning_stiffness.gram.uses import Function, Operand, Pure, Use, flat
-
-COMPOSITE: frozenset[Any] = frozenset({nn.functional.multi_head_attention_forward, Tensor.__iter__})
-"""Functions written in Python whose inner calls are the uses."""
-
-_opened: dict[Any, Function] = {}
-
-
-def _open(function: Any) -> Function:
-    """The same function without its own test for overrides, so that the mode sees its inner calls."""
-    if function not in _opened:
-        scope = dict(function.__globals__)
-        for name in ("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic"):
-            scope[name] = lambda *_: False
-        copy = types.FunctionType(function.__code__, scope, function.__name__, function.__defaults__)
-        copy.__kwdefaults__ = function.__kwdefaults__
-        _opened[function] = copy
-    return _opened[function]
-
-
-@dataclass
-class Call:
-    """One torch call of the pass over one example."""
-
-    function: Function
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    out: Any
-
-
-class Recorder(TorchFunctionMode):
-    """Logs every torch call of a forward pass over one example."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.calls: list[Call] = []
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run a call and log it."""
-        kwargs = kwargs or {}
-        call = Call(func, args, kwargs, None)
-        self.calls.append(call)
-        if func in COMPOSITE:
-            with self:
-                return _open(func)(*args, **kwargs)
-        if inplace(func) and args and isinstance(args[0], Tensor):
-            call.args = (args[0].detach().clone(), *args[1:])
-        call.out = func(*args, **kwargs)
-        return call.out
-
-
-def inplace(func: Any) -> bool:
-    """Whether a torch function changes its first argument."""
-    name = getattr(func, "__name__", "")
-    if name.startswith("__"):
-        return (name.startswith("__i") and name not in _NOT_INPLACE) or name == "__setitem__"
-    return name.endswith("_")
-
-
-_NOT_INPLACE = frozenset({"__iter__", "__index__", "__invert__", "__int__"})
 
 
 class Watcher(TorchFunctionMode):
@@ -118,11 +58,12 @@ class Watcher(TorchFunctionMode):
         self.functions.append(func)
         if func in COMPOSITE:
             with self:
-                return _open(func)(*args, **kwargs)
+                return opened(func)(*args, **kwargs)
         taken = self._taken(args, kwargs)
         if not taken:
             return func(*args, **kwargs)
         roots = frozenset().union(*(entry.roots for entry in taken))
+        sources = self._sources(args, kwargs) if roots else []  # before the call may change one in place
         twin: Any = func
         if inplace(func):
             if id(args[0]) in self.pure:
@@ -133,6 +74,7 @@ class Watcher(TorchFunctionMode):
             twin = _out_of_place(func)
             before = args[0].detach().clone() if twin is not None else None
             out = func(*args, **kwargs)
+            sources += _rewritten(args[0], sources)
             args = (before, *args[1:])
         else:
             out = func(*args, **kwargs)
@@ -141,8 +83,16 @@ class Watcher(TorchFunctionMode):
             if twin is None:
                 self._fail(roots, f"it is written by {getattr(func, '__name__', func)} into another tensor")
             else:
-                self._watch(place, twin, func, args, kwargs, outs, taken, roots)
+                self._watch(place, twin, func, args, kwargs, outs, taken, roots, sources)
         return out
+
+    def _sources(self, args: Any, kwargs: Any) -> list[Node]:
+        """The graph's nodes behind the arguments, but for the parameters and what is computed from them alone."""
+        return [
+            leaf.grad_fn
+            for leaf in flat((args, kwargs))
+            if isinstance(leaf, Tensor) and leaf.grad_fn is not None and id(leaf) not in self.pure
+        ]
 
     def _taken(self, args: Any, kwargs: Any) -> list[Pure]:
         found = []
@@ -169,6 +119,7 @@ class Watcher(TorchFunctionMode):
         outs: list[tuple[int, Tensor]],
         taken: list[Pure],
         roots: frozenset[str],
+        sources: list[Node],
     ) -> None:
         if any(torch._C._functorch.is_functorch_wrapped_tensor(t) for _, t in outs):
             self._fail(roots, "it is used inside a function transform")
@@ -178,7 +129,7 @@ class Watcher(TorchFunctionMode):
             self._fail(roots, "the module makes other calls for a batch than for one example")
             return
         try:
-            self._keep(place, call, twin, args, kwargs, outs, taken, roots)
+            self._keep(place, call, twin, args, kwargs, outs, taken, roots, sources)
         except UndecidedAxis as undecided:
             self._fail(roots, f"{getattr(func, '__name__', func)}: {undecided}")
 
@@ -192,6 +143,7 @@ class Watcher(TorchFunctionMode):
         outs: list[tuple[int, Tensor]],
         taken: list[Pure],
         roots: frozenset[str],
+        sources: list[Node],
     ) -> None:
         single_outs = list(flat(call.out))
         try:
@@ -232,6 +184,8 @@ class Watcher(TorchFunctionMode):
                 out_layouts,
                 [tuple(s.shape) for s in singles],
                 [i for i, _ in outs],
+                place,
+                sources,
             )
         )
 
@@ -269,6 +223,13 @@ class Watcher(TorchFunctionMode):
             raise UndecidedAxis(f"the order of the examples within axis {candidates[0].axis} is open")
         self.known[key] = layout
         return layout
+
+
+def _rewritten(changed: Any, sources: list[Node]) -> list[Node]:
+    """Nodes behind a tensor changed in place, where autograd has written the graph of what it is a view of anew."""
+    node = changed.grad_fn if isinstance(changed, Tensor) else None
+    behind = [following for following, _ in node.next_functions if following is not None] if node else []
+    return [] if all(source in behind for source in sources) else behind
 
 
 def _out_of_place(func: Any) -> Function | None:

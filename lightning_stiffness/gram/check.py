@@ -55,6 +55,10 @@ class Witness:
         table = {name: [[square[i][j] for j in inside] for i in inside] for name, square in self.table.items()}
         return Witness([self.positions[i] for i in inside], table, self.limits)
 
+    def fill(self, other: "Witness") -> None:
+        """Enter all that another one holds."""
+        self.positions, self.table, self.limits = other.positions, other.table, other.limits
+
     def accept(self, name: str, positions: list[int], values: Square) -> None:
         """Take other inner products of one parameter's gradients for right, at some of the positions."""
         places = [self.positions.index(position) for position in positions]

@@ -11,9 +11,11 @@ from lightning_stiffness.gram.axes import UndecidedAxis
 from lightning_stiffness.gram.capture import Watcher
 from lightning_stiffness.gram.contract import ROOM
 from lightning_stiffness.gram.derived import pushed_back, resolved
+from lightning_stiffness.gram.familiar import agree
 from lightning_stiffness.gram.few import Few
 from lightning_stiffness.gram.loop import example_gradient
 from lightning_stiffness.gram.parts import Dense, Part
+from lightning_stiffness.gram.paths import HIDDEN, hidden
 from lightning_stiffness.gram.problem import EngineRefusal, Examples, LossError, Problem
 from lightning_stiffness.gram.product import Square
 from lightning_stiffness.gram.reference import Piece, Reference, References, eager
@@ -79,6 +81,10 @@ class Collector:
         self.problem, self.reference, self.room = problem, reference, room
         self.references = References(problem, reference)
         self.failures: dict[str, str] = {}
+        self.companions: list[Reference] = []
+        """Examples alone with whose values those in a batch are compared."""
+        self.met: set[int] = set()
+        """The positions of those that were found to be the same in what was collected last."""
 
     def collect(self, names: list[str], examples: Examples, offset: int, most: int) -> Collected:
         """Parts of the parameters ``names`` for some examples.
@@ -95,6 +101,7 @@ class Collector:
         """
         out = Collected({name: [] for name in names}, {name: {} for name in names})
         pieces = list(examples.pieces(most))
+        self.met.clear()
         for start, size, batch in pieces:
             if size == 1:
                 gradients = example_gradient(self.problem, examples.one(start), offset + start)
@@ -135,24 +142,28 @@ class Collector:
                     if not loss.requires_grad:
                         return {}
                     uses = watcher.uses
-                    seen = frozenset[str]().union(*(use.roots for use in uses), watcher.failures)
-                    unseen = {name: p for name, p in parameters.items() if name not in seen}
-                    grads = iter(_gradients(loss, uses, list(unseen.values())))
+                    for name, reason in watcher.failures.items():
+                        self.failures.setdefault(name, reason)
+                    self._fail(hidden(loss, uses, parameters), HIDDEN)
+                    grads = iter(_gradients(loss, uses))
+                    for use in uses:
+                        use.gradients, use.room = [next(grads) for _ in use.edges], self.room
+                    self._compare(piece, watcher.functions, uses, loss)
             del loss
-        for use in uses:
-            use.gradients, use.room = [next(grads) for _ in use.edges], self.room
-        for name, gradient in zip(unseen, grads, strict=True):  # as of parameters within compiled or scripted code
-            if gradient is not None and bool(gradient.abs().max() > 0 if gradient.numel() else False):
-                self._fail(frozenset({name}), "no call that takes it is seen, but the loss depends on it")
         first = not out.sizes
         found: dict[str, list[Part]] = {}
         with torch.no_grad():
             for use in uses:
                 self._enter(use, found, parameters, out.uses if first else None)
                 use.gradients = []
-        for name, reason in watcher.failures.items():
-            self.failures.setdefault(name, reason)
         return found
+
+    def _compare(self, piece: Piece, functions: list[Any], uses: list[Use], loss: Tensor) -> None:
+        """Hold the companions that are in a piece against themselves."""
+        places = [(alone, piece.place(alone.position)) for alone in self.companions]
+        inside = [(alone, place) for alone, place in places if place is not None]
+        if inside and loss.numel() == piece.size and agree(inside, functions, uses, loss):
+            self.met |= {alone.position for alone, _ in inside}
 
     def _watcher(self, parameters: Mapping[str, Tensor], piece: Piece, reference: Reference) -> Watcher:
         labels = {id(p): name for name, p in parameters.items()}
@@ -207,9 +218,9 @@ class Collector:
             self.failures.setdefault(name, reason)
 
 
-def _gradients(loss: Tensor, uses: list[Use], unseen: list[torch.nn.Parameter]) -> tuple[Tensor | None, ...]:
-    """Those of the uses' outputs, and of parameters without a use: mostly none."""
-    inputs: list[Any] = [*(edge for use in uses for edge in use.edges), *unseen]
+def _gradients(loss: Tensor, uses: list[Use]) -> tuple[Tensor | None, ...]:
+    """Those of the uses' outputs."""
+    inputs: list[Any] = [edge for use in uses for edge in use.edges]
     if not inputs:
         return ()
     try:

@@ -16,6 +16,8 @@ from lightning_stiffness.gram.problem import Examples, LossError, Problem
 from lightning_stiffness.gram.product import Products, accumulation_dtype
 from lightning_stiffness.gram.state import kept_state
 
+REENTRANT = "CheckpointFunctionBackward"
+"""Node of a re-entrant activation checkpoint."""
 CHANGE = 1e-3
 """Change of an example's gradient from one time to the next, relative to its norm, that is no rounding."""
 
@@ -72,7 +74,7 @@ def _derivative(problem: Problem, loss: Tensor, example: Batch, position: int | 
 
 def has_reentrant_checkpoint(loss: Tensor) -> bool:
     """Whether some of the forward pass is a re-entrant activation checkpoint: autograd does not see inside."""
-    return any(node.name() == "CheckpointFunctionBackward" for node in nodes_behind(loss))
+    return any(node.name() == REENTRANT for node in nodes_behind(loss))
 
 
 def nodes_behind(loss: Tensor) -> Iterator[Node]:

@@ -1,6 +1,5 @@
 """One measurement by the layerwise engine: collect, check, multiply; the rest by other engines."""
 
-import itertools
 import math
 import warnings
 from dataclasses import replace
@@ -8,6 +7,7 @@ from dataclasses import replace
 import torch
 
 from lightning_stiffness.gram.again import check_total, look_again
+from lightning_stiffness.gram.alone import Alone
 from lightning_stiffness.gram.check import (
     TOLERANCE,
     TOLERANCE_DOUBLE,
@@ -18,7 +18,6 @@ from lightning_stiffness.gram.check import (
 from lightning_stiffness.gram.collect import Collected, Collector
 from lightning_stiffness.gram.draws import DRAWS, touched_by_draws
 from lightning_stiffness.gram.fallback import by_other_engines, slowly, steps_of, told
-from lightning_stiffness.gram.loop import example_gradient
 from lightning_stiffness.gram.multiply import multiply
 from lightning_stiffness.gram.partition import (
     PASSES,
@@ -29,11 +28,11 @@ from lightning_stiffness.gram.partition import (
     partition,
     slab_of,
 )
+from lightning_stiffness.gram.parts import Part
 from lightning_stiffness.gram.plan import Plan, Step
 from lightning_stiffness.gram.precise import agree_in_double
 from lightning_stiffness.gram.problem import EngineRefusal, Examples, Problem
 from lightning_stiffness.gram.product import Products, accumulation_dtype
-from lightning_stiffness.gram.reference import refer
 from lightning_stiffness.gram.total import Total
 
 WEIGHTED = (
@@ -64,6 +63,7 @@ class Measurement:
         self.totals = {layer: Total(self.n, self.m, device) for layer in self.layers}
         self.sizes: torch.Tensor | None = None
         self.could_be_sum = self.could_be_mean = True
+        self.forms: set[type[Part]] = set()
         self.lean = 0.0
         """Negative where examples' factors are nearer those of a sum than those of a mean."""
 
@@ -80,10 +80,13 @@ class Measurement:
 
     def run(self) -> tuple[dict[str, Products], Plan]:
         """The whole measurement."""
-        witness = self._witness()
+        setting = self.n, self.m, self.budget, tuple((layer, *names) for layer, names in self.layers.items())
+        alone = self.alone = Alone(self.problem, self.every, self._reference_place(), setting)
+        witness, self.reference = alone.witness, alone.reference
         collector = Collector(self.problem, self.reference, slab_of(self.budget))
         groups = self._settled(partition(self.problem, self.every, self.reference, collector, self.budget))
         self.most = groups[0].most
+        collector.companions = alone.accompany()
         for group in self._undrawn(groups, witness):
             if group.block is None:
                 self._group(group, collector, witness)
@@ -98,6 +101,8 @@ class Measurement:
         if self.factors is not None:
             products = {layer: _scaled(one, self.factors, self.m is not None) for layer, one in products.items()}
         check_total(self, products, witness)
+        if self.sizes is None and not (self.fallback or self.rounded):
+            alone.prove(self.forms)
         if self.fallback:
             products = self._fall_back(products)
         return products, self.plan
@@ -114,27 +119,16 @@ class Measurement:
         """The groups without the parameters whose gradients depend on random numbers: those fall back."""
         noise = self.problem.noise
         # Where no example alone has a gradient, the comparison has more to say.
-        if not (noise.woke() or noise.drawn) or not any(sizes_of(witness.table.values())):
+        if not (noise.woke() or noise.drawn):
+            return groups
+        self.alone.look_closer()
+        if not any(sizes_of(witness.table.values())):
             return groups
         self.fallback.update(dict.fromkeys(touched_by_draws(self.problem, self.every, self.most), DRAWS))
         if self.problem.share is not None:  # the processes have yet to agree
             return groups
         kept = [replace(group, names=[n for n in group.names if n not in self.fallback]) for group in groups]
         return [group for group in kept if group.names]
-
-    def _witness(self) -> Witness:
-        """The reference and one more example: from the end of the last other batch of several, if there is one."""
-        reference = self.reference = refer(self.problem, self.every, self._reference_place())
-        ends = itertools.accumulate(self.every.sizes)
-        spans = [(end - size, end) for size, end in zip(self.every.sizes, ends, strict=True) if size > 1]
-        others = [span for span in spans if not span[0] <= reference.position < span[1]]
-        end = (others or spans)[-1][1]
-        last = end - 2 if end - 2 != reference.position else end - 1
-        gradients = {reference.position: reference.gradients}
-        gradients[last] = example_gradient(self.problem, self.every.one(last), last)
-        reference.gradients = {}  # no longer needed, and as large as the module
-        places = sorted(gradients)
-        return Witness.of(places, [gradients[place] for place in places])
 
     def _group(self, group: Group, collector: Collector, witness: Witness) -> None:
         """Add the Gram of some parameters, whose parts are held for all examples."""
@@ -197,10 +191,14 @@ class Measurement:
                 self.fallback.setdefault(name, collector.failures[name])
         if collected.scalar:
             self._enter_sizes(collected, offset)
-        near = witness.among(offset, offset + sum(collected.sizes))
+        held = range(offset, offset + sum(collected.sizes))
+        if any(one.position in held and one.position not in collector.met for one in collector.companions):
+            self.alone.look_closer()
+        near = witness.among(held.start, held.stop)
         names = [name for name in names if name not in self.fallback]
         if not names or not near.positions:
             return names
+        self.forms |= {type(part) for name in names for piece in collected.parts[name] for part in piece}
         values = collected.products(names, [p - offset for p in near.positions], self.device, group.slab)
         verdict = compare(near, values, collected.scalar)
         wrong = verdict.wrong

@@ -1,6 +1,6 @@
 """One example alone: its calls, by which those of a batch are understood."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -11,8 +11,8 @@ from torch.autograd.function import BackwardCFunction
 
 from lightning_stiffness.gram.axes import Layout
 from lightning_stiffness.gram.batch import Batch, is_per_example, leaves
-from lightning_stiffness.gram.capture import COMPOSITE, Call, Recorder
-from lightning_stiffness.gram.loop import by_name, example_gradient, has_reentrant_checkpoint, nodes_behind
+from lightning_stiffness.gram.calls import COMPOSITE, Call, Recorder
+from lightning_stiffness.gram.loop import REENTRANT, by_name, example_gradient, nodes_behind
 from lightning_stiffness.gram.problem import Examples, Problem
 from lightning_stiffness.gram.rules import is_factored
 from lightning_stiffness.gram.state import kept_state
@@ -31,8 +31,12 @@ class Reference:
     calls: list[Call]
     gradients: dict[str, Tensor]
     known: dict[tuple[int, int], Layout] = field(default_factory=dict)
+    nodes: tuple[str, ...] = ()
+    """Names of the nodes of its graph."""
     strange: bool = False
     """Whether its loss passes through something that calls do not tell everything about."""
+    loss: Tensor | None = None
+    """Its loss with the graph, where values are to be compared, and no gradients."""
 
     def explains(self, functions: list[Any]) -> bool:
         """Whether these are the functions called for it, in order, but for those that check its loss at the end."""
@@ -98,37 +102,62 @@ def eager() -> Iterator[None]:
         yield
 
 
-def refer(problem: Problem, examples: Examples, position: int) -> Reference:
+def refer(
+    problem: Problem, examples: Examples, position: int, familiar: Callable[[Reference], bool] = lambda _: False
+) -> Reference:
     """Trace one example alone.
+
+    Args:
+        problem: module and loss.
+        examples: all of them.
+        position: which one.
+        familiar: whether its calls need no gradients; then it has its loss instead.
 
     Raises:
         LossError: if the loss is none.
     """
-    recorder = Recorder()
-    piece = examples.part(position, position + 1).batches[0]
     parameters = list(problem.parameters.values())
     grads: tuple[Tensor | None, ...] = (None,) * len(parameters)
-    problem.noise.seed(position)
     alone = examples.singles is not None  # what is alone may be built otherwise than what is sliced
     with kept_state(problem.module), eager():
-        with recorder:
-            loss = problem.example_loss(piece)
-        alone = alone or has_reentrant_checkpoint(loss)
-        strange = _is_strange(loss)
+        reference, loss = _traced(problem, examples, position)
+        nodes = list(nodes_behind(loss))
+        reference.nodes = tuple(node.name() for node in nodes)
+        alone = alone or REENTRANT in reference.nodes
+        # functions of the user's own with a gradient of their own, or gradients of gradients
+        reference.strange = any(isinstance(node, BackwardCFunction) for node in nodes) or any(
+            name.count("Backward") > 1 for name in reference.nodes
+        )
         if loss.requires_grad and not alone:
+            if not reference.strange and familiar(reference):
+                reference.loss = loss
+                return reference
             try:
                 grads = torch.autograd.grad(loss, parameters, allow_unused=True)
             except RuntimeError:  # the loop knows what to do, or what to say
                 alone = True
-    found = example_gradient(problem, examples.one(position), position) if alone else by_name(problem, grads)
-    return Reference(position, recorder.calls, found, strange=strange)
-
-
-def _is_strange(loss: Tensor) -> bool:
-    """Whether there are functions of the user's own with a gradient of their own behind a loss, or gradients."""
-    return any(
-        isinstance(node, BackwardCFunction) or node.name().count("Backward") > 1 for node in nodes_behind(loss)
+    reference.gradients = (
+        example_gradient(problem, examples.one(position), position) if alone else by_name(problem, grads)
     )
+    return reference
+
+
+def accompany(problem: Problem, examples: Examples, position: int) -> Reference:
+    """Another example alone, with its loss and no gradients."""
+    with kept_state(problem.module), eager():
+        reference, loss = _traced(problem, examples, position)
+    reference.loss = loss
+    return reference
+
+
+def _traced(problem: Problem, examples: Examples, position: int, among: int = 0) -> tuple[Reference, Tensor]:
+    """The calls of one example, and its loss."""
+    recorder = Recorder()
+    piece = examples.part(position, position + 1).batches[0]
+    problem.noise.seed(among + position)
+    with recorder:
+        loss = problem.example_loss(piece)
+    return Reference(among + position, recorder.calls, {}), loss
 
 
 class References:
@@ -180,10 +209,5 @@ class References:
         return found
 
     def _alone(self, piece: Piece, place: int) -> Reference:
-        recorder = Recorder()
-        at = piece.start + place
-        example = piece.examples.part(at, at + 1).batches[0]
-        self.problem.noise.seed(piece.offset + at)
-        with kept_state(self.problem.module), eager(), recorder:
-            self.problem.example_loss(example)
-        return Reference(piece.offset + at, recorder.calls, {})
+        with kept_state(self.problem.module), eager():
+            return _traced(self.problem, piece.examples, piece.start + place, piece.offset)[0]

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
-from torch.autograd.graph import GradientEdge
+from torch.autograd.graph import GradientEdge, Node
 
 from lightning_stiffness.gram.axes import Layout, UndecidedAxis
 
@@ -78,6 +78,10 @@ class Use:
     """For one example, of the outputs that have a gradient."""
     output_places: list[int]
     """Which of all output tensors those are."""
+    place: int
+    """Which of all calls it is."""
+    sources: list[Node]
+    """The graph's nodes behind its inputs, but for the parameters and what is computed from them alone."""
     gradients: list[Tensor | None] = field(default_factory=list)
     room: int = 1 << 28
     """Bytes for what its rule forms at a time."""

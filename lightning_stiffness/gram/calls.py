@@ -1,0 +1,79 @@
+"""The torch calls of a forward pass over one example, seen by a ``TorchFunctionMode``."""
+
+import types
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge
+from torch.overrides import TorchFunctionMode
+
+from lightning_stiffness.gram.uses import Function, flat
+
+COMPOSITE: frozenset[Any] = frozenset({nn.functional.multi_head_attention_forward, Tensor.__iter__})
+"""Functions written in Python whose inner calls are the uses."""
+
+_without_test: dict[Any, Function] = {}
+
+
+def opened(function: Any) -> Function:
+    """The same function without its own test for overrides, so that the mode sees its inner calls."""
+    if function not in _without_test:
+        scope = dict(function.__globals__)
+        for name in ("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic"):
+            scope[name] = lambda *_: False
+        copy = types.FunctionType(function.__code__, scope, function.__name__, function.__defaults__)
+        copy.__kwdefaults__ = function.__kwdefaults__
+        _without_test[function] = copy
+    return _without_test[function]
+
+
+@dataclass
+class Call:
+    """One torch call of the pass over one example."""
+
+    function: Function
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    out: Any
+    edges: tuple[GradientEdge | None, ...] = ()
+    """Of its tensors as it returned them: what changes one in place gives it another."""
+
+
+class Recorder(TorchFunctionMode):
+    """Logs every torch call of a forward pass over one example."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[Call] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run a call and log it."""
+        kwargs = kwargs or {}
+        call = Call(func, args, kwargs, None)
+        self.calls.append(call)
+        if func in COMPOSITE:
+            with self:
+                return opened(func)(*args, **kwargs)
+        if inplace(func) and args and isinstance(args[0], Tensor):
+            call.args = (args[0].detach().clone(), *args[1:])
+        call.out = func(*args, **kwargs)
+        outs = (call.out,) if isinstance(call.out, Tensor) else flat(call.out)
+        call.edges = tuple(_edge(leaf) if isinstance(leaf, Tensor) else None for leaf in outs)
+        return call.out
+
+
+def _edge(tensor: Tensor) -> GradientEdge | None:
+    node = tensor.grad_fn
+    return None if node is None else GradientEdge(node, tensor.output_nr)
+
+
+def inplace(func: Any) -> bool:
+    """Whether a torch function changes its first argument."""
+    name = getattr(func, "__name__", "")
+    if name.startswith("__"):
+        return (name.startswith("__i") and name not in _NOT_INPLACE) or name == "__setitem__"
+    return name.endswith("_")
+
+
+_NOT_INPLACE = frozenset({"__iter__", "__index__", "__invert__", "__int__"})

@@ -1,0 +1,183 @@
+"""Calls whose gradients have been held against those of examples alone: after that, their values are compared.
+
+What a rule makes of a call depends on the function and on the shapes and settings that it is called with. Once
+that has been proven for all calls of a module, gradient by gradient, another measurement with the same calls
+compares what can be otherwise then: of two examples alone, the inputs and output gradients of every use, and the
+loss. The gradients follow from these. They are as large as the parameters, and the values only as the activations.
+"""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightning_stiffness.gram.calls import Call
+from lightning_stiffness.gram.check import TOLERANCE, TOLERANCE_DOUBLE
+from lightning_stiffness.gram.reference import Reference
+from lightning_stiffness.gram.uses import Operand, Use, flat
+
+MOST = 256
+"""Sets of calls that are remembered."""
+
+Pairs = list[tuple[Tensor, Tensor]]
+"""Values of an example in a batch, and alone."""
+
+_proven: OrderedDict[Hashable, None] = OrderedDict()
+_lock = threading.Lock()
+
+
+class Unnameable(Exception):
+    """An argument that has no name to tell it from others by, as a function."""
+
+
+def proven(key: Hashable) -> bool:
+    """Whether these calls were proven before."""
+    with _lock:
+        if key not in _proven:
+            return False
+        _proven.move_to_end(key)
+        return True
+
+
+def prove(key: Hashable) -> None:
+    """Remember that these calls gave the gradients that examples alone have."""
+    with _lock:
+        _proven[key] = None
+        _proven.move_to_end(key)
+        while len(_proven) > MOST:
+            _proven.popitem(last=False)
+
+
+def forget() -> None:
+    """Take nothing for proven any more."""
+    with _lock:
+        _proven.clear()
+
+
+def any_proven() -> bool:
+    """Whether there is something to look up."""
+    return bool(_proven)
+
+
+def signature(reference: Reference, names: Mapping[int, str]) -> Hashable:
+    """What tells an example's calls from others: functions, the graph's nodes, shapes, types, settings, parameters.
+
+    Args:
+        reference: the example alone.
+        names: identity → name, of the module's parameters.
+
+    Raises:
+        Unnameable: if an argument is of a kind that has no name of its own.
+    """
+    return reference.nodes, tuple(
+        (call.function, _form(call.args, names), _form(call.kwargs, names)) for call in reference.calls
+    )
+
+
+def _form(node: Any, names: Mapping[int, str]) -> Hashable:
+    if isinstance(node, Tensor):
+        if node._backward_hooks:  # a function of the user's own: what it makes of a gradient is not known
+            raise Unnameable
+        return (
+            type(node),
+            node.shape,
+            node.stride(),
+            node.dtype,
+            node.device,
+            node.requires_grad,
+            names.get(id(node)),
+        )
+    if isinstance(node, tuple | list):
+        return type(node), *(_form(item, names) for item in node)
+    if isinstance(node, dict):
+        return dict, *((key, _form(item, names)) for key, item in node.items())
+    if isinstance(node, slice):
+        return slice, *(_form(item, names) for item in (node.start, node.stop, node.step))
+    if node is None or node is Ellipsis or isinstance(node, _NAMED):
+        return type(node), node
+    raise Unnameable
+
+
+_NAMED = (bool, int, float, complex, str, torch.dtype, torch.device, torch.layout, torch.memory_format, type)
+
+
+def agree(companions: Sequence[tuple[Reference, int]], functions: list[Any], uses: list[Use], loss: Tensor) -> bool:
+    """Whether the values of some examples in a batch are those that they have alone.
+
+    Compared are their losses, and for every use its inputs and the gradient of its output, each to a quarter of
+    what an inner product of gradients may be off by: every rule is linear in both, so that no product is off more.
+
+    Args:
+        companions: examples by themselves, their losses with the graph; and their places in the batch.
+        functions: what was called for the batch, in order.
+        uses: those of the batch, with gradients.
+        loss: of the batch, one for each example.
+    """
+    if not all(alone.explains(functions) for alone, _ in companions):
+        return False
+    edges = [alone.calls[use.place].edges[i] for alone, _ in companions for use in uses for i in use.output_places]
+    known = [edge for edge in edges if edge is not None]
+    if len(known) < len(edges):
+        return False
+    alone_losses = [alone.loss for alone, _ in companions if alone.loss is not None]
+    own = iter(torch.autograd.grad(alone_losses, known, allow_unused=True, retain_graph=True) if known else ())
+    losses = loss.detach().reshape(-1)
+    pairs = [(losses[place], one.detach()) for (_, place), one in zip(companions, alone_losses, strict=True)]
+    for alone, place in companions:
+        for use in uses:
+            gradients = [next(own) for _ in use.edges]
+            found = _pairs(use, place, alone.calls[use.place], gradients)
+            if found is None:
+                return False
+            pairs += found
+    return _alike(pairs)
+
+
+def _pairs(use: Use, place: int, call: Call, gradients: Sequence[Tensor | None]) -> Pairs | None:
+    """Gradients and inputs of one use in the batch and alone; None where they cannot be held against each other."""
+    pairs: Pairs = []
+    for layout, many, one in zip(use.output_layouts, use.gradients, gradients, strict=True):
+        if one is None or many is None or layout is None:
+            return None
+        pairs.append((layout.of(many, use.n, place), one))
+    kwargs = {key: call.kwargs[key] for key in use.kwargs}
+    for operand, given in zip(flat((use.args, use.kwargs)), flat((call.args, kwargs)), strict=True):
+        if isinstance(operand, Operand) and operand.value is not None and operand.pure is None:
+            value = operand.value.detach()
+            if operand.layout is not None:
+                pairs.append((operand.layout.of(value, use.n, place), given.detach()))
+            elif operand.value is not given:
+                pairs.append((value, given.detach()))
+    return pairs
+
+
+def _alike(pairs: Pairs) -> bool:
+    many, one, limits = [], [], []
+    for of_batch, alone in pairs:
+        if of_batch.shape != alone.shape or of_batch.dtype != alone.dtype:
+            return False
+        if of_batch.dtype in _LIMITS:
+            many.append(of_batch)
+            one.append(alone)
+            limits.append(_LIMITS[of_batch.dtype])
+        elif of_batch.is_floating_point() or not torch.equal(of_batch, alone):
+            return False
+    norms = torch._foreach_norm((*torch._foreach_sub(many, one), *one))
+    mixed = len({norm.dtype for norm in norms}) > 1
+    numbers = torch.stack([norm.double() for norm in norms] if mixed else list(norms)).tolist()
+    count = len(limits)
+    return all(
+        difference <= limit * size
+        for difference, size, limit in zip(numbers[:count], numbers[count:], limits, strict=True)
+    )
+
+
+_LIMITS = {
+    torch.float32: TOLERANCE / 4,
+    torch.complex64: TOLERANCE / 4,
+    torch.float64: TOLERANCE_DOUBLE / 4,
+    torch.complex128: TOLERANCE_DOUBLE / 4,
+}

@@ -1,0 +1,248 @@
+"""Where calls were proven before, values are compared instead of gradients; nothing wrong passes by that."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from lightning_stiffness.gram import alone, familiar, gradient_gram, measurement
+from tests.gram.cases import CASES
+from tests.gram.test_engines import assert_same, measured, reference
+from tests.gram.test_paths import Twice
+from tests.gram.test_scales import off
+
+DOUBLE = torch.float64
+
+
+class Coupled(nn.Module):
+    """Examples by themselves, until ``mixing`` is not zero any more: the calls are the same then."""
+
+    def __init__(self, only_backward: bool = False) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(6, 8), nn.Linear(8, 3)
+        self.only_backward = only_backward
+        self.register_buffer("mixing", torch.zeros(()))
+
+    def forward(self, x):
+        hidden = self.first(x).tanh()
+        mean = hidden.mean(0, keepdim=True)
+        return self.last(hidden + self.mixing * (mean - mean.detach() if self.only_backward else mean))
+
+
+def net() -> nn.Module:
+    return nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3)).double()
+
+
+def batch(n: int = 12, seed: int = 0):
+    torch.manual_seed(seed)
+    return torch.randn(n, 6, dtype=DOUBLE), torch.arange(n) % 3
+
+
+def loss_fn(module, batch):
+    return functional.cross_entropy(module(batch[0]), batch[1], reduction="none")
+
+
+def mean_loss(module, batch):
+    return loss_fn(module, batch).mean()
+
+
+@pytest.fixture
+def taken(monkeypatch):
+    """Positions of the examples whose gradients were taken alone, beside the reference."""
+    positions: list[int] = []
+    take = alone.example_gradient
+
+    def counted(problem, example, position):
+        positions.append(position)
+        return take(problem, example, position)
+
+    monkeypatch.setattr(alone, "example_gradient", counted)
+    return positions
+
+
+@pytest.mark.parametrize("settings", [{}, {"memory_budget": 4000}, {"memory_budget": 2600}, {"cross": True}, {
+    "per_layer": True
+}], ids=str)  # fmt: skip
+def test_the_second_time_values_are_compared(settings, taken):
+    settings = dict(settings)
+    rows, columns = batch(), batch(9, 1) if settings.pop("cross", False) else None
+    module = net()
+
+    def both():
+        found = gradient_gram(module, rows, columns, loss_fn=loss_fn, **settings)
+        expected = gradient_gram(module, rows, columns, loss_fn=loss_fn, engine="loop")
+        assert off(found, expected) < 1e-12
+        assert not found.plan.fallbacks
+
+    both()
+    assert len(taken) == 1
+    for step in range(3):  # as training changes the weights, and the probe may change
+        with torch.no_grad():
+            for parameter in module.parameters():
+                parameter += 0.1 * torch.randn_like(parameter)
+        rows = batch(seed=step + 2)
+        both()
+    assert len(taken) == 1
+
+
+def first_of(kind):
+    """What the first measurement is of, and what a second one may be of that is not the same."""
+    module = net()
+    settings = {"loss_fn": loss_fn, "parameters": None}
+    second, other = module, batch()
+    if kind == "length":
+        other = batch(13)
+    elif kind == "precision":
+        second, other = net().float(), (other[0].float(), other[1])
+    elif kind == "parameters":
+        settings["parameters"] = ["2"]
+    elif kind == "budget":
+        settings["memory_budget"] = 4000
+    elif kind == "layers":
+        settings["per_layer"] = True
+    elif kind == "activation":
+        second = nn.Sequential(module[0], nn.GELU(), module[2])
+    elif kind == "names":
+        second = nn.ModuleDict({"a": module[0], "b": module[2]})
+        settings["loss_fn"] = lambda m, b: loss_fn(nn.Sequential(m["a"], nn.Tanh(), m["b"]), b)
+    elif kind == "smoothing":
+        settings["loss_fn"] = lambda m, b: functional.cross_entropy(
+            m(b[0]), b[1], reduction="none", label_smoothing=0.1
+        )
+    elif kind == "weight hook":
+        module[0].weight.register_hook(lambda gradient: 2 * gradient)
+    elif kind == "frozen":
+        module[0].bias.requires_grad_(False)
+    return second, other, settings
+
+
+@pytest.mark.parametrize("kind", [
+    *("length", "precision", "parameters", "budget", "layers"),
+    *("activation", "names", "smoothing", "weight hook", "frozen"),
+])  # fmt: skip
+def test_what_is_not_the_same_is_compared_by_gradients(kind, taken):
+    gradient_gram(net(), batch(), loss_fn=loss_fn)
+    gradient_gram(net(), batch(), loss_fn=loss_fn)
+    assert len(taken) == 1
+    module, other, settings = first_of(kind)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("warnings.warn", lambda *_, **__: None)
+        found = gradient_gram(module, other, **settings)
+    assert len(taken) > 1
+    settings.pop("per_layer", None), settings.pop("memory_budget", None)
+    assert off(found, gradient_gram(module, other, engine="loop", **settings)) < 1e-5
+
+
+@pytest.mark.filterwarnings("ignore:stiffness of")
+@pytest.mark.parametrize("only_backward", [False, True])
+def test_calls_that_are_the_same_and_couple_examples_now(only_backward, taken):
+    module = Coupled(only_backward).double()
+    gradient_gram(module, batch(), loss_fn=loss_fn)
+    gradient_gram(module, batch(), loss_fn=loss_fn)
+    assert len(taken) == 1
+    module.mixing.fill_(0.5)
+    found = gradient_gram(module, batch(), loss_fn=loss_fn)
+    assert len(taken) > 1
+    assert found.plan.fallbacks
+    assert off(found, gradient_gram(module, batch(), loss_fn=loss_fn, engine="loop")) < 1e-9
+
+
+class Straight(torch.autograd.Function):
+    """The identity, with a gradient of its own."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return 2 * gradient
+
+
+def unprovable(kind):
+    module, data, loss = net(), batch(), loss_fn
+    if kind == "one number":
+        loss = mean_loss
+    elif kind == "own function":
+        loss = lambda m, b: loss_fn(m, b) + Straight.apply(m(b[0])).mean(1)  # noqa: E731
+    elif kind == "draws":
+        loss = lambda m, b: loss_fn(m, (b[0] + torch.randn_like(b[0]), b[1]))  # noqa: E731
+    elif kind == "embedding":
+        module = nn.Sequential(nn.Embedding(9, 4), nn.Flatten(), nn.Linear(8, 3)).double()
+        data = (torch.arange(24).view(12, 2) % 9, data[1])
+    elif kind == "fallback":
+        module = Twice("scripted").double()
+    elif kind == "unused parameter":
+        module = nn.Sequential(module, Idle(nn.Linear(2, 2))).double()
+    elif kind == "activation hook":
+        module[0].register_forward_hook(lambda _, __, out: out.register_hook(lambda g: 2 * g) and None)
+    return module, data, loss
+
+
+class Idle(nn.Module):
+    """Has parameters, and does not use them."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x):
+        return x
+
+
+@pytest.mark.filterwarnings("ignore:stiffness of", "ignore:`torch.jit.script`")
+@pytest.mark.parametrize(
+    "kind",
+    ["one number", "own function", "draws", "embedding", "fallback", "unused parameter", "activation hook"],
+)
+def test_what_is_never_taken_for_proven(kind):
+    module, data, loss = unprovable(kind)
+    gradient_gram(module, data, loss_fn=loss)
+    assert not familiar.any_proven()
+    gradient_gram(net(), batch(), loss_fn=loss_fn)
+    assert familiar.any_proven()  # as what is usual is
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("cross", [False, True], ids=["self", "cross"])
+@pytest.mark.parametrize("name", CASES)
+def test_values_alone_tell_what_is_wrong(name, cross, monkeypatch):
+    """Also where nothing was proven before: every case by its values, gradients only where these differ."""
+    monkeypatch.setattr(alone, "any_proven", lambda: True)
+    monkeypatch.setattr(alone, "proven", lambda _: True)
+    case = CASES[name]
+    got = measured(case, "layerwise", cross)
+    if got is not None:
+        assert_same(got, reference(case, cross), case)
+
+
+def test_only_so_many_are_remembered(monkeypatch):
+    monkeypatch.setattr(familiar, "MOST", 3)
+    for key in "abcd":
+        familiar.prove(key)
+    assert [familiar.proven(key) for key in "abcd"] == [False, True, True, True]
+    familiar.proven("b")
+    familiar.prove("e")
+    assert [familiar.proven(key) for key in "bcde"] == [True, False, True, True]
+
+
+@pytest.mark.filterwarnings("ignore:stiffness of")
+def test_a_draw_that_no_call_shows_is_noticed_after_that_too():
+    """Python's and NumPy's random numbers are in no call."""
+    import random
+
+    noisy = False
+
+    def loss(module, batch):
+        scale = random.random() if noisy else 1.0
+        return loss_fn(module, (batch[0] * torch.tensor(scale, dtype=DOUBLE), batch[1]))
+
+    module = net()
+    gradient_gram(module, batch(), loss_fn=loss)
+    noisy = True
+    random.seed(1)
+    found = gradient_gram(module, batch(), loss_fn=loss)
+    random.seed(1)
+    assert off(found, gradient_gram(module, batch(), loss_fn=loss, engine="loop")) < 1e-9
+    assert found.plan.fallbacks
+    assert measurement.DRAWS in found.plan.fallbacks.values()
