@@ -161,7 +161,7 @@ def check_share(job: dict[str, Any], tell: Tell) -> None:
 
     network = build(job["network"], job["n"])
     compute = engine("layerwise")(network, job["memory"])
-    spent: dict[str, list[float]] = {}
+    spent: dict[str, float] = {}
 
     def clocked(function: Callable[..., Any], part: str) -> Callable[..., Any]:
         def run(*args: Any, **kwargs: Any) -> Any:
@@ -169,7 +169,7 @@ def check_share(job: dict[str, Any], tell: Tell) -> None:
             try:
                 return function(*args, **kwargs)
             finally:
-                spent.setdefault(part, []).append(time.perf_counter() - start)
+                spent[part] = spent.get(part, 0.0) + time.perf_counter() - start
 
         return run
 
@@ -187,15 +187,21 @@ def check_share(job: dict[str, Any], tell: Tell) -> None:
         mock.patch.object(alone.Alone, "prove", clocked(alone.Alone.prove, "check")),
         mock.patch.object(collect.Collector, "_compare", clocked(collect.Collector._compare, "check")),
         mock.patch.object(inside, "_checked", clocked(inside._checked, "check")),
-        mock.patch.object(reference, "_traced", clocked(reference._traced, "trace")),
+        mock.patch.object(alone, "refer", clocked(alone.refer, "reference")),
+        mock.patch.object(alone.Alone, "_familiar", clocked(alone.Alone._familiar, "of the check")),
+        mock.patch.multiple(
+            reference,
+            _look_behind=clocked(reference._look_behind, "of the check"),
+            _gradients=clocked(reference._gradients, "of the check"),
+        ),
     ):
         for kind in ("gradients", "values") * job["repeat"]:
             if kind == "gradients":
                 familiar.forget()
             spent.clear()
             whole = timed(compute).clock
-            traced = spent["trace"][0]  # the others are of the check
-            shares.setdefault(kind, []).append((sum(spent["check"]) - traced) / whole)
+            traced = spent["reference"] - spent["of the check"]
+            shares.setdefault(kind, []).append((spent["check"] - traced) / whole)
             shares.setdefault("tracing", []).append(traced / whole)
     tell({name: statistics.median(values) for name, values in shares.items()})
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from lightning_stiffness.fields import FieldFn
 from lightning_stiffness.gram import Examples
 from lightning_stiffness.gram.batch import Batch, map_leaves
-from lightning_stiffness.probeset import AUTO, ProbeSet, probe_fields
+from lightning_stiffness.probeset import AUTO, ProbeSet, probe_fields, unwanted
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Probe:
             for batch, size in zip(examples.batches, examples.sizes, strict=True)
         ]
         fields = (_stacked([one[0] for one in each]), _stacked([one[1] for one in each]))
-        return ProbeSet(examples, *fields, self.identity, self.indices)
+        return ProbeSet(examples, *fields, self.identity, self.indices, unwanted(label_fn, input_fn))
 
 
 def copied(batch: Batch) -> Batch:

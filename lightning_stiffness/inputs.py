@@ -13,9 +13,12 @@ from lightning_stiffness.settings import Settings
 def distance_inputs(
     module: nn.Module, probe: dict[str, ProbeSet], loss_fn: LossFn, settings: Settings, notes: list[str]
 ) -> dict[str, Tensor]:
-    """What distances are taken between, ``[n, …]`` of every split; empty, with a note, where there is nothing."""
+    """What distances are taken between, ``[n, …]`` of every split; empty where there is nothing, with a note unless
+    nothing is wanted."""
     if settings.distance_layer is not None:
         return {s: layer_outputs(module, settings.distance_layer, p.examples, loss_fn) for s, p in probe.items()}
+    if any("inputs" in part.unwanted for part in probe.values()):
+        return {}
     raw = {split: part.inputs for split, part in probe.items() if part.inputs is not None}
     without = [split for split in probe if split not in raw]
     if without:

@@ -21,8 +21,10 @@ class Classes:
 
 
 def find_classes(probe: dict[str, ProbeSet], settings: Settings, notes: list[str]) -> Classes | None:
-    """The classes over all splits, or None with a note where some split has none."""
+    """The classes over all splits, or None where some split has none, with a note unless none are wanted."""
     without = [split for split, part in probe.items() if part.labels is None]
+    if any("labels" in part.unwanted for part in probe.values()):
+        return None
     if without:
         notes.append(
             f"no class labels in the {' and '.join(without)} batches, so class-wise stiffness is left out; "

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 import lightning_stiffness
 from lightning_stiffness import arguments
 from lightning_stiffness.blocks import measure_block, merge_results
+from lightning_stiffness.checks import check_measurement
 from lightning_stiffness.distances import DistanceCache
 from lightning_stiffness.fields import FieldFn
 from lightning_stiffness.functional import (
@@ -33,12 +34,9 @@ from lightning_stiffness.gram import (
     optimizer_step,
 )
 from lightning_stiffness.gram.batch import Batch
-from lightning_stiffness.gram.layers import layers_of
-from lightning_stiffness.gram.problem import select_parameters
 from lightning_stiffness.gram.share import Share
-from lightning_stiffness.gram.steps import UNREACHED, check_mapping, scales, unreached
-from lightning_stiffness.inputs import check_distances, distance_inputs, find_layer
-from lightning_stiffness.labelling import Classes, find_classes
+from lightning_stiffness.gram.steps import UNREACHED, unreached
+from lightning_stiffness.inputs import distance_inputs
 from lightning_stiffness.probeset import AUTO, ProbeSet, probe_of_batch, same_examples
 from lightning_stiffness.result import StiffnessResult
 from lightning_stiffness.settings import Settings
@@ -128,8 +126,7 @@ def measure_stiffness(
         >>> result.class_matrix["train-train"]["cos"].shape
         (2, 2)
     """
-    if not isinstance(module, nn.Module):
-        raise ValueError(f"expected module to be a torch.nn.Module, got {arguments.shown(module)}")
+    arguments.network(module)
     arguments.loss(loss_fn)
     step, epoch = arguments.whole("step", step, 0), arguments.whole("epoch", epoch, 0)
     settings = Settings(
@@ -253,44 +250,6 @@ def measure_probe(
             f"({UNRELATED if bool((gram.norms == 0).all()) else 'a loss of exactly 0, or an overflow'})"
         )
     return replace(result, seconds=time.perf_counter() - started)
-
-
-def check_measurement(
-    module: nn.Module,
-    probe: dict[str, ProbeSet],
-    settings: Settings,
-    notes: list[str],
-    steps: Mapping[str, StepSize] | None = None,
-) -> Classes | None:
-    """Everything about a measurement that can be wrong before its first forward pass.
-
-    Args:
-        module: the network.
-        probe: split → its examples.
-        settings: what to compute.
-        notes: what is left out, and why, is added here.
-        steps: name of each parameter → how far a step on a gradient moves it.
-
-    Returns:
-        The classes of the probe; None where it has none.
-
-    Raises:
-        ValueError: for fewer than two examples, a mapping of the wrong length, an unknown submodule, no
-            trainable parameter.
-    """
-    for split, part in probe.items():
-        if len(part.examples) < 2:
-            raise ValueError(f"expected at least 2 examples to compare, got {len(part.examples)} of {split}")
-    chosen = select_parameters(module, settings.parameters)
-    layers_of(chosen, settings.per_layer)
-    if steps is not None or settings.step != "sgd":
-        # None is what a function returns that returns nothing, and would be taken for plain descent
-        check_mapping(steps)
-        scales(steps or {}, chosen)
-    if settings.distance_layer is not None:
-        find_layer(module, settings.distance_layer)
-    check_distances(probe, settings)
-    return find_classes(probe, settings, notes)
 
 
 def _diagnostics(gram: Tensor) -> dict[str, float]:

@@ -9,13 +9,14 @@ from typing import Any
 import torch
 from torch import nn
 
+from lightning_stiffness.checks import check_measurement
 from lightning_stiffness.chosen import Probe
 from lightning_stiffness.distances import DistanceCache
 from lightning_stiffness.fields import FieldFn
 from lightning_stiffness.gram import LossFn, StepSize, optimizer_step
 from lightning_stiffness.gram.state import seeded
 from lightning_stiffness.guard import guarded
-from lightning_stiffness.measure import check_measurement, measure_probe
+from lightning_stiffness.measure import measure_probe
 from lightning_stiffness.probeset import ProbeSet
 from lightning_stiffness.processes import Processes
 from lightning_stiffness.progress import counted

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from lightning_stiffness import arguments
+from lightning_stiffness.arguments import real_tensor
 from lightning_stiffness.functional import CriticalLength, DistanceCurve, class_summary
 from lightning_stiffness.functional.classes import class_sums
 from lightning_stiffness.functional.curve import observed
@@ -29,7 +31,7 @@ class ClassStiffness(Metric):
         options: those of :class:`torchmetrics.Metric`.
 
     Raises:
-        ValueError: for another ``value``, or less than one class.
+        ValueError: for another ``value``, less than one class, or other types.
 
     Example:
         >>> metric = ClassStiffness(2)
@@ -51,12 +53,11 @@ class ClassStiffness(Metric):
 
     def __init__(self, num_classes: int, *, value: str = "matrix", **options: Any) -> None:
         super().__init__(**options)
-        if num_classes < 1:
-            raise ValueError(f"expected at least one class, got num_classes={num_classes}")
-        self.num_classes = num_classes
-        self.value = _one_of(value, ("matrix", "within_class", "between_class"))
-        self.add_state("sums", torch.zeros(num_classes, num_classes, dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("counts", torch.zeros(num_classes, num_classes, dtype=torch.long), dist_reduce_fx="sum")
+        self.num_classes = arguments.whole("num_classes", num_classes, 1)
+        self.value = arguments.choice("value", value, ("matrix", "within_class", "between_class"))
+        shape = self.num_classes, self.num_classes
+        self.add_state("sums", torch.zeros(shape, dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("counts", torch.zeros(shape, dtype=torch.long), dist_reduce_fx="sum")
 
     def update(
         self,
@@ -98,7 +99,7 @@ class ClassStiffness(Metric):
         """
         if self.value != "matrix":
             return self._plot(val, ax)
-        matrix = _last(self.compute() if val is None else val).detach().cpu().numpy()
+        matrix = _last(self.compute() if val is None else val, self.sums.shape).detach().cpu().numpy()
         figures = import_module("lightning_stiffness.figures")
         if ax is None:
             figure = figures.heatmap(matrix)
@@ -124,7 +125,7 @@ class DistanceStiffness(Metric):
         options: those of :class:`torchmetrics.Metric`.
 
     Raises:
-        ValueError: for another ``value``, less than one bin, or limits out of order.
+        ValueError: for another ``value``, less than one bin or pair, limits out of order, or other types.
 
     Example:
         >>> metric = DistanceStiffness(bins=2, limits=(0.0, 1.0))
@@ -152,12 +153,10 @@ class DistanceStiffness(Metric):
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        if bins < 1:
-            raise ValueError(f"expected at least one bin, got bins={bins}")
-        if not limits[0] < limits[1]:
-            raise ValueError(f"expected limits=(low, high) in order, got {limits}")
-        self.limits, self.min_pairs = (float(limits[0]), float(limits[1])), min_pairs
-        self.value = _one_of(value, ("curve", "critical_length"))
+        bins = arguments.whole("bins", bins, 1)
+        self.limits = arguments.limits("limits", limits, apart=True)
+        self.min_pairs = arguments.whole("min_pairs", min_pairs, 1)
+        self.value = arguments.choice("value", value, ("curve", "critical_length"))
         # Of y in each bin: number, sum, sum of squares. Of all pairs: number, Σx, Σy, Σx², Σxy, Σy².
         self.add_state("per_bin", torch.zeros(3, bins, dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("moments", torch.zeros(6, dtype=torch.float64), dist_reduce_fx="sum")
@@ -174,8 +173,9 @@ class DistanceStiffness(Metric):
             pairs: mask ``[n, m]`` of the pairs to take, such as those of one class, each once; by default all.
 
         Raises:
-            ValueError: if the shapes differ.
+            ValueError: if the shapes differ, or for other types.
         """
+        stiffness = real_tensor("stiffness", stiffness, "n m")
         taken = observed(
             stiffness, distance, torch.ones_like(stiffness, dtype=torch.bool) if pairs is None else pairs
         )
@@ -243,7 +243,7 @@ class DistanceStiffness(Metric):
         if self.value != "curve":
             return self._plot(val, ax)
         curve = self.curve()
-        mean = curve.mean if val is None else _last(val)
+        mean = curve.mean if val is None else _last(val, curve.mean.shape)
         if ax is not None:
             ax.plot(curve.centers.cpu(), mean.detach().cpu(), marker="o", linestyle="none")
             ax.axhline(0, color="black", linewidth=1)
@@ -269,11 +269,12 @@ class DistanceStiffness(Metric):
         return figure, figure.axes[0]
 
 
-def _one_of(value: str, allowed: tuple[str, ...]) -> str:
-    if value not in allowed:
-        raise ValueError(f"expected value to be one of {', '.join(map(repr, allowed))}, got {value!r}")
-    return value
-
-
-def _last(values: Tensor | Sequence[Tensor]) -> Tensor:
-    return values if isinstance(values, Tensor) else values[-1]
+def _last(values: Tensor | Sequence[Tensor], shape: Sequence[int]) -> Tensor:
+    """The last of what was computed."""
+    last = values[-1] if isinstance(values, list | tuple) and values else values
+    if not isinstance(last, Tensor) or last.shape != tuple(shape):
+        got = list(last.shape) if isinstance(last, Tensor) else arguments.shown(last)
+        raise ValueError(
+            f"expected val to be what compute() returned, a tensor {list(shape)}, or a list of such, got {got}"
+        )
+    return last

@@ -25,6 +25,8 @@ class ProbeSet:
     """What tells an example from another across splits, ``[n]``; None: no example is in two splits."""
     indices: Tensor | None = None
     """Position of each example in its dataset ``[n]``; None where there is none."""
+    unwanted: frozenset[str] = frozenset()
+    """``"labels"`` and ``"inputs"``, where the caller wants none: that they are left out needs no message."""
 
 
 def probe_of_batch(
@@ -33,7 +35,18 @@ def probe_of_batch(
     """A probe set of the examples of one batch; arguments and errors as in :func:`measure_stiffness`."""
     examples = Examples.of(batch)
     names = ("labels", "inputs")
-    return ProbeSet(examples, *probe_fields(batch, len(examples), labels=labels, inputs=inputs, names=names))
+    fields = probe_fields(batch, len(examples), labels=labels, inputs=inputs, names=names)
+    return ProbeSet(examples, *fields, unwanted=unwanted(labels, inputs))
+
+
+def unwanted(labels: FieldFn | str | None, inputs: FieldFn | str | None) -> frozenset[str]:
+    """What the caller wants none of.
+
+    Example:
+        >>> unwanted(None, "auto")
+        frozenset({'labels'})
+    """
+    return frozenset(name for name, given in (("labels", labels), ("inputs", inputs)) if given is None)
 
 
 def probe_fields(

@@ -54,9 +54,9 @@ def choose_probes(
     probes = {}
     for split in splits:
         named = checked_source(split, dataloaders[split]) if split in dataloaders else None
-        loader, limit = _chosen(trainer, split, say) if named is None else (named, None)
+        loader, limit = _chosen(trainer, split, say) if named is None else (_loaders(named), None)
         if isinstance(loader, Dataset):
-            loader = DataLoader(loader)
+            loader = DataLoader(loader, batch_size=None)  # the trainer reads its items as batches
         if loader is None or loader == []:
             say(
                 f"the run has no {split} data, so stiffness is measured without it"
@@ -88,22 +88,39 @@ def checked_source(split: str, source: Any, *, within: bool = False) -> Any:
         within: whether it is one of several loaders.
 
     Raises:
-        ValueError: for what gives no examples. An empty data set is another error, when the examples are chosen.
+        ValueError: for what gives no examples, or does not tell whether its items are examples or batches. An empty
+            data set is another error, when the examples are chosen.
     """
     several = isinstance(source, Mapping | list | tuple)
+    among = " among several" if within else ""
     readable = (
         isinstance(source, DataLoader | Dataset) or hasattr(source, "__iter__") or hasattr(source, "__getitem__")
     )
     if not readable or isinstance(source, str | bytes | type | Tensor | np.ndarray) or (several and not source):
         got = f"an empty {type(source).__name__}" if several else shown(source)
         pair = ": pair it with labels in a TensorDataset" if isinstance(source, Tensor | np.ndarray) else ""
+        raise ValueError(f"expected dataloaders[{split!r}] to be {SOURCES}, got {got}{among}{pair}")
+    # A data set of another library, such as Hugging Face's, gives examples where an iterable is to give batches
+    if hasattr(source, "__getitem__") and not (several or isinstance(source, DataLoader | Dataset)):
         raise ValueError(
-            f"expected dataloaders[{split!r}] to be {SOURCES}, got {got}{' among several' if within else ''}{pair}"
+            f"expected dataloaders[{split!r}] to be {SOURCES}, got {shown(source)}{among}, which is "
+            "no torch.utils.data.Dataset and does not tell whether it holds examples or batches: pass "
+            "DataLoader(examples, batch_size=..., collate_fn=...), or DataLoader(batches, batch_size=None)"
         )
     if several:
         for part in source.values() if isinstance(source, Mapping) else source:
             checked_source(split, part, within=True)
     return source
+
+
+def _loaders(source: Any) -> Any:
+    """Data sets as loaders of their examples, also among several."""
+    if isinstance(source, Mapping):
+        return {name: _loaders(part) for name, part in source.items()}
+    if isinstance(source, list | tuple):
+        parts = [_loaders(part) for part in source]
+        return tuple(parts) if isinstance(source, tuple) else parts
+    return DataLoader(source) if isinstance(source, Dataset) else source
 
 
 def _form(batch: Batch) -> str:

@@ -12,6 +12,8 @@ from lightning_stiffness.functional import cosine_stiffness, sign_stiffness
 from lightning_stiffness.functional.distance import Distance, find_distance
 from lightning_stiffness.functional.superclasses import superclass_levels
 from lightning_stiffness.gram import Layers, ParameterFilter, StepSize, check_engine
+from lightning_stiffness.gram.layers import checked_layers
+from lightning_stiffness.gram.problem import checked_filter
 
 MEASURES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "cos": cosine_stiffness,
@@ -55,20 +57,16 @@ class Settings:
     def __post_init__(self) -> None:
         keep = partial(object.__setattr__, self)
         keep("measures", one_of("measures", self.measures, MEASURES))
-        if callable(self.distance):
-            arguments.function("distance", self.distance, ("x", "y"), "a function of two tensors [n, d] and [m, d]")
         find_distance(self.distance)
         if self.distance_layer is not None and not isinstance(self.distance_layer, str):
             got = arguments.shown(self.distance_layer)
             raise ValueError(f"expected distance_layer to be the name of a submodule, or None, got {got}")
         keep("bins", arguments.whole("bins", self.bins, 1))
         check_engine(self.engine)
-        if self.memory_budget is not None:
-            in_bytes = {"of": " of bytes, such as 2_000_000_000", "why": " byte"}
-            keep("memory_budget", arguments.whole("memory_budget", self.memory_budget, 1, **in_bytes))
-        keep("parameters", _parameters(self.parameters))
+        keep("memory_budget", arguments.budget(self.memory_budget))
+        keep("parameters", checked_filter(self.parameters))
         self._check_step()
-        keep("per_layer", _layers(self.per_layer))
+        keep("per_layer", checked_layers(self.per_layer))
         keep("resamples", arguments.whole("resamples", self.resamples))
         if self.resamples < 0 or self.resamples == 1:
             raise ValueError(f"expected resamples of at least 2, or 0 for no intervals, got {self.resamples}")
@@ -146,33 +144,6 @@ def one_of(argument: str, names: Sequence[str] | str, allowed: dict[str, Any] | 
         got = ", ".join(map(arguments.shown, listed)) or "none"
         raise ValueError(f"expected {argument} to be {form}, got {got}")
     return tuple(listed)
-
-
-def _parameters(wanted: Any) -> ParameterFilter:
-    """Names as a list: settings are read more than once, and an iterator can be read only once."""
-    form = "names or patterns as in named_parameters(), a function of a name and a parameter, or None for all"
-    if wanted is None:
-        return None
-    if callable(wanted) and not isinstance(wanted, nn.Module):
-        return arguments.function("parameters", wanted, ("name", "parameter"), form)
-    # Which parameters are chosen does not depend on the order.
-    listed = [wanted] if isinstance(wanted, str) else sorted(wanted, key=str) if isinstance(wanted, set) else wanted
-    found = arguments.entries("parameters", listed, form)
-    for entry in found:
-        if not isinstance(entry, str):
-            raise ValueError(f"expected parameters to be {form}, got {arguments.shown(entry)} among them")
-    return found
-
-
-def _layers(wanted: Any) -> Layers:
-    if wanted is None or isinstance(wanted, bool):
-        return wanted
-    layers = [wanted] if isinstance(wanted, str) else list(wanted) if isinstance(wanted, Sequence) else []
-    if not layers or not all(isinstance(layer, str) for layer in layers):
-        raise ValueError(
-            f"expected per_layer to be True, False or names of submodules, got {arguments.shown(wanted)}"
-        )
-    return layers
 
 
 def _check_names(names: list[list[str]], levels: list[list[int]]) -> None:

@@ -2,13 +2,17 @@
 
 import math
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
+from lightning_stiffness import figures
 from lightning_stiffness.figures import class_matrix_figure, distance_curve, heatmap, layer_curve
 from lightning_stiffness.figures.captions import captions, length_verdict
 from lightning_stiffness.figures.intervals import length_range, mean_digits, mean_words, short_length
+from lightning_stiffness.figures.moment import NO_EPOCH
 from lightning_stiffness.figures.names import shorten_all
 from lightning_stiffness.result import StiffnessResult
 
@@ -135,3 +139,27 @@ def test_the_figure_of_a_result_with_one_example_of_each_class():
 
 def test_words_of_a_mean_without_an_interval():
     assert mean_words(-0.001) == "0.00"
+
+
+def test_an_epoch_that_nobody_knows_is_not_told():
+    table = {"val-val": {"cos": np.eye(2)}}
+    for notes, at in (([], "epoch 0, step 9"), ([NO_EPOCH], "step 9")):
+        figure = class_matrix_figure(StiffnessResult(step=9, epoch=0, class_matrix=table, notes=notes), "val-val")
+        assert f"cosine stiffness, val → val · {at}" in [text.get_text() for text in figure.texts]
+
+
+def test_the_words_need_neither_torch_nor_matplotlib():
+    code = (
+        "import sys, lightning_stiffness.figures.intervals, lightning_stiffness.figures.moment\n"
+        "print(sorted({'torch', 'matplotlib'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_public_names_of_figures_are_there_on_first_use():
+    for name in figures.__all__:
+        assert getattr(figures, name) is not None
+    assert dir(figures) == sorted(figures.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'heat'"):
+        figures.heat  # noqa: B018

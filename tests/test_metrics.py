@@ -22,6 +22,7 @@ from lightning_stiffness.functional import (
     distance_curve,
 )
 from lightning_stiffness.metrics import ClassStiffness, DistanceStiffness
+from tests import told
 
 LIMITS = (0.0, 3.0)
 
@@ -180,18 +181,60 @@ def test_plots():
 
 
 def test_errors():
+    for num_classes, got in (
+        (0, "of at least 1, got 0"),
+        ("3", "to be a whole number, got '3'"),
+        (True, "got True"),
+    ):
+        with pytest.raises(ValueError, match=f"expected num_classes .*{got}"):
+            ClassStiffness(num_classes)
     with pytest.raises(
-        ValueError, match="value to be one of 'matrix', 'within_class', 'between_class', got 'mean'"
+        ValueError, match=r"value to be one of \['matrix', 'within_class', 'between_class'\], got 'm"
     ):
         ClassStiffness(3, value="mean")
-    with pytest.raises(ValueError, match="at least one class, got num_classes=0"):
-        ClassStiffness(0)
-    with pytest.raises(ValueError, match="value to be one of 'curve', 'critical_length', got 'xi'"):
+    with pytest.raises(ValueError, match=r"expected value to be one of \['curve', 'critical_length'\], got 'xi'"):
         DistanceStiffness(value="xi")
-    with pytest.raises(ValueError, match="at least one bin, got bins=0"):
-        DistanceStiffness(bins=0)
-    with pytest.raises(ValueError, match=r"limits=\(low, high\) in order, got \(1, 1\)"):
-        DistanceStiffness(limits=(1, 1))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"bins": 0}, "expected bins of at least 1, got 0"),
+        ({"bins": "x"}, "expected bins to be a whole number, got 'x'"),
+        ({"bins": []}, r"expected bins to be a whole number, got \[\]"),
+        ({"bins": True}, "expected bins to be a whole number, got True"),
+        ({"min_pairs": "10"}, "expected min_pairs to be a whole number, got '10'"),
+        ({"min_pairs": 0}, "expected min_pairs of at least 1, got 0"),
+        *[
+            ({"limits": limits}, r"expected limits to be \(low, high\), finite and with low < high, got ")
+            for limits in ((1, 1), (2, 1), (0, math.inf), (0, 1, 2), (0,), 3, "ab", (None, 1), None, {0: 1})
+        ],
+    ],
+    ids=told,
+)
+def test_settings_of_the_curve(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        DistanceStiffness(**arguments)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_updates_with_something_else():
+    S, y, d, _ = block()
+    with pytest.raises(ValueError, match=r"stiffness to be a tensor \[n, m\], got a list: pass torch.as_tensor"):
+        DistanceStiffness().update(S.tolist(), d)
+    with pytest.raises(ValueError, match=r"expected pairs to hold True and False, got torch.int64: call .bool"):
+        DistanceStiffness().update(S, d, torch.ones(24, 24, dtype=torch.long))
+    with pytest.raises(ValueError, match=r"expected labels to be integers, .*got torch.float32"):
+        ClassStiffness(3).update(S, torch.full((24,), math.nan))
+    with pytest.raises(ValueError, match=r"expected labels in \[0, 2\), got values from 0 to 2"):
+        ClassStiffness(2).update(S, y)
+
+
+def test_plots_of_something_else():
+    for metric, shape in ((ClassStiffness(3), r"\[3, 3\]"), (DistanceStiffness(bins=4), r"\[4\]")):
+        for val in (3, [], "x", torch.zeros(2)):
+            with pytest.raises(ValueError, match=f"val to be what compute\\(\\) returned, a tensor {shape}"):
+                metric.plot(val)
 
 
 def test_public_names():

@@ -4,7 +4,8 @@
     python docs/images/draw.py --cifar100 cifar100.npz    # and CIFAR-100, with its 20 super-classes
 
 The file holds ``x_train`` and ``x_test`` ``[n, 32, 32, 3]`` uint8, ``y_train_fine``, ``y_test_fine``,
-``fine_names`` and ``coarse_of_fine``, its rows going round the classes. Takes some minutes on a CPU.
+``fine_names`` and ``coarse_of_fine``, its rows going round the classes. Takes some minutes on a CPU. Twenty epochs
+magnify what is rounded otherwise: these pictures, and those of ``shoot.py``, were drawn with ``OMP_NUM_THREADS=1``.
 """
 
 import argparse
@@ -22,10 +23,15 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parents[1] / "examples"))
 
 from _data import EMBEDDED, load_mnist  # noqa: E402
-from _networks import fully_connected  # noqa: E402
+from _networks import convolutional, fully_connected  # noqa: E402
 
 from lightning_stiffness import measure_stiffness  # noqa: E402
-from lightning_stiffness.figures import class_matrix_figure, distance_curve_figure, figure_to_rgb  # noqa: E402
+from lightning_stiffness.figures import (  # noqa: E402
+    class_matrix_figure,
+    distance_curve_figure,
+    figure_to_rgb,
+    layer_figure,
+)
 
 
 def main() -> None:
@@ -36,6 +42,7 @@ def main() -> None:
     if options.cifar100 is not None:
         cifar100(options.cifar100)
     mnist()
+    layers()
 
 
 def mnist() -> None:
@@ -53,6 +60,20 @@ def mnist() -> None:
             else:
                 draw(class_matrix_figure(result, "train-val", "cos"), f"matrix_epoch{epoch}.png")
                 draw(distance_curve_figure(result, "train-val", "cos"), f"curve_epoch{epoch}.png")
+
+
+def layers() -> None:
+    """The layers of the paper's convolutional network after three epochs."""
+    torch.manual_seed(0)
+    train, val = (data.tensors for data in load_mnist(EMBEDDED).datasets())
+    net = convolutional()
+    for epoch, step in training(net, train, epochs=3):
+        if epoch == 3:
+            result = measure_stiffness(
+                net, take(train, 500), take(val, 500), loss_fn=loss, per_layer=True, step=step, epoch=epoch
+            )
+            report(result)
+            draw(layer_figure(result, "train-val", "cos"), "layers.png")
 
 
 def cifar100(path: Path) -> None:

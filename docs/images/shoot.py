@@ -1,14 +1,16 @@
-"""Take the pictures of the tab "Stiffness" and of a report, from real training in a real TensorBoard.
+"""Take the pictures of the tabs "Stiffness" and "Images" and of a report, from real training in a real TensorBoard.
 
     python docs/images/shoot.py                            # MNIST at three learning rates
     python docs/images/shoot.py --cifar100 cifar100.npz    # and CIFAR-100, with its 20 super-classes
     python docs/images/shoot.py --logs folder              # keep the results there, for the next time
 
-Needs the extra [browser] and a Chromium, and takes some minutes on a CPU. ``draw.py`` says what the file holds.
+Needs the extra [browser] and a Chromium, and takes some minutes on a CPU. ``draw.py`` says what the file holds, and
+how to get the pictures that are there.
 """
 
 import argparse
 import io
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -36,12 +38,13 @@ def main() -> None:
     parser.add_argument("--logs", type=Path, help="where the results are; a temporary folder by default")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        logs = options.logs or Path(temporary)
+        logs = options.logs or Path(temporary) / "logs"
         for rate in RATES:
             mnist(logs / f"lr={rate}", float(rate))
         if options.cifar100 is not None:
             cifar100(logs / "cifar100", options.cifar100)
         shoot(logs)
+        shoot_example(Path(temporary))
 
 
 def mnist(run: Path, rate: float) -> None:
@@ -102,6 +105,24 @@ def shoot(logs: Path) -> None:
                 step_to(frame, 3)
                 keep(page, name)
         report(browser, logs)
+        browser.close()
+
+
+def shoot_example(folder: Path) -> None:
+    """Run the example of the README, and open the pictures that its logger was given."""
+    from playwright.sync_api import sync_playwright
+
+    script = HERE.parents[1] / "examples" / "mnist.py"
+    arguments = ("--max_epochs", "10", "--data", EMBEDDED, "--log_dir", folder / "runs")
+    subprocess.run([sys.executable, script, *arguments], check=True)
+    # The page tells the log directory as it was named.
+    with tensorboard(folder, "--logdir", "runs") as address, sync_playwright() as driver:
+        browser = driver.chromium.launch(**chromium_options())
+        page = browser.new_page(viewport={"width": 1240, "height": 960})
+        page.goto(f"{address}/#images&tagFilter=train-val%2Fcos")
+        page.get_by_text("Show actual image size").click()
+        page.wait_for_timeout(3000)
+        keep(page, "tensorboard")
         browser.close()
 
 

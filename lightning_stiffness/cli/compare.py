@@ -5,12 +5,13 @@ import math
 from typing import Any
 
 from lightning_stiffness.cli.finding import load_runs
-from lightning_stiffness.cli.output import console, moment, plain_standing, print_json
+from lightning_stiffness.cli.output import console, plain_standing, print_json
 from lightning_stiffness.cli.problem import UsageError, note
 from lightning_stiffness.cli.report import save_report
 from lightning_stiffness.cli.views import add_view_options, chosen_view
+from lightning_stiffness.figures.moment import moment
 from lightning_stiffness.report.runs import Run, Standing, standing
-from lightning_stiffness.report.words import NONE, length, length_spread, number, spread
+from lightning_stiffness.report.words import NONE, number, ranged, ranged_length
 from lightning_stiffness.result import StiffnessResult
 
 
@@ -92,11 +93,11 @@ def _table(rows: list[tuple[Run, Standing | None]], block: str, measure: str) ->
         table.add_row(
             run.name,
             moment(_result(run, at)).replace(", ", "\n"),
-            _cell(number(at.own.value, 3), spread(at.own, 3), change.get(at.own_name)),
+            _cell(*ranged(at.own, 3), change.get(at.own_name)),
             NONE if peak is None else _cell(number(peak.value, 3), f"step {peak.step:,}", None),
             NONE if peak is None else number(peak.drop, 3),
-            _cell(number(at.between.value, 3), spread(at.between, 3), change.get("between_class")),
-            _cell(length(at.length), length_spread(at.length), change.get("critical_length")),
+            _cell(*ranged(at.between, 3), change.get("between_class")),
+            _cell(*ranged_length(at.length), change.get("critical_length")),
             f"{at.excluded:,}",
         )
     return table

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from lightning_stiffness.cli.finding import load_run, short
 from lightning_stiffness.cli.naming import load_bytes, load_name, load_value
-from lightning_stiffness.cli.output import NO_EPOCH, console, moment, plain_standing, print_json
+from lightning_stiffness.cli.output import console, plain_standing, print_json
 from lightning_stiffness.cli.problem import UsageError, note
 from lightning_stiffness.cli.show import print_run
 from lightning_stiffness.cli.views import chosen_view
+from lightning_stiffness.figures.moment import NO_EPOCH, moment
 from lightning_stiffness.plugin.discovery import FILE, FOLDER
 from lightning_stiffness.report.runs import standing
 

@@ -6,6 +6,7 @@ import sys
 from typing import Any
 
 from lightning_stiffness.cli.problem import UsageError
+from lightning_stiffness.figures.moment import epoch_of
 from lightning_stiffness.plugin.frames import finite
 from lightning_stiffness.report.runs import Number, Standing
 from lightning_stiffness.result import Length, StiffnessResult
@@ -49,26 +50,6 @@ def _gone() -> None:
     raise BrokenPipeError
 
 
-NO_EPOCH = "the checkpoint does not say how many epochs it was trained, so its epoch stands as 0"
-"""Note of a result whose epoch nobody knows."""
-
-
-def epoch_of(result: StiffnessResult) -> int | None:
-    """The epochs trained at a result; None where nobody knows."""
-    return None if NO_EPOCH in result.notes else result.epoch
-
-
-def moment(result: StiffnessResult) -> str:
-    """How far the training was, in words.
-
-    Example:
-        >>> moment(StiffnessResult(step=1200, epoch=3)), moment(StiffnessResult(7, 0, notes=[NO_EPOCH]))
-        ('step 1,200, epoch 3', 'step 7')
-    """
-    epoch = epoch_of(result)
-    return f"step {result.step:,}" + ("" if epoch is None else f", epoch {epoch:,}")
-
-
 def plain_standing(at: Standing, result: StiffnessResult) -> dict[str, Any]:
     """A run's numbers at one step, which are those of a result, as plain values."""
     peak = at.peak
@@ -79,7 +60,7 @@ def plain_standing(at: Standing, result: StiffnessResult) -> dict[str, Any]:
         "verdict": vars(at.verdict),
         at.own_name: plain_number(at.own),
         "between_class": plain_number(at.between),
-        "peak": None if peak is None else {"step": peak.step, "epoch": peak.epoch, "value": peak.value},
+        "peak": None if peak is None else {"step": peak.step, "epoch": at.peak_epoch, "value": peak.value},
         "drop_from_peak": None if peak is None else peak.drop,
         "critical_length": plain_length(at.length),
         "excluded_examples": at.excluded,

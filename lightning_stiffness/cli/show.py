@@ -7,19 +7,12 @@ from typing import Any
 from lightning_stiffness.cli.finding import load_run
 from lightning_stiffness.cli.heat import matrix_lines, sparkline, strongest
 from lightning_stiffness.cli.layers import layer_table
-from lightning_stiffness.cli.output import (
-    console,
-    epoch_of,
-    moment,
-    plain_ends,
-    plain_length,
-    plain_standing,
-    print_json,
-)
+from lightning_stiffness.cli.output import console, plain_ends, plain_length, plain_standing, print_json
 from lightning_stiffness.cli.problem import UsageError
 from lightning_stiffness.cli.views import add_view_options, chosen_view
-from lightning_stiffness.report.runs import Run, Standing, standing
-from lightning_stiffness.report.words import length, length_spread, number
+from lightning_stiffness.figures.moment import epoch_of, moment
+from lightning_stiffness.report.runs import Number, Run, Standing, standing
+from lightning_stiffness.report.words import number, ranged, ranged_length
 from lightning_stiffness.result import StiffnessResult
 
 SIGNS = {"good": ("✓", "bold blue"), "fading": ("!", "bold yellow"), "bad": ("✗", "bold red")}
@@ -124,10 +117,10 @@ def _lines(run: Run, index: int, block: str, measure: str) -> list[str]:
         values = found.get(name, [])
         finite = [value for value in values if not math.isnan(value)]
         if finite:
-            ends = run.results[index].interval.get(block, {}).get(measure, {}).get(name)
-            range_ = f"  95%: {number(ends[0], 3)} to {number(ends[1], 3)}" if ends and plain_ends(*ends) else ""
-            now = number(values[index], 3)
-            told.append(f"{title:<14} {sparkline(values, low, high)}  {number(finite[0], 3)} → {now}{range_}")
+            ends = run.results[index].interval.get(block, {}).get(measure, {}).get(name, (math.nan, math.nan))
+            now, range_ = ranged(Number(values[index], *ends), 3)
+            words = f"{number(finite[0], 3)} → {now}{f'  95%: {range_}' if range_ else ''}"
+            told.append(f"{title:<14} {sparkline(values, low, high)}  {words}")
     if told and len(run.results) > 1:
         told.append(f"{'':<14} bars from {number(low)} to {number(high)}, steps {_span(run)}")
     return told
@@ -142,9 +135,9 @@ def _reach(at: Standing) -> str:
         return "Reach ξ: no distances were measured."
     if math.isnan(at.length.value):
         return f"Reach ξ: none ({at.length.reason})."
-    range_ = length_spread(at.length)
+    value, range_ = ranged_length(at.length)
     beyond = ", beyond the distances measured" if at.length.extrapolated else ""
-    return f"Reach ξ: {length(at.length)}{f' (95%: {range_})' if range_ else ''}{beyond}"
+    return f"Reach ξ: {value}{f' (95%: {range_})' if range_ else ''}{beyond}"
 
 
 def _plain(run: Run, index: int, block: str | None, measure: str | None, chosen: tuple[str, str]) -> dict[str, Any]:

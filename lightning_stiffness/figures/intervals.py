@@ -1,12 +1,30 @@
-"""Numbers with their intervals, to as many digits as it takes to see that the ends differ."""
+"""Numbers with their intervals, to as many digits as it takes to see that the ends differ.
+
+Reports and tables read them from here, and need no matplotlib for it.
+"""
 
 import math
 
-from lightning_stiffness.figures.style import number
-
+NONE = "–"
+"""What stands for a number that there is not."""
 SAME = 1e-6
 """Width of an interval, as a share of what it is of, at which nothing but rounding tells its ends apart: it comes
 from resamples that had nothing to choose from, such as classes of one example."""
+
+
+def number(value: float, digits: int = 2, *, sign: bool = False) -> str:
+    """A value as people read it: a real minus sign, and no minus before zero.
+
+    Example:
+        >>> number(-0.127), number(-0.001), number(0.25, sign=True), number(math.nan)
+        ('−0.13', '0.00', '+0.25', '–')
+    """
+    if not math.isfinite(value):
+        return NONE
+    text = f"{value:{'+' if sign else ''}.{digits}f}"
+    if float(text) == 0:
+        text = text.lstrip("+-")
+    return text.replace("-", "−")
 
 
 def mean_digits(low: float, high: float) -> int | None:

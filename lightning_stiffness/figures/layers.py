@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
+from lightning_stiffness.figures.intervals import number
 from lightning_stiffness.figures.labels import FILL, SMALLEST
 from lightning_stiffness.figures.names import shorten_all
 from lightning_stiffness.figures.style import (
@@ -15,7 +16,6 @@ from lightning_stiffness.figures.style import (
     as_array,
     find_theme,
     new_figure,
-    number,
     plain_style,
     text_width,
 )

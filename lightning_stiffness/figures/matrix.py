@@ -14,6 +14,7 @@ from matplotlib.patches import PathPatch, Rectangle
 from matplotlib.path import Path
 
 from lightning_stiffness.figures.captions import captions
+from lightning_stiffness.figures.intervals import number
 from lightning_stiffness.figures.labels import Ticks, axis_ticks
 from lightning_stiffness.figures.lettering import Lettering
 from lightning_stiffness.figures.scales import add_scale, without_ticks
@@ -25,7 +26,6 @@ from lightning_stiffness.figures.style import (
     as_array,
     find_theme,
     new_figure,
-    number,
     plain_style,
     wrap,
 )

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from lightning_stiffness.figures.curve import distance_curve
 from lightning_stiffness.figures.layers import layer_curve
 from lightning_stiffness.figures.matrix import heatmap
+from lightning_stiffness.figures.moment import epoch_of
 from lightning_stiffness.figures.style import MEASURES
 from lightning_stiffness.result import StiffnessResult
 
@@ -156,4 +157,6 @@ def _entry(table: dict[str, dict[str, Any]], kind: str, block: str, measure: str
 
 def _title(result: StiffnessResult, block: str, measure: str) -> str:
     rows, columns = block.split("-")
-    return f"{MEASURES[measure]}, {rows} → {columns} · epoch {result.epoch}, step {result.step}"
+    epoch = epoch_of(result)
+    at = f"step {result.step}" if epoch is None else f"epoch {epoch}, step {result.step}"
+    return f"{MEASURES[measure]}, {rows} → {columns} · {at}"

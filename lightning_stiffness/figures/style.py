@@ -155,19 +155,6 @@ def _ems(sign: str) -> float:
     return 0.7 if sign.isupper() else 0.63
 
 
-def number(value: float, digits: int = 2) -> str:
-    """A value as figures print it: a real minus sign, and no minus before zero.
-
-    Example:
-        >>> number(-0.127), number(-0.001), number(1.0)
-        ('−0.13', '0.00', '1.00')
-    """
-    text = f"{value:.{digits}f}"
-    if float(text) == 0:
-        text = text.lstrip("-")
-    return text.replace("-", "−")
-
-
 def effect(value: float) -> str:
     """What a mean stiffness says, in words.
 

@@ -6,6 +6,9 @@ import torch
 from jaxtyping import Bool, Float, Int, Integer
 from torch import Tensor
 
+from lightning_stiffness import arguments
+from lightning_stiffness.arguments import label_tensor, mask_tensor, real_tensor
+
 
 def class_stiffness_matrix(
     stiffness: Float[Tensor, "n m"],
@@ -34,7 +37,7 @@ def class_stiffness_matrix(
         Class matrix ``[c, c]``, dimensionless, in [-1, 1]; a cell without a pair is NaN.
 
     Raises:
-        ValueError: if shapes do not fit, labels are not integers or lie outside ``[0, c)``.
+        ValueError: if shapes or kinds of numbers do not fit, or labels lie outside ``[0, c)``.
 
     Example:
         >>> S = torch.tensor([[1.0, 0.5, -0.2], [0.5, 1.0, 0.0], [-0.2, 0.0, 1.0]])
@@ -84,9 +87,12 @@ def class_sums_of_each(
     """:func:`class_sums` of ``k`` measures that lack the same pairs: sums ``[k, c, c]``, counts ``[c, c]``."""
     counted = countable_pairs(stiffness[0], symmetric=other_labels is None, same_example=same_example)
     other = labels if other_labels is None else other_labels
-    classes = _number_of_classes(num_classes, labels, other)
-    rows = _one_hot(labels, classes, "labels", counted.shape[0])
-    columns = _one_hot(other, classes, "other_labels", counted.shape[1])
+    known = None if num_classes is None else arguments.whole("num_classes", num_classes, 1)
+    labels = label_tensor("labels", labels, counted.shape[0], each="row", classes=known)
+    other = label_tensor("other_labels", other, counted.shape[1], each="column", classes=known)
+    classes = known or max([int(side.max()) + 1 for side in (labels, other) if len(side)], default=1)
+    # In float64, where counts of pairs are exact up to 2^53
+    rows, columns = (torch.nn.functional.one_hot(side, classes).double() for side in (labels, other))
     sums = [rows.T @ (torch.where(counted, S, 0.0).to(rows.dtype) @ columns) for S in stiffness]
     counts = rows.T @ (counted.to(rows.dtype) @ columns)
     return torch.stack(sums), counts.round().long()
@@ -109,24 +115,23 @@ def countable_pairs(
         Mask ``[n, m]``.
 
     Raises:
-        ValueError: if ``symmetric`` and not square, or the mask has another shape.
+        ValueError: if ``symmetric`` and not square, the mask has another shape, or for no tensors.
 
     Example:
         >>> countable_pairs(torch.tensor([[1.0, 0.5], [float("nan"), 1.0]]), symmetric=True).tolist()
         [[False, True], [False, False]]
     """
+    stiffness = real_tensor("stiffness", stiffness, "n m")
     counted = ~torch.isnan(stiffness)
-    if symmetric:
+    if arguments.switch("symmetric", symmetric):
         if stiffness.shape[0] != stiffness.shape[1]:
             raise ValueError(
-                f"stiffness between two different sets {list(stiffness.shape)} needs other_labels=[m] too"
+                "expected stiffness [n, n] of one set of examples, where neither other_labels nor symmetric=False "
+                f"say that the columns are others, got {list(stiffness.shape)}"
             )
         counted = counted & ~torch.eye(len(stiffness), dtype=torch.bool, device=stiffness.device)
     if same_example is not None:
-        if same_example.shape != stiffness.shape:
-            raise ValueError(
-                f"expected same_example of shape {list(stiffness.shape)}, got {list(same_example.shape)}"
-            )
+        same_example = mask_tensor("same_example", same_example, ("stiffness", stiffness))
         counted = counted & ~(same_example | same_example.T if symmetric else same_example)
     return counted
 
@@ -206,26 +211,5 @@ def means_over(matrix: Tensor, masks: dict[str, Tensor]) -> dict[str, float]:
 
 
 def side(matrix: Tensor) -> int:
-    """The number of classes of a class matrix; ``ValueError`` if it is not square."""
-    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
-        raise ValueError(f"expected a class matrix of shape [c, c], got {list(matrix.shape)}")
-    return int(matrix.shape[0])
-
-
-def _number_of_classes(num_classes: int | None, labels: Tensor, other: Tensor) -> int:
-    if num_classes is not None:
-        return num_classes
-    return int(max(labels.max().item() if len(labels) else -1, other.max().item() if len(other) else -1)) + 1
-
-
-def _one_hot(labels: Tensor, classes: int, name: str, length: int) -> Tensor:
-    """Membership ``[n, c]`` in float64, where counts of pairs are exact up to 2^53."""
-    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
-        raise ValueError(f"expected {name} to be integers, got {labels.dtype}")
-    if labels.shape != (length,):
-        raise ValueError(f"expected {name} of shape [{length}], got {list(labels.shape)}")
-    if length and not (int(labels.min()) >= 0 and int(labels.max()) < classes):
-        raise ValueError(
-            f"expected {name} in [0, {classes}), got values from {int(labels.min())} to {int(labels.max())}"
-        )
-    return torch.nn.functional.one_hot(labels.long(), max(classes, 1)).double()
+    """The number of classes of a class matrix; ``ValueError`` if it is none."""
+    return int(real_tensor("matrix", matrix, "c c").shape[0])

@@ -10,6 +10,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from lightning_stiffness import arguments
+from lightning_stiffness.arguments import mask_tensor, real_tensor
+
 
 @dataclass(frozen=True)
 class DistanceCurve:
@@ -55,7 +58,7 @@ def distance_curve(
         The curve. In a symmetric block pass one triangle, or counts double and standard errors shrink.
 
     Raises:
-        ValueError: if ``bins`` < 1, the limits are not in order, or the shapes differ.
+        ValueError: if ``bins`` < 1, the limits are not in order, the shapes differ, or for other types.
 
     Example:
         >>> S, d = torch.tensor([[0.9, 0.7, 0.1]]), torch.tensor([[0.0, 0.5, 1.0]])
@@ -68,14 +71,11 @@ def distance_curve(
 
 def curve_of(pairs: "Observed", *, bins: int, limits: tuple[float, float] | None = None) -> DistanceCurve:
     """:func:`distance_curve` of pairs that have been looked up."""
-    if bins < 1:
-        raise ValueError(f"expected at least one bin, got bins={bins}")
+    bins = arguments.whole("bins", bins, 1)
     x, y = pairs.distance, pairs.stiffness
     if limits is None:
         limits = (float(x.min()), float(x.max())) if len(x) else (0.0, 1.0)
-    low, high = limits
-    if not -math.inf < low <= high < math.inf:
-        raise ValueError(f"expected limits=(low, high), finite and in order, got {limits}")
+    low, high = arguments.limits("limits", limits, apart=False)
     if high == low:  # all pairs at one distance: a bin of any width holds them
         high = low + 1.0
     edges = torch.linspace(low, high, bins + 1, dtype=torch.float64, device=x.device)
@@ -108,11 +108,18 @@ def curve_crossing(
     Returns:
         The crossing, in units of distance; NaN where the curve does not cross from above.
 
+    Raises:
+        ValueError: if there are not as many means as centres, or for anything but lists of numbers.
+
     Example:
         >>> curve_crossing([0.5, 1.5, 2.5], [0.4, 0.1, -0.1])
         2.0
     """
-    filled = [(float(d), float(s)) for d, s in zip(centers, mean, strict=True) if not math.isnan(s)]
+    x = arguments.real_numbers("centers", centers, "a list or tensor of numbers [b]")
+    y = arguments.real_numbers("mean", mean, "a list or tensor of numbers [b]")
+    if len(x) != len(y):
+        raise ValueError(f"expected mean to have one entry for each of the {len(x)} centers, got {len(y)}")
+    filled = [(d, s) for d, s in zip(x, y, strict=True) if not math.isnan(s)]
     for (d, s), (next_d, next_s) in pairwise(filled):
         if s > 0 >= next_s:
             return d + (next_d - d) * s / (s - next_s)
@@ -132,18 +139,16 @@ def observed(stiffness: Tensor, distance: Tensor, pairs: Tensor) -> Observed:
     """Those of the chosen pairs ``[n, m]`` that have both a stiffness and a distance.
 
     Raises:
-        ValueError: if the shapes differ.
+        ValueError: if the shapes differ, or for other types.
 
     Example:
         >>> S = torch.tensor([[0.5, float("nan")]])
         >>> observed(S, torch.zeros(1, 2), torch.ones(1, 2, dtype=torch.bool)).column.tolist()
         [0]
     """
-    if not stiffness.shape == distance.shape == pairs.shape:
-        raise ValueError(
-            "expected stiffness, distance and pairs of one shape [n, m], got "
-            f"{list(stiffness.shape)}, {list(distance.shape)} and {list(pairs.shape)}"
-        )
+    stiffness = real_tensor("stiffness", stiffness, "n m")
+    distance = real_tensor("distance", distance, "n m", whole=True, like=("stiffness", stiffness))
+    pairs = mask_tensor("pairs", pairs, ("stiffness", stiffness))
     # Few of the pairs are chosen, usually: what is looked at is theirs alone
     row, column = torch.nonzero(pairs, as_tuple=True)
     x, y = distance[row, column].double(), stiffness[row, column].double()

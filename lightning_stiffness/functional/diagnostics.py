@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lightning_stiffness.arguments import real_tensor
 from lightning_stiffness.functional.pairwise import valid_examples
 
 
@@ -124,7 +125,8 @@ def effective_rank(gram: Float[Tensor, "n n"]) -> float:
 
 def _kept(gram: Tensor, *, scaled: bool = True) -> Tensor:
     """The Gram of the examples that have a gradient, in float64; scaled, its largest entry is 1."""
-    if gram.ndim != 2 or gram.shape[0] != gram.shape[1]:
+    gram = real_tensor("gram", gram, "n m")
+    if gram.shape[0] != gram.shape[1]:
         raise ValueError(
             f"expected the square Gram [n, n] of one set of examples, got {list(gram.shape)}: "
             "measure each set by itself"

@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lightning_stiffness.arguments import function, real_tensor, shown
+
 DISTANCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {}
 """The named distances: functions from inputs ``[n, d]`` and ``[m, d]`` to distances ``[n, m]``."""
 
@@ -45,24 +47,18 @@ def find_distance(distance: Distance) -> Callable[[Tensor, Tensor], Tensor]:
     """The distance function of that name, or the callable itself.
 
     Raises:
-        ValueError: for a name that is not registered; the message lists those that are.
+        ValueError: for a name that is not registered, or a function that does not take two tensors; the message
+            lists the names that are.
 
     Example:
         >>> find_distance("cosine").__name__
         'cosine'
     """
-    if callable(distance):
-        return distance
+    form = "a function of two tensors [n, d] and [m, d] that returns distances [n, m]"
+    if callable(distance) and not isinstance(distance, type):
+        return function("distance", distance, ("x", "y"), form)
     if not isinstance(distance, str) or distance not in DISTANCES:
-        got = (
-            repr(distance)
-            if distance is None or isinstance(distance, str | int | float)
-            else type(distance).__name__
-        )
-        raise ValueError(
-            f"unknown distance {got}: expected one of {sorted(DISTANCES)} or a function of two "
-            "tensors [n, d] and [m, d] that returns distances [n, m]"
-        )
+        raise ValueError(f"unknown distance {shown(distance)}: expected one of {sorted(DISTANCES)} or {form}")
     return DISTANCES[distance]
 
 
@@ -83,13 +79,14 @@ def standardise(x: Tensor, *, reference: Tensor | None = None) -> Float[Tensor, 
         Standardised inputs ``[n, d]``, float64.
 
     Raises:
-        ValueError: if the trailing shapes differ.
+        ValueError: if the trailing shapes differ, or for anything but tensors of real numbers.
 
     Example:
         >>> standardise(torch.tensor([[0, 5], [2, 5]])).tolist()
         [[-1.0, 0.0], [1.0, 0.0]]
     """
-    reference = x if reference is None else reference
+    x = real_tensor("x", x, "n …", whole=True)
+    reference = x if reference is None else real_tensor("reference", reference, "n …", whole=True)
     if x.shape[1:] != reference.shape[1:]:
         raise ValueError(
             f"expected inputs of one shape, got {list(x.shape[1:])} and {list(reference.shape[1:])}: "
@@ -122,16 +119,20 @@ def pairwise_distance(
         Distances ``[n, m]``; NaN where there is none.
 
     Raises:
-        ValueError: for an unknown name, or a function that returns another shape.
+        ValueError: for an unknown name, a function that returns another shape, or inputs that are not
+            ``[n, d]`` and ``[m, d]``.
 
     Example:
         >>> pairwise_distance(torch.tensor([[1.0, 0.0], [0.0, 2.0]])).tolist()
         [[0.0, 1.0], [1.0, 0.0]]
     """
-    other = x if other is None else other
+    x = real_tensor("x", x, "n d")
+    other = x if other is None else real_tensor("other", other, "m d")
+    if x.shape[1] != other.shape[1]:
+        raise ValueError(f"expected other of shape [m, {x.shape[1]}], as wide as x, got {list(other.shape)}")
     result = find_distance(distance)(x, other)
     expected = (len(x), len(other))
     if not isinstance(result, Tensor) or result.shape != expected:
-        got = list(result.shape) if isinstance(result, Tensor) else type(result).__name__
+        got = list(result.shape) if isinstance(result, Tensor) else shown(result)
         raise ValueError(f"expected the distance function to return a tensor {list(expected)}, got {got}")
     return result

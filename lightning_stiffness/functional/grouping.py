@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Bool, Float, Int, Integer
 from torch import Tensor
 
+from lightning_stiffness import arguments
+from lightning_stiffness.functional.classes import side
 from lightning_stiffness.functional.superclasses import superclass_tensor
 
 _ALL_UP_TO = 7
@@ -61,7 +63,7 @@ def grouping_test(
         The test. ``p_value`` is NaN where there is no cell of one of the two kinds.
 
     Raises:
-        ValueError: if the mapping does not have one integer per class, or ``permutations`` < 1.
+        ValueError: if the mapping does not have one integer per class, ``permutations`` < 1, or for other types.
 
     Example:
         >>> C = torch.full((6, 6), 0.1)
@@ -70,11 +72,8 @@ def grouping_test(
         >>> round(test.difference, 6), test.p_value  # 72 of the 720 orders keep the groups together
         (0.3, 0.1)
     """
-    if permutations < 1:
-        raise ValueError(f"expected at least one permutation, got permutations={permutations}")
-    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
-        raise ValueError(f"expected a class matrix of shape [c, c], got {list(matrix.shape)}")
-    classes = len(matrix)
+    permutations, seed = arguments.whole("permutations", permutations, 1), arguments.seed(seed)
+    classes = side(matrix)
     groups = superclass_tensor(superclasses, classes).to(matrix.device)
     different = ~torch.eye(classes, dtype=torch.bool, device=matrix.device)
     there = different & ~torch.isnan(matrix)

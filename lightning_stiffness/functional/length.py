@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Integer
 from torch import Tensor
 
+from lightning_stiffness.arguments import label_tensor, whole
 from lightning_stiffness.functional.curve import Observed, observed
 
 
@@ -55,14 +56,14 @@ def critical_length(
         distance, and for a line that does not fall (stiffness that does not decay has no length).
 
     Raises:
-        ValueError: if the shapes differ.
+        ValueError: if the shapes differ, ``min_pairs`` < 1, or for other types.
 
     Example:
         >>> d = torch.linspace(0, 1, 20)[None]
         >>> round(critical_length(0.8 - d, d, torch.ones(1, 20, dtype=torch.bool)).value, 6)
         0.8
     """
-    return length_of(observed(stiffness, distance, pairs), min_pairs=min_pairs)
+    return length_of(observed(stiffness, distance, pairs), min_pairs=whole("min_pairs", min_pairs, 1))
 
 
 def length_of(pairs: Observed, *, min_pairs: int = 10) -> CriticalLength:
@@ -93,7 +94,7 @@ def class_critical_lengths(
         For each class what :func:`critical_length` gives for the pairs whose row is of that class.
 
     Raises:
-        ValueError: if the shapes do not fit.
+        ValueError: if the shapes do not fit, labels lie outside ``[0, c)``, ``min_pairs`` < 1, or for other types.
 
     Example:
         >>> d = torch.linspace(0, 1, 20).repeat(2, 1)
@@ -102,10 +103,12 @@ def class_critical_lengths(
         >>> [round(length.value, 6) for length in lengths]
         [0.8, 0.4]
     """
-    if labels.shape != stiffness.shape[:1]:
-        raise ValueError(f"expected labels of shape {list(stiffness.shape[:1])}, got {list(labels.shape)}")
-    classes = (int(labels.max()) + 1 if len(labels) else 0) if num_classes is None else num_classes
-    return class_lengths_of(observed(stiffness, distance, pairs), labels, num_classes=classes, min_pairs=min_pairs)
+    least = whole("min_pairs", min_pairs, 1)
+    taken = observed(stiffness, distance, pairs)
+    known = None if num_classes is None else whole("num_classes", num_classes, 1)
+    labels = label_tensor("labels", labels, len(stiffness), each="row", classes=known)
+    classes = known or (int(labels.max()) + 1 if len(labels) else 0)
+    return class_lengths_of(taken, labels, num_classes=classes, min_pairs=least)
 
 
 def class_lengths_of(

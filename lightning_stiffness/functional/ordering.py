@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float, Integer
 from torch import Tensor
 
+from lightning_stiffness.arguments import choice
+from lightning_stiffness.functional.classes import side
 from lightning_stiffness.functional.superclasses import superclass_tensor
 
 ORDERS = ("given", "group", "cluster")
@@ -46,17 +48,14 @@ def class_order(
         >>> class_order(torch.eye(3), "group", [1, 0, 1])
         [1, 0, 2]
     """
-    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
-        raise ValueError(f"expected a class matrix of shape [c, c], got {list(matrix.shape)}")
-    if order not in ORDERS:
-        raise ValueError(f"expected order to be one of {', '.join(map(repr, ORDERS))}, got {order!r}")
-    if order == "group":
+    classes = side(matrix)
+    if choice("order", order, ORDERS) == "group":
         if superclasses is None:
             raise ValueError("order='group' needs superclasses=, the group of each class; 'cluster' finds its own")
-        groups = superclass_tensor(superclasses, len(matrix))
+        groups = superclass_tensor(superclasses, classes)
         return [int(a) for a in torch.argsort(groups, stable=True)]
-    if order == "given" or len(matrix) < 3:
-        return list(range(len(matrix)))
+    if order == "given" or classes < 3:
+        return list(range(classes))
     return _leaves(matrix.detach().cpu().double().numpy())
 
 

@@ -4,6 +4,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from lightning_stiffness.arguments import real_tensor
+
 
 def valid_examples(norms: Float[Tensor, " n"]) -> Bool[Tensor, " n"]:
     r"""Which examples have a stiffness at all: those whose gradient is finite and not zero.
@@ -17,10 +19,14 @@ def valid_examples(norms: Float[Tensor, " n"]) -> Bool[Tensor, " n"]:
     Returns:
         Boolean mask ``[n]``, true where :math:`0 < |g_i| < \infty`.
 
+    Raises:
+        ValueError: for anything but a tensor ``[n]`` of real numbers.
+
     Example:
         >>> valid_examples(torch.tensor([2.0, 0.0, float("nan"), float("inf")])).tolist()
         [True, False, False, False]
     """
+    norms = real_tensor("norms", norms, "n", whole=True)
     return torch.isfinite(norms) & (norms > 0)
 
 
@@ -102,10 +108,7 @@ def _valid_pairs(gram: Tensor, norms: Tensor, other_norms: Tensor) -> Tensor:
 
 
 def _norms_of(gram: Tensor, norms: Tensor | None, other_norms: Tensor | None) -> tuple[Tensor, Tensor]:
-    if gram.ndim != 2:
-        raise ValueError(f"expected a Gram of shape [n, m], got {list(gram.shape)}")
-    if not gram.is_floating_point():
-        raise ValueError(f"expected a Gram of floating-point numbers, got {gram.dtype}: call .double() on it")
+    gram = real_tensor("gram", gram, "n m")
     if norms is None:
         if gram.shape[0] != gram.shape[1]:
             raise ValueError(
@@ -115,6 +118,8 @@ def _norms_of(gram: Tensor, norms: Tensor | None, other_norms: Tensor | None) ->
         norms = gram.diagonal().sqrt()
     if other_norms is None:
         other_norms = norms
+    norms = real_tensor("norms", norms, "n", whole=True)
+    other_norms = real_tensor("other_norms", other_norms, "m", whole=True)
     if norms.shape != gram.shape[:1] or other_norms.shape != gram.shape[1:]:
         raise ValueError(
             f"expected norms of shape [{gram.shape[0]}] and other_norms of shape [{gram.shape[1]}] for a Gram "

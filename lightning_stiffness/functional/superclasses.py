@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float, Int, Integer
 from torch import Tensor
 
+from lightning_stiffness import arguments
 from lightning_stiffness.functional.classes import cell_masks, class_stiffness_matrix, means_over, side
 
 Superclasses = (
@@ -87,15 +88,13 @@ def superclass_tensor(superclasses: Sequence[int] | Integer[Tensor, " c"], num_c
         >>> superclass_tensor([0, 0, 1], 3)
         tensor([0, 0, 1])
     """
-    groups = torch.as_tensor(superclasses)
-    if groups.ndim != 1 or len(groups) != num_classes:
+    groups = arguments.groups("superclasses", superclasses)
+    if any(isinstance(entry, list) for entry in groups):
         raise ValueError(
-            f"expected superclasses to give one group for each of the {num_classes} classes, got shape "
-            f"{list(groups.shape)}: pass a list where entry a is the group of class a"
+            f"expected superclasses to be one list of groups here, got a list of {len(groups)}: pass one level at "
+            "a time"
         )
-    if groups.is_floating_point() or groups.is_complex() or groups.dtype == torch.bool or (groups < 0).any():
-        raise ValueError(f"expected superclasses to be integers from 0, got {groups.tolist()}")
-    return groups.long()
+    return _level(groups, num_classes)
 
 
 def superclass_levels(superclasses: Superclasses, num_classes: int | None) -> list[Int[Tensor, " c"]]:
@@ -112,6 +111,17 @@ def superclass_levels(superclasses: Superclasses, num_classes: int | None) -> li
         >>> [groups.tolist() for groups in superclass_levels([[0, 1, 2], [0, 0, 1]], 3)]
         [[0, 1, 2], [0, 0, 1]]
     """
-    single = len(superclasses) == 0 or torch.as_tensor(superclasses[0]).ndim == 0
-    levels: list[Any] = [superclasses] if single else list(superclasses)
-    return [superclass_tensor(groups, len(levels[0]) if num_classes is None else num_classes) for groups in levels]
+    groups: list[Any] = arguments.groups("superclasses", superclasses)
+    levels = groups if any(isinstance(entry, list) for entry in groups) else [groups]
+    return [_level(level, len(levels[0]) if num_classes is None else num_classes) for level in levels]
+
+
+def _level(groups: list[Any], num_classes: int) -> Tensor:
+    if len(groups) != num_classes:
+        raise ValueError(
+            f"expected superclasses to give one group for each of the {num_classes} classes, got shape "
+            f"[{len(groups)}]: pass a list where entry a is the group of class a"
+        )
+    if any(group < 0 for group in groups):
+        raise ValueError(f"expected superclasses to be integers from 0, got {arguments.shown(groups)}")
+    return torch.tensor(groups, dtype=torch.long)

@@ -31,8 +31,11 @@ import torch
 from jaxtyping import Bool, Float, Integer
 from torch import Tensor
 
+from lightning_stiffness import arguments
+from lightning_stiffness.arguments import mask_tensor, real_tensor
 from lightning_stiffness.functional.arranged import arranged, values_of_pairs
 from lightning_stiffness.functional.classes import countable_pairs
+from lightning_stiffness.functional.given import bin_borders, measures_of_pairs, strata_of
 from lightning_stiffness.functional.intervals import Interval, curve_intervals, list_pairs, summary_intervals
 from lightning_stiffness.functional.resampling import Block, draw_weights
 from lightning_stiffness.functional.superclasses import Superclasses, superclass_levels, superclass_tensor
@@ -94,6 +97,7 @@ def bootstrap_interval(
         >>> low < 0.3 < high
         True
     """
+    stiffness = real_tensor("stiffness", stiffness, "n m")
     chosen = torch.ones_like(stiffness, dtype=torch.bool) if pairs is None else pairs
     # All distances alike and one bin: the mean over the chosen pairs is the one point of the curve.
     edges = torch.tensor([-1.0, 1.0], dtype=torch.float64, device=stiffness.device)
@@ -213,25 +217,25 @@ def joint_intervals(
         >>> [one.summary["overall"].low > 0 for one in joint_intervals([S, torch.sign(S)], symmetric=True)]
         [False, True]
     """
-    if resamples < 2 or not 0 < level < 1:
-        raise ValueError(f"expected resamples >= 2 and 0 < level < 1, got resamples={resamples}, level={level}")
-    stiffness = [values.detach() for values in stiffness]
-    first, *others = stiffness
-    for other in others:
-        if not torch.equal(torch.isnan(first), torch.isnan(other)):
-            raise ValueError("expected measures of one Gram, but different pairs of them are NaN")
+    resamples, min_pairs = arguments.whole("resamples", resamples, 2), arguments.whole("min_pairs", min_pairs, 1)
+    level, seed = arguments.fraction("level", level, 0.95), arguments.seed(seed)
+    stiffness = measures_of_pairs(stiffness)
+    first = stiffness[0]
     shape, device = first.shape, first.device
     counted = countable_pairs(first, symmetric=symmetric, same_example=same_example)
-    rows = _strata(labels, shape[0], "labels", device)
-    columns = rows if symmetric else _strata(other_labels, shape[1], "other_labels", device)
+    rows = strata_of(labels, shape[0], "labels", device)
+    columns = rows if symmetric else strata_of(other_labels, shape[1], "other_labels", device)
     if not symmetric and (labels is None) != (other_labels is None):
         raise ValueError("expected labels=[n] and other_labels=[m] together, got only one of them")
+    if labels is None and superclasses is not None:
+        raise ValueError("expected labels=[n] with superclasses=[c], the groups of their classes, got none")
     given = [distance is not None, pairs is not None, edges is not None]
     if any(given) and not all(given):
         raise ValueError("expected distance=[n, m], pairs=[n, m] and edges=[b + 1] together, or none of them")
-    for name, of_pairs in (("distance", distance), ("pairs", pairs)):
-        if of_pairs is not None and of_pairs.shape != shape:
-            raise ValueError(f"expected {name} of shape {list(shape)}, got {list(of_pairs.shape)}")
+    if distance is not None and edges is not None:
+        distance = real_tensor("distance", distance, "n m", whole=True, like=("stiffness", first))
+        pairs = mask_tensor("pairs", pairs, ("stiffness", first))
+        edges = bin_borders(edges)
     classes = 1 + max([int(side.max()) for side in (rows, columns) if len(side)], default=0)
     levels = None
     if labels is not None:
@@ -255,13 +259,3 @@ def joint_intervals(
     return [
         BlockIntervals(summary, *curve, cells) for (summary, cells), curve in zip(summaries, curves, strict=True)
     ]
-
-
-def _strata(labels: Tensor | None, length: int, name: str, device: torch.device) -> Tensor:
-    if labels is None:
-        return torch.zeros(length, dtype=torch.long, device=device)
-    if labels.is_floating_point() or labels.dtype == torch.bool or labels.shape != (length,):
-        raise ValueError(f"expected {name}: {length} integers, got {labels.dtype} of shape {list(labels.shape)}")
-    if length and int(labels.min()) < 0:
-        raise ValueError(f"expected {name} to be integers from 0, got {int(labels.min())}")
-    return labels.long()

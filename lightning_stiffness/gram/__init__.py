@@ -18,7 +18,7 @@ from typing import Protocol
 
 from torch import nn
 
-from lightning_stiffness.arguments import shown
+from lightning_stiffness import arguments
 from lightning_stiffness.gram.batch import Batch
 from lightning_stiffness.gram.check import CoupledExamples, check_against_loop
 from lightning_stiffness.gram.kept import kept_parameters
@@ -98,13 +98,7 @@ ENGINES: dict[str, _Run] = {
 def check_engine(engine: str) -> None:
     """Raise ``ValueError`` for a name that is not in :data:`ENGINES`; the message lists those that are."""
     if not isinstance(engine, str) or engine not in ENGINES:
-        raise ValueError(f"unknown engine {shown(engine)}: expected one of {sorted(ENGINES)}")
-
-
-def check_budget(memory_budget: int | None) -> None:
-    """Raise ``ValueError`` for a budget that is no number of bytes."""
-    if memory_budget is not None and memory_budget < 1:
-        raise ValueError(f"expected memory_budget in bytes, at least 1, got {memory_budget}")
+        raise ValueError(f"unknown engine {arguments.shown(engine)}: expected one of {sorted(ENGINES)}")
 
 
 def gradient_gram(
@@ -148,8 +142,9 @@ def gradient_gram(
         float64, in units of loss² per parameter².
 
     Raises:
-        ValueError: for an unknown engine, a batch with tensors of different lengths, a loss of the wrong
-            shape, no trainable parameter, a parameter that is lazy, NaN or infinite, quantised weights.
+        ValueError: for an argument of another type than its annotation says, an unknown engine, a batch with
+            tensors of different lengths, a loss of the wrong shape, no trainable parameter, a parameter that is
+            lazy, NaN or infinite, quantised weights.
 
     Example:
         >>> import torch
@@ -162,6 +157,8 @@ def gradient_gram(
         >>> gradient_gram(net, (x, y), loss_fn=squared_error).values.tolist()
         [[1.0, 2.0], [2.0, 8.0]]
     """
+    arguments.network(module)
+    arguments.loss(loss_fn)
     rows = Examples.of(batch)
     columns = None if other is None else Examples.of(other)
     return gram_of_examples(
@@ -197,8 +194,8 @@ def gram_of_examples(
             of them has to call this, and gets all of it. The engines ``vmap`` and ``loop`` do not share.
     """
     check_engine(engine)
-    check_budget(memory_budget)
-    check_layers(module)
+    memory_budget = arguments.budget(memory_budget)
+    check_layers(arguments.network(module))
     chosen = select_parameters(module, parameters)
     layers = layers_of(chosen, per_layer)
     scale = None if step is None else scales(step, chosen)
@@ -225,7 +222,6 @@ __all__ += [
     "ParameterFilter",
     "StepSize",
     "StepError",
-    "check_budget",
     "check_engine",
     "optimizer_step",
 ]

@@ -8,7 +8,7 @@ from lightning_stiffness.gram.familiar import Unnameable, any_proven, prove, pro
 from lightning_stiffness.gram.loop import example_gradient
 from lightning_stiffness.gram.parts import Convolution, Dense, Outer, Part
 from lightning_stiffness.gram.problem import Examples, Problem
-from lightning_stiffness.gram.reference import Reference, accompany, refer
+from lightning_stiffness.gram.reference import Reference, companions, refer
 
 _PROVABLE: frozenset[type[Part]] = frozenset({Outer, Dense, Convolution})
 """Forms whose products are formed in the same way whatever the values are."""
@@ -37,7 +37,7 @@ class Alone:
     def accompany(self) -> list[Reference]:
         """The two whose values are to be compared; none where gradients are."""
         if self.reference.loss is not None:
-            self.companions += self.reference, accompany(self.problem, self.every, self._second_place())
+            self.companions += companions(self.problem, self.every, self.reference, self._second_place())
         return self.companions
 
     def look_closer(self) -> None:

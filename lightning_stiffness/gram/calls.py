@@ -1,7 +1,7 @@
 """The torch calls of a forward pass over one example, seen by a ``TorchFunctionMode``."""
 
 import types
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
@@ -38,6 +38,8 @@ class Call:
     out: Any
     edges: tuple[GradientEdge | None, ...] = ()
     """Of its tensors as it returned them: what changes one in place gives it another."""
+    gradients: dict[int, Tensor] = field(default_factory=dict)
+    """Of the example's loss by those of them that it depends on, where they were asked for."""
 
 
 class Recorder(TorchFunctionMode):

@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from lightning_stiffness import arguments
 from lightning_stiffness.gram import GradientGram, gram_of_examples
 from lightning_stiffness.gram.batch import Batch, is_per_example, map_leaves
 from lightning_stiffness.gram.loop import by_name, example_gradient, has_reentrant_checkpoint
@@ -93,7 +94,8 @@ def class_gradient_sums(
         :class:`ClassSums`; ``.matrix()`` is the class matrix.
 
     Raises:
-        ValueError: if labels are not one integer in ``[0, c)`` for each example, and as ``gradient_gram``.
+        ValueError: if labels are not one integer in ``[0, c)`` for each example, if an argument is of another kind
+            than asked for, and as ``gradient_gram``.
 
     Example:
         >>> net = nn.Linear(2, 1, bias=False)
@@ -104,7 +106,14 @@ def class_gradient_sums(
         >>> sums.matrix().tolist()
         [[1.0, 0.0], [0.0, nan]]
     """
-    problem = Problem(module, loss_fn, select_parameters(module, parameters))
+    problem = Problem(arguments.network(module), arguments.loss(loss_fn), select_parameters(module, parameters))
+    arguments.function("label_fn", label_fn, ["batch"], "a function of a batch that returns its classes [n]")
+    num_classes = arguments.whole("num_classes", num_classes, 1)
+    if isinstance(batches, Tensor) or not isinstance(batches, Iterable):
+        raise ValueError(
+            f"expected batches to be batches of examples, as a DataLoader or a list [(x, y)] gives them, got "
+            f"{arguments.shown(batches)}"
+        )
     device = next(iter(problem.parameters.values())).device
     width = sum(p.numel() * (2 if p.is_complex() else 1) for p in problem.parameters.values())
     sums = torch.zeros(num_classes, width, dtype=accumulation_dtype(device), device=device)

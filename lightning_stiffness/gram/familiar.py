@@ -111,47 +111,45 @@ def agree(companions: Sequence[tuple[Reference, int]], functions: list[Any], use
     what an inner product of gradients may be off by: every rule is linear in both, so that no product is off more.
 
     Args:
-        companions: examples by themselves, their losses with the graph; and their places in the batch.
+        companions: examples by themselves, with the gradients of their calls; and their places in the batch.
         functions: what was called for the batch, in order.
         uses: those of the batch, with gradients.
         loss: of the batch, one for each example.
     """
-    if not all(alone.explains(functions) for alone, _ in companions):
-        return False
-    edges = [alone.calls[use.place].edges[i] for alone, _ in companions for use in uses for i in use.output_places]
-    known = [edge for edge in edges if edge is not None]
-    if len(known) < len(edges):
-        return False
-    alone_losses = [alone.loss for alone, _ in companions if alone.loss is not None]
-    own = iter(torch.autograd.grad(alone_losses, known, allow_unused=True, retain_graph=True) if known else ())
     losses = loss.detach().reshape(-1)
-    pairs = [(losses[place], one.detach()) for (_, place), one in zip(companions, alone_losses, strict=True)]
+    pairs: Pairs = []
     for alone, place in companions:
+        if alone.loss is None or not alone.explains(functions):
+            return False
+        pairs.append((losses[place], alone.loss))
         for use in uses:
-            gradients = [next(own) for _ in use.edges]
-            found = _pairs(use, place, alone.calls[use.place], gradients)
+            found = _pairs(use, place, alone.calls[use.place])
             if found is None:
                 return False
             pairs += found
     return _alike(pairs)
 
 
-def _pairs(use: Use, place: int, call: Call, gradients: Sequence[Tensor | None]) -> Pairs | None:
+def _pairs(use: Use, place: int, call: Call) -> Pairs | None:
     """Gradients and inputs of one use in the batch and alone; None where they cannot be held against each other."""
     pairs: Pairs = []
-    for layout, many, one in zip(use.output_layouts, use.gradients, gradients, strict=True):
+    for layout, many, output in zip(use.output_layouts, use.gradients, use.output_places, strict=True):
+        one = call.gradients.get(output)
         if one is None or many is None or layout is None:
             return None
         pairs.append((layout.of(many, use.n, place), one))
     kwargs = {key: call.kwargs[key] for key in use.kwargs}
     for operand, given in zip(flat((use.args, use.kwargs)), flat((call.args, kwargs)), strict=True):
         if isinstance(operand, Operand) and operand.value is not None and operand.pure is None:
-            value = operand.value.detach()
-            if operand.layout is not None:
-                pairs.append((operand.layout.of(value, use.n, place), given.detach()))
-            elif operand.value is not given:
-                pairs.append((value, given.detach()))
+            value, given = operand.value.detach(), given.detach()
+            row = value if operand.layout is None else operand.layout.of(value, use.n, place)
+            if not _same_memory(row, given):  # as what the batch itself holds is
+                pairs.append((row, given))
     return pairs
+
+
+def _same_memory(a: Tensor, b: Tensor) -> bool:
+    return a.data_ptr() == b.data_ptr() and a.shape == b.shape and a.stride() == b.stride() and a.dtype == b.dtype
 
 
 def _alike(pairs: Pairs) -> bool:

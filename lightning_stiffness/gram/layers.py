@@ -1,12 +1,36 @@
 """Which layer each parameter belongs to."""
 
 from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from lightning_stiffness.arguments import entries, shown
 
 OTHER = "other"
 """Name of the layer of what belongs to none of those asked for."""
 
 Layers = bool | Sequence[str] | str | None
 """Whether layers are told apart: one for each submodule that holds parameters, or the submodules named."""
+
+
+def checked_layers(wanted: Any) -> bool | list[str]:
+    """Which layers are asked for: all, none, or some by name.
+
+    Raises:
+        ValueError: for anything else, also for an empty list.
+
+    Example:
+        >>> checked_layers("body"), checked_layers(None)
+        (['body'], False)
+    """
+    if wanted is None or isinstance(wanted, bool | np.bool_):
+        return bool(wanted)
+    form = "True, False or names of submodules"
+    layers = [wanted] if isinstance(wanted, str) else entries("per_layer", wanted, form)
+    if not layers or not all(isinstance(layer, str) for layer in layers):
+        raise ValueError(f"expected per_layer to be {form}, got {shown(layers)}")
+    return layers
 
 
 def layers_of(names: Iterable[str], wanted: Layers) -> dict[str, list[str]] | None:
@@ -21,7 +45,8 @@ def layers_of(names: Iterable[str], wanted: Layers) -> dict[str, list[str]] | No
         The layers in the order of their first parameters; None where none are wanted.
 
     Raises:
-        ValueError: if a name is that of no submodule with parameters, or one submodule lies in another.
+        ValueError: as :func:`checked_layers`, and if a name is that of no submodule with parameters, or one
+            submodule lies in another.
 
     Example:
         >>> layers_of(["body.0.weight", "body.0.bias", "body.1.weight", "scale"], True)
@@ -29,20 +54,14 @@ def layers_of(names: Iterable[str], wanted: Layers) -> dict[str, list[str]] | No
         >>> layers_of(["body.0.weight", "body.0.bias", "body.1.weight", "scale"], ["body"])
         {'body': ['body.0.weight', 'body.0.bias', 'body.1.weight'], 'other': ['scale']}
     """
-    listed = list(names)
-    if wanted is False or wanted is None:
+    listed, chosen = list(names), checked_layers(wanted)
+    if chosen is False:
         return None
     layers: dict[str, list[str]] = {}
-    if wanted is True:
+    if chosen is True:
         for name in listed:
             layers.setdefault(name.rpartition(".")[0] or name, []).append(name)
         return layers
-    chosen = [wanted] if isinstance(wanted, str) else list(wanted) if isinstance(wanted, Sequence) else []
-    if not chosen or not all(isinstance(layer, str) for layer in chosen):
-        raise ValueError(
-            f"expected per_layer to be True, False or names of submodules, got {type(wanted).__name__}"
-            f"{'' if chosen or not isinstance(wanted, Sequence) else ' without any'}"
-        )
     for layer in chosen:
         if not any(_inside(name, layer) for name in listed):
             known = ", ".join(list(layers_of(listed, True) or ())[:12])

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
+from lightning_stiffness.arguments import entries, function, network, shown
 from lightning_stiffness.gram.batch import Batch, batch_size, detached, take
 from lightning_stiffness.gram.noise import Noise
 
@@ -157,27 +158,25 @@ def select_parameters(module: nn.Module, wanted: ParameterFilter = None) -> dict
         Name → parameter, in the order of ``named_parameters``.
 
     Raises:
-        ValueError: if there is none, a pattern fits none, or one is not initialised, holds a NaN or an
-            infinity; the message names the parameter.
+        ValueError: as :func:`checked_filter`, and if there is none, a pattern fits none, or one is not
+            initialised, holds a NaN or an infinity; the message names the parameter.
 
     Example:
         >>> net = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))
         >>> list(select_parameters(net, ["0", "*.bias"]))
         ['0.weight', '0.bias', '1.bias']
     """
-    trainable = {name: p for name, p in module.named_parameters() if p.requires_grad}
+    trainable = {name: p for name, p in network(module).named_parameters() if p.requires_grad}
     if not trainable:
         raise ValueError(
             f"{type(module).__name__} has no trainable parameter, so no gradient and no stiffness: "
             "set requires_grad=True on the parameters to measure"
         )
-    if callable(wanted):
-        chosen = {name: p for name, p in trainable.items() if wanted(name, p)}
-    elif wanted is not None:
-        patterns = [wanted] if isinstance(wanted, str) else list(wanted)
-        chosen = _matching(trainable, patterns)
+    choose = checked_filter(wanted)
+    if callable(choose):
+        chosen = {name: p for name, p in trainable.items() if choose(name, p)}
     else:
-        chosen = trainable
+        chosen = trainable if choose is None else _matching(trainable, choose)
     if not chosen:
         raise ValueError(f"parameters= left no parameter to measure; the trainable ones are {_some(trainable)}")
     for name, parameter in chosen.items():
@@ -186,13 +185,35 @@ def select_parameters(module: nn.Module, wanted: ParameterFilter = None) -> dict
     return chosen
 
 
-def _matching(trainable: dict[str, nn.Parameter], patterns: list[Any]) -> dict[str, nn.Parameter]:
+def checked_filter(wanted: Any) -> list[str] | Callable[..., Any] | None:
+    """Which parameters are asked for, with names as a list: an iterator can be read only once.
+
+    Raises:
+        ValueError: for anything but names, a function of a name and a parameter, or None.
+
+    Example:
+        >>> checked_filter({"head", "body.*"})
+        ['body.*', 'head']
+    """
+    form = "names or patterns as in named_parameters(), a function of a name and a parameter, or None for all"
+    if wanted is None:
+        return None
+    if callable(wanted) and not isinstance(wanted, nn.Module | type):
+        return function("parameters", wanted, ("name", "parameter"), form)
+    # Which parameters are chosen does not depend on the order.
+    listed = [wanted] if isinstance(wanted, str) else sorted(wanted, key=str) if isinstance(wanted, set) else wanted
+    found = entries("parameters", listed, form)
+    for entry in found:
+        if not isinstance(entry, str):
+            raise ValueError(f"expected parameters to be {form}, got {shown(entry)} among them")
+    return found
+
+
+def _matching(trainable: dict[str, nn.Parameter], patterns: list[str]) -> dict[str, nn.Parameter]:
     def fits(name: str, pattern: str) -> bool:
         return fnmatch.fnmatchcase(name, pattern) or name.startswith(f"{pattern}.")
 
     for pattern in patterns:
-        if not isinstance(pattern, str):
-            raise ValueError(f"expected parameters= to hold names or patterns, got {pattern!r}")
         if not any(fits(name, pattern) for name in trainable):
             raise ValueError(f"parameters={pattern!r} fits no trainable parameter; there are {_some(trainable)}")
     return {n: p for n, p in trainable.items() if any(fits(n, pattern) for pattern in patterns)}

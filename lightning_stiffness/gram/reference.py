@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import BackwardCFunction
 
 from lightning_stiffness.gram.axes import Layout
@@ -36,7 +36,7 @@ class Reference:
     strange: bool = False
     """Whether its loss passes through something that calls do not tell everything about."""
     loss: Tensor | None = None
-    """Its loss with the graph, where values are to be compared, and no gradients."""
+    """Its loss, where values are to be compared, and no gradients."""
 
     def explains(self, functions: list[Any]) -> bool:
         """Whether these are the functions called for it, in order, but for those that check its loss at the end."""
@@ -121,33 +121,61 @@ def refer(
     alone = examples.singles is not None  # what is alone may be built otherwise than what is sliced
     with kept_state(problem.module), eager():
         reference, loss = _traced(problem, examples, position)
-        nodes = list(nodes_behind(loss))
-        reference.nodes = tuple(node.name() for node in nodes)
+        _look_behind(reference, loss)
         alone = alone or REENTRANT in reference.nodes
-        # functions of the user's own with a gradient of their own, or gradients of gradients
-        reference.strange = any(isinstance(node, BackwardCFunction) for node in nodes) or any(
-            name.count("Backward") > 1 for name in reference.nodes
-        )
         if loss.requires_grad and not alone:
             if not reference.strange and familiar(reference):
                 reference.loss = loss
                 return reference
-            try:
-                grads = torch.autograd.grad(loss, parameters, allow_unused=True)
-            except RuntimeError:  # the loop knows what to do, or what to say
-                alone = True
+            found = _gradients(loss, parameters)
+            grads, alone = found or grads, found is None
     reference.gradients = (
         example_gradient(problem, examples.one(position), position) if alone else by_name(problem, grads)
     )
     return reference
 
 
-def accompany(problem: Problem, examples: Examples, position: int) -> Reference:
-    """Another example alone, with its loss and no gradients."""
+def _gradients(loss: Tensor, parameters: list[nn.Parameter]) -> tuple[Tensor | None, ...] | None:
+    """Of one example; None where the loop knows better what to do, or what to say."""
+    try:
+        return torch.autograd.grad(loss, parameters, allow_unused=True)
+    except RuntimeError:
+        return None
+
+
+def _look_behind(reference: Reference, loss: Tensor) -> None:
+    """Enter what the graph behind a loss is made of."""
+    nodes = list(nodes_behind(loss))
+    reference.nodes = tuple(node.name() for node in nodes)
+    # functions of the user's own with a gradient of their own, or gradients of gradients
+    reference.strange = any(isinstance(node, BackwardCFunction) for node in nodes) or any(
+        name.count("Backward") > 1 for name in reference.nodes
+    )
+
+
+def companions(problem: Problem, examples: Examples, first: Reference, position: int) -> list[Reference]:
+    """An example that has its loss and no gradients, and another one; both with the gradients of their calls.
+
+    Those of all calls: which of them are uses is not known before they are seen beside a batch.
+    """
     with kept_state(problem.module), eager():
-        reference, loss = _traced(problem, examples, position)
-    reference.loss = loss
-    return reference
+        second, loss = _traced(problem, examples, position)
+        second.loss = loss
+        outputs = [
+            (call, i, edge)
+            for one in (first, second)
+            for call in one.calls
+            for i, edge in enumerate(call.edges)
+            if edge is not None
+        ]
+        losses = [one.loss for one in (first, second) if one.loss is not None]
+        gradients = torch.autograd.grad(losses, [edge for _, _, edge in outputs], allow_unused=True)
+    for (call, i, _), gradient in zip(outputs, gradients, strict=True):
+        if gradient is not None:
+            call.gradients[i] = gradient
+    for one in (first, second):
+        one.loss = None if one.loss is None else one.loss.detach()
+    return [first, second]
 
 
 def _traced(problem: Problem, examples: Examples, position: int, among: int = 0) -> tuple[Reference, Tensor]:

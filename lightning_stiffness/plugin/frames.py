@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lightning_stiffness.figures.moment import epoch_of
 from lightning_stiffness.plugin.layers import layer_means
 from lightning_stiffness.result import Curve, Length, StiffnessResult
 
@@ -43,7 +44,8 @@ class Frame:
     """One step of a run."""
 
     step: int
-    epoch: int
+    epoch: int | None
+    """None where nobody knows."""
     views: dict[tuple[str, str], View]
     """(block, measure) → what was measured."""
     class_names: list[str] | None = None
@@ -91,9 +93,10 @@ def frame_of(result: StiffnessResult) -> Frame:
     groups = None if result.superclasses is None else [int(group) for group in result.superclasses]
     if names is not None and groups is not None and len(groups) != len(names):
         raise ValueError(f"expected a group for each of {len(names)} classes, got {len(groups)}")
+    epoch = epoch_of(result)
     return Frame(
         step=int(result.step),
-        epoch=int(result.epoch),
+        epoch=None if epoch is None else int(epoch),
         class_names=names,
         groups=groups if names is not None else None,
         group_names=_group_names(result, groups),

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from lightning_stiffness.figures.intervals import number
 from lightning_stiffness.plugin.frames import Frame, View
 
 NOTHING, CLEAR, STRONG = 0.02, 0.1, 0.5
@@ -83,23 +84,21 @@ def _verdict(frame: Frame, peak: float, peak_step: int) -> Verdict:
     if math.isnan(value):
         return Verdict("unknown", "No verdict: no pair of examples could be measured.", _excluded(frame))
     kin = " of its class" if _name(view) == "within_class" else ""
-    number = _number(value)
+    told = number(value)
     detail = _details(frame, view, train)
     if NOTED * peak > value:
-        detail = f"It was {_number(peak)} at step {peak_step:,}. {detail}"
+        detail = f"It was {number(peak)} at step {peak_step:,}. {detail}"
     if frame.step == 0:
         return Verdict(
             "start",
-            f"Not trained yet: a step on one training example {effect(value)} unseen examples{kin} ({number}).",
+            f"Not trained yet: a step on one training example {effect(value)} unseen examples{kin} ({told}).",
             "To a new network examples look alike, so that this is often high. What counts is whether it stays "
             "high while the network is trained.",
         )
-    claim = f"a step on one training example {effect(value)} unseen examples{kin} ({number})"
+    claim = f"a step on one training example {effect(value)} unseen examples{kin} ({told})"
     low, high = view.intervals.get(_name(view), (math.nan, math.nan))
     if value < NOTHING or low <= 0:
-        doubt = (
-            f", which cannot be told from 0 (95%: {_number(low)} to {_number(high)})" if value >= NOTHING else ""
-        )
+        doubt = f", which cannot be told from 0 (95%: {number(low)} to {number(high)})" if value >= NOTHING else ""
         return Verdict(
             "bad",
             f"No: {claim}{doubt}.",
@@ -115,7 +114,7 @@ def _verdict(frame: Frame, peak: float, peak_step: int) -> Verdict:
     if value < FADED * train:
         return Verdict(
             "fading",
-            f"Only in part: {claim}, but other training examples far more ({_number(train)}).",
+            f"Only in part: {claim}, but other training examples far more ({number(train)}).",
             "The network treats the two sets differently: part of what it learns serves training examples only. "
             + detail,
         )
@@ -127,10 +126,10 @@ def _verdict(frame: Frame, peak: float, peak_step: int) -> Verdict:
 def _details(frame: Frame, view: View, train: float) -> str:
     sentences = []
     if not math.isnan(train):
-        sentences.append(f"Among training examples alone the same number is {_number(train)}.")
+        sentences.append(f"Among training examples alone the same number is {number(train)}.")
     between = view.summary.get("between_class", math.nan)
     if not math.isnan(between):
-        sentences.append(f"It {effect(between)} examples of other classes ({_number(between)}).")
+        sentences.append(f"It {effect(between)} examples of other classes ({number(between)}).")
     if frame.excluded:
         sentences.append(_excluded(frame))
     return " ".join(sentences)
@@ -152,8 +151,3 @@ def _name(view: View) -> str:
 
 def _value(view: View | None) -> float:
     return math.nan if view is None else view.summary.get(_name(view), math.nan)
-
-
-def _number(value: float) -> str:
-    text = f"{value:.2f}"
-    return (text.lstrip("-") if float(text) == 0 else text).replace("-", "−")

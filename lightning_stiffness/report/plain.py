@@ -2,8 +2,9 @@
 
 from html import escape
 
+from lightning_stiffness.figures.moment import moment
 from lightning_stiffness.report.runs import Run, Standing, standing
-from lightning_stiffness.report.words import length, length_spread, number, spread
+from lightning_stiffness.report.words import ranged, ranged_length
 
 MEASURES = ("cos", "sign")
 
@@ -39,18 +40,15 @@ def _table(run: Run) -> str:
         for block, measures in last.summary.items()
         for measure in measures
     ]
-    caption = (
-        f"step {last.step:,}, epoch {last.epoch:,}; in brackets 95% intervals; ≈: beyond the distances measured"
-    )
+    caption = f"{moment(last)}; in brackets 95% intervals; ≈: beyond the distances measured"
     head = "".join(f'<th scope="col">{escape(text)}</th>' for text in titles)
     body = "".join(f"<tr>{''.join(f'<td>{escape(text)}</td>' for text in row)}</tr>" for row in rows)
     return f"<table><caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def _row(block: str, measure: str, at: Standing) -> list[str]:
-    own = _with(number(at.own.value), spread(at.own)) + (" (any two)" if at.own_name == "overall" else "")
-    between = _with(number(at.between.value), spread(at.between))
-    return [block, measure, own, between, _with(length(at.length), length_spread(at.length))]
+    own = _with(*ranged(at.own)) + (" (any two)" if at.own_name == "overall" else "")
+    return [block, measure, own, _with(*ranged(at.between)), _with(*ranged_length(at.length))]
 
 
 def _with(text: str, range_: str) -> str:

@@ -33,11 +33,12 @@ class Run:
 
     def index(self, step: int | None = None, epoch: int | None = None) -> int:
         """Position of the last result up to a step or an epoch, and of the last one where neither is given; -1
-        where the first result comes later."""
+        where the first result comes later. A result whose epoch nobody knows is up to no epoch."""
         known = [
             i
-            for i, result in enumerate(self.results)
-            if (step is None or result.step <= step) and (epoch is None or result.epoch <= epoch)
+            for i, frame in enumerate(self.frames)
+            if (step is None or frame.step <= step)
+            and (epoch is None or (frame.epoch is not None and frame.epoch <= epoch))
         ]
         return known[-1] if known else -1
 
@@ -57,7 +58,8 @@ class Standing:
 
     name: str
     step: int
-    epoch: int
+    epoch: int | None
+    """None where nobody knows."""
     verdict: Verdict
     """Of train-val and train-train, whatever the block is."""
     own_name: str
@@ -66,6 +68,8 @@ class Standing:
     """Mean stiffness within classes, or of all pairs where there are no classes."""
     peak: Peak | None
     """Where ``within_class`` was highest up to here; None without classes."""
+    peak_epoch: int | None
+    """Epochs trained there; None where nobody knows."""
     between: Number
     length: Length | None
     excluded: int
@@ -96,11 +100,12 @@ def standing(run: Run, index: int, block: str, measure: str) -> Standing:
     return Standing(
         name=run.name,
         step=result.step,
-        epoch=result.epoch,
+        epoch=run.frames[index].epoch,
         verdict=verdicts(run.frames[: index + 1])[-1],
         own_name=own,
         own=_number(result, block, measure, own),
         peak=peak,
+        peak_epoch=None if peak is None else next(f.epoch for f in run.frames if f.step == peak.step),
         between=_number(result, block, measure, "between_class"),
         length=result.critical_length.get(block, {}).get(measure),
         excluded=sum(result.excluded.values()),

@@ -1,65 +1,48 @@
-"""Numbers as people read them, in tables and on plain pages."""
+"""Numbers as people read them, in tables and on plain pages: with as many digits as in the figures."""
 
 import math
 
+from lightning_stiffness.figures.intervals import NONE as NONE
+from lightning_stiffness.figures.intervals import length_digits, length_range, mean_digits, short_length
+from lightning_stiffness.figures.intervals import number as number
 from lightning_stiffness.report.runs import Number
 from lightning_stiffness.result import Length
 
-NONE = "–"
 
+def ranged(of: Number, least: int = 2) -> tuple[str, str]:
+    """A mean and its 95% interval, with as many decimals as it takes to see that the interval's ends differ.
 
-def number(value: float, digits: int = 2, *, sign: bool = False) -> str:
-    """A value with a real minus sign and no minus before zero.
+    Args:
+        of: the mean.
+        least: decimals that it has at least.
 
-    Example:
-        >>> number(-0.127), number(-0.001), number(0.25, sign=True), number(float("nan"))
-        ('−0.13', '0.00', '+0.25', '–')
-    """
-    if not math.isfinite(value):
-        return NONE
-    text = f"{value:{'+' if sign else ''}.{digits}f}"
-    if float(text) == 0:
-        text = text.lstrip("+-")
-    return text.replace("-", "−")
-
-
-def spread(of: Number, digits: int = 2) -> str:
-    """A 95% interval, or nothing.
+    Returns:
+        The mean, and the interval or nothing where there is none.
 
     Example:
-        >>> spread(Number(0.5, 0.4, 0.6)), spread(Number(0.5))
-        ('0.40 to 0.60', '')
+        >>> ranged(Number(0.5, 0.4, 0.6)), ranged(Number(0.501, 0.5006, 0.5014)), ranged(Number(0.5))
+        (('0.50', '0.40 to 0.60'), ('0.5010', '0.5006 to 0.5014'), ('0.50', ''))
     """
-    if not (math.isfinite(of.low) and math.isfinite(of.high)):
-        return ""
-    return f"{number(of.low, digits)} to {number(of.high, digits)}"
+    digits = mean_digits(of.low, of.high)
+    if digits is None:
+        return number(of.value, least), ""
+    digits = max(least, digits)
+    return number(of.value, digits), f"{number(of.low, digits)} to {number(of.high, digits)}"
 
 
-def length(of: Length | None) -> str:
-    """A critical length, ``≈`` where it lies beyond the distances measured.
+def ranged_length(of: Length | None) -> tuple[str, str]:
+    """A critical length and its 95% interval, alike; ``≈`` where it lies beyond the distances measured.
 
     Example:
-        >>> length(Length(1.5, -0.5, 0.75, 99, True, "")), length(None)
-        ('≈ 1.5', '–')
+        >>> ranged_length(Length(1.0002, -1, 1, 99, True, "", low=1.0001, high=1.0004))
+        ('≈ 1.0002', '1.0001 to 1.0004')
+        >>> ranged_length(Length(1.5, -0.5, 0.75, 99, False, "", low=1.25, high=math.inf)), ranged_length(None)
+        (('1.5', '1.25 or more'), ('–', ''))
     """
-    if of is None or not math.isfinite(of.value):
-        return NONE
-    return f"{'≈ ' if of.extrapolated else ''}{_digits(of.value)}"
-
-
-def length_spread(of: Length | None) -> str:
-    """The interval of a critical length, which may have no upper end.
-
-    Example:
-        >>> length_spread(Length(1.5, -0.5, 0.75, 99, False, "", low=1.25, high=float("inf")))
-        '1.25 or more'
-    """
-    if of is None or not math.isfinite(of.low):
-        return ""
-    if math.isinf(of.high):
-        return f"{_digits(of.low)} or more"
-    return f"{_digits(of.low)} to {_digits(of.high)}" if math.isfinite(of.high) else ""
-
-
-def _digits(value: float) -> str:
-    return f"{value:.3g}".replace("-", "−")
+    if of is None:
+        return NONE, ""
+    digits = length_digits(of.low, of.high)
+    value = NONE
+    if math.isfinite(of.value):
+        value = f"{'≈ ' if of.extrapolated else ''}{short_length(of.value, digits or 3)}"
+    return value, length_range(of.low, of.high)

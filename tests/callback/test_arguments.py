@@ -1,6 +1,7 @@
 """Every argument of the callback, of a wrong type or value: an error that names it, before anything is trained."""
 
 import functools
+import warnings
 
 import numpy as np
 import pytest
@@ -53,7 +54,7 @@ BOTH = [
     ("measures", [["cos"]], "expected measures to be one or more of .* got"),
     ("engine", None, "unknown engine None: expected one of"),
     ("engine", ["loop"], r"unknown engine \['loop'\]: expected one of"),
-    ("distance", ["cosine"], "unknown distance list: expected one of .* or a function"),
+    ("distance", ["cosine"], r"unknown distance \['cosine'\]: expected one of .* or a function"),
     ("distance", None, "unknown distance None: expected one of .* or a function"),
     ("distance", of_batch, r"expected distance to be a function of two tensors .*, got the function of_batch"),
     ("distance_layer", 3, "expected distance_layer to be the name of a submodule, or None, got 3"),
@@ -255,10 +256,12 @@ def test_a_loader_by_itself_is_not_read():
 
 def test_classes_and_distances_are_left_out_where_that_is_asked_for():
     callback = StiffnessCallback(probe_size=8, label_fn=False, input_fn=False, resamples=0)
-    with pytest.warns(UserWarning, match="no class labels"):
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="no (class labels|inputs)")
         fit(callbacks=[callback], max_epochs=1)
     result = callback.result
     assert result is not None
+    assert result.notes == []
     assert (result.class_names, result.class_matrix, result.curve) == (None, {}, {})
     assert set(result.summary["train-val"]["cos"]) == {"overall"}
 
@@ -277,7 +280,7 @@ def test_classes_and_distances_are_left_out_where_that_is_asked_for():
             StepError,
             "the step size of 'net.1.weight' to be a number or a tensor, got str",
         ),
-        ({"distance": lambda x, y: 1.0}, ValueError, r"distance function to return a tensor \[2, 2\], got float"),
+        ({"distance": lambda x, y: 1.0}, ValueError, r"distance function to return a tensor \[2, 2\], got 1.0"),
         ({"dataloaders": {"val": TensorDataset(torch.zeros(9, 3), torch.arange(9))}}, ValueError, "of one shape"),
     ],
     ids=steady,

@@ -25,7 +25,7 @@ from tests.callback.runs import Classifier, fc, fit
         ({"distance": "manhattan"}, r"unknown distance 'manhattan': expected one of \['cosine', 'euclidean'\]"),
         ({"engine": "fast"}, r"unknown engine 'fast': expected one of \['auto',.*'loop'.*'vmap'"),
         ({"bins": 0}, "bins of at least 1, got 0"),
-        ({"memory_budget": 0}, "memory_budget of at least 1 byte, got 0"),
+        ({"memory_budget": 0}, "expected memory_budget in bytes, at least 1, got 0"),
         ({"every_n_epochs": -1}, "every_n_epochs of at least 0"),
         ({"every_n_train_steps": 0}, "every_n_train_steps of at least 1"),
         (

@@ -100,7 +100,7 @@ def test_a_function_as_distance_and_its_errors():
     assert manhattan[0, 1].item() == pytest.approx(float((x[0] - x[1]).abs().sum()))
     with pytest.raises(ValueError, match=r"distance function to return a tensor \[3, 3\], got \[3\]"):
         pairwise_distance(x, distance=lambda a, b: a[:, 0])
-    with pytest.raises(ValueError, match=r"distance function to return a tensor \[3, 3\], got float"):
+    with pytest.raises(ValueError, match=r"distance function to return a tensor \[3, 3\], got 1.0"):
         pairwise_distance(x, distance=lambda a, b: 1.0)
     with pytest.raises(
         ValueError, match=r"unknown distance 'manhatan': expected one of \['cosine', 'euclidean'\] or a f"
@@ -170,13 +170,15 @@ def test_curve_of_one_distance_and_of_no_pair():
 @pytest.mark.usefixtures("unchecked")
 def test_curve_errors():
     S = torch.zeros(2, 2)
-    with pytest.raises(ValueError, match="expected at least one bin, got bins=0"):
+    with pytest.raises(ValueError, match="expected bins of at least 1, got 0"):
         distance_curve(S, S, all_pairs(S), bins=0)
     for limits in ((1.0, 0.0), (math.nan, 1.0), (0.0, math.inf)):
-        with pytest.raises(ValueError, match=r"expected limits=\(low, high\), finite and in order, got \("):
+        with pytest.raises(
+            ValueError, match=r"expected limits to be \(low, high\), finite and with low <= high, got \("
+        ):
             distance_curve(S, S, all_pairs(S), limits=limits)
     for function in (distance_curve, critical_length):
-        with pytest.raises(ValueError, match=r"one shape \[n, m\], got \[2, 2\], \[2, 3\] and \[2, 2\]"):
+        with pytest.raises(ValueError, match=r"distance of shape \[2, 2\] as stiffness has, got \[2, 3\]"):
             function(S, torch.zeros(2, 3), all_pairs(S))
 
 

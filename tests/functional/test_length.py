@@ -82,7 +82,7 @@ def test_no_crossing():
 @pytest.mark.usefixtures("unchecked")
 def test_errors():
     S, d, y, z = block(0)
-    with pytest.raises(ValueError, match=r"expected labels of shape \[30\], got \[24\]"):
+    with pytest.raises(ValueError, match=r"expected labels of shape \[30\], one for each row, got \[24\]"):
         class_critical_lengths(S, d, y[:, None] == z[None], z)
-    with pytest.raises(ValueError, match=r"of one shape \[n, m\], got \[30, 24\], \[24, 30\]"):
+    with pytest.raises(ValueError, match=r"distance of shape \[30, 24\] as stiffness has, got \[24, 30\]"):
         class_critical_lengths(S, d.T, S > 0, y)

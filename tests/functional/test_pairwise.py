@@ -145,7 +145,7 @@ def test_large_norms_do_not_overflow():
 @pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("measure", [cosine_stiffness, sign_stiffness])
 def test_errors(measure):
-    with pytest.raises(ValueError, match=r"expected a Gram of shape \[n, m\], got \[3\]"):
+    with pytest.raises(ValueError, match=r"expected gram of shape \[n, m\], got \[3\]"):
         measure(torch.ones(3))
     with pytest.raises(ValueError, match=r"floating-point numbers, got torch.int64: call .double\(\) on it"):
         measure(torch.ones(2, 2, dtype=torch.long))

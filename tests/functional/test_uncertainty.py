@@ -456,22 +456,26 @@ def test_weighted_cells_of_one_are_the_class_sums():
 def test_errors(unchecked):
     S, y = torch.zeros(4, 3), torch.tensor([0, 0, 1, 1])
     mask, edges = torch.ones(4, 3, dtype=torch.bool), EDGES
-    for options in ({"resamples": 1}, {"level": 0.0}, {"level": 95}):
-        with pytest.raises(ValueError, match=r"expected resamples >= 2 and 0 < level < 1, got resamples="):
-            block_intervals(S, symmetric=False, **options)
+    with pytest.raises(ValueError, match="expected resamples of at least 2, got 1"):
+        block_intervals(S, symmetric=False, resamples=1)
+    for level in (0.0, 95):
+        with pytest.raises(ValueError, match=r"level to be a number between 0 and 1, such as 0.95, got "):
+            block_intervals(S, symmetric=False, level=level)
+    with pytest.raises(ValueError, match=r"expected labels=\[n\] with superclasses=\[c\]"):
+        block_intervals(S, symmetric=False, superclasses=[0, 1])
     with pytest.raises(ValueError, match=r"expected labels=\[n\] and other_labels=\[m\] together, got only one"):
         block_intervals(S, y, symmetric=False)
     with pytest.raises(ValueError, match=r"expected distance=.*, pairs=.* and edges=.* together, or none of them"):
         block_intervals(S, symmetric=False, distance=S)
-    with pytest.raises(ValueError, match=r"expected distance of shape \[4, 3\], got \[3, 4\]"):
+    with pytest.raises(ValueError, match=r"expected distance of shape \[4, 3\] as stiffness has, got \[3, 4\]"):
         block_intervals(S, symmetric=False, distance=S.T, pairs=mask, edges=edges)
-    with pytest.raises(ValueError, match=r"expected pairs of shape \[4, 3\], got \[3, 4\]"):
+    with pytest.raises(ValueError, match=r"expected pairs of shape \[4, 3\] as stiffness has, got \[3, 4\]"):
         block_intervals(S, symmetric=False, distance=S, pairs=mask.T, edges=edges)
-    with pytest.raises(ValueError, match=r"expected other_labels: 3 integers, got torch.int64 of shape \[4\]"):
+    with pytest.raises(ValueError, match=r"other_labels of shape \[3\], one for each column, got \[4\]"):
         block_intervals(S, y, y, symmetric=False)
-    with pytest.raises(ValueError, match=r"expected labels: 4 integers, got torch.float32 of shape \[4\]"):
+    with pytest.raises(ValueError, match=r"labels to be integers, the class of each row, got torch.float32"):
         block_intervals(S, y.float(), y[:3], symmetric=False)
-    with pytest.raises(ValueError, match="expected labels to be integers from 0, got -100"):
+    with pytest.raises(ValueError, match="labels to be integers from 0, got values from -100 to -99"):
         block_intervals(S, y - 100, y[:3], symmetric=False)
-    with pytest.raises(ValueError, match="between two different sets"):
+    with pytest.raises(ValueError, match=r"stiffness \[n, n\] of one set of examples, .*got \[4, 3\]"):
         block_intervals(S, symmetric=True)

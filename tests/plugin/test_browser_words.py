@@ -6,6 +6,7 @@ import re
 import numpy as np
 import pytest
 
+from lightning_stiffness.figures.moment import NO_EPOCH
 from lightning_stiffness.result import Length, StiffnessResult
 from tests.plugin.browser import browser_or_reason, choose, go
 from tests.plugin.synthetic import result, write_run
@@ -59,6 +60,7 @@ def logs(tmp_path_factory):
         for measures in table.values():
             del measures["cos"]
     saved(folder / "signs", signs)
+    saved(folder / "checkpoint", without_classes(0.9, notes=[NO_EPOCH]))
     return folder
 
 
@@ -170,6 +172,17 @@ def test_a_run_with_one_step_has_one_step_on_its_axis(open_page):
     axis = page.locator(".means svg text.tick[text-anchor=middle]")
     axis.first.wait_for()
     assert axis.all_text_contents() == ["6"]
+
+
+def test_an_epoch_that_nobody_knows_is_not_told(open_page):
+    page = open_page()
+    choose(page, "checkpoint")
+    page.locator(".player output", has_text="1 of 1").wait_for()
+    assert page.locator(".player output").inner_text() == "step 6 · 1 of 1"
+    choose(page, "any 1", "checkpoint")
+    rows = page.locator(".verdict tbody tr")
+    assert rows.filter(has_text="checkpoint").locator("td").first.inner_text() == "step 6"
+    assert rows.filter(has_text="any 1").locator("td").first.inner_text() == "step 6, epoch 1"
 
 
 def test_long_names_of_classes_stay_apart(open_page):

@@ -91,6 +91,8 @@ export function pairs(number) {
   return `${count(number)} ${number === 1 ? "pair" : "pairs"}`;
 }
 
+// A checkpoint may not tell its epoch.
 export function moment(run, index) {
-  return `step ${count(run.steps[index])}, epoch ${count(run.epochs[index])}`;
+  const epoch = run.epochs[index];
+  return `step ${count(run.steps[index])}${isNumber(epoch) ? `, epoch ${count(epoch)}` : ""}`;
 }
