@@ -1,5 +1,6 @@
 """A Gram held against single examples once it is there: those compared before, and others that stand out."""
 
+import itertools
 import math
 from typing import TYPE_CHECKING
 
@@ -47,8 +48,8 @@ def check_total(measurement: "Measurement", layers: dict[str, Products], witness
 
 
 def look_again(measurement: "Measurement", layers: dict[str, Products], witness: Witness) -> None:
-    """Compare one or two more examples with themselves alone: that with the largest gradient, and for a loss that
-    is one number, which may weigh its examples, another.
+    """Compare a few more examples with themselves alone: that with the largest gradient, for a loss that is one
+    number, which may weigh its examples, another, and two of those that some call may have put elsewhere.
 
     An example of a rare kind, such as the only one with a label for one of two losses, weighs more in a mean over
     its kind than in one over all, and so has a large gradient. Losses that are one for each example are looked at
@@ -64,11 +65,13 @@ def look_again(measurement: "Measurement", layers: dict[str, Products], witness:
     """
     names = [name for name in measurement.problem.parameters if name not in measurement.fallback]
     scalar = measurement.sizes is not None
-    if not names or not (scalar or measurement.reference.strange):
+    standing_out = 2 if scalar else int(measurement.reference.strange)
+    moved = sorted(measurement.moved.difference(witness.positions))[:2]
+    if not names or not (standing_out or moved):
         return
     total = _summed(layers)
     norms = total.squares if measurement.m is None else torch.cat([total.squares, total.other_squares])
-    places = _standing_out(norms, witness, 2 if scalar else 1)
+    places = sorted({*_standing_out(norms, witness, standing_out), *moved})
     if not places:
         return
     alone, more = _alone(measurement, places, names)
@@ -81,12 +84,16 @@ def look_again(measurement: "Measurement", layers: dict[str, Products], witness:
     known = measurement.could_be_sum != measurement.could_be_mean
     if scalar:
         measurement.settle_factors(ratios, more)
-    fits = all(map(math.isfinite, ratios)) and not (known and measurement.weighted)
-    fits &= scalar or all(abs(ratio - 1) <= limit for ratio in ratios)
-    across = _entry(total, measurement, *places) if len(places) > 1 else None
-    if fits and across is not None and math.isfinite(across):  # whatever their factors, the angle is the same
-        cosine = across / math.sqrt(squares[0] * squares[1])
-        fits = abs(cosine - alone[0][1] / math.sqrt(alone[0][0] * alone[1][1])) <= limit
+    nothing = [square == 0 == alone[a][a] for a, square in enumerate(squares)]
+    fits = not (known and measurement.weighted) and all(
+        none or (math.isfinite(ratio) and (scalar or abs(ratio - 1) <= limit))
+        for ratio, none in zip(ratios, nothing, strict=True)
+    )
+    for (a, i), (b, j) in itertools.combinations(enumerate(places), 2) if fits else ():
+        across = _entry(total, measurement, i, j)
+        if across is not None and math.isfinite(across) and squares[a] * squares[b] > 0:
+            cosine = across / math.sqrt(squares[a] * squares[b])  # whatever their factors, the angle is the same
+            fits &= abs(cosine - alone[a][b] / math.sqrt(alone[a][a] * alone[b][b])) <= limit
     if not fits and not set(names) <= measurement.rounding(measurement.most, more, names):
         raise EngineRefusal(
             "the gradient of an example in a batch is another than that of the example alone: the loss of a "
@@ -99,6 +106,8 @@ def _standing_out(squares: Tensor, witness: Witness, count: int) -> list[int]:
 
     Not the smallest: gradients of examples that are well fitted may be nothing but rounding.
     """
+    if not count:
+        return []
     order = squares.nan_to_num(0.0, 0.0, 0.0).argsort(descending=True).tolist()
     others = [place for place in order if place not in witness.positions and float(squares[place]) > 0]
     return sorted({others[0], others[len(others) // 4]} if count > 1 else {others[0]}) if others else []

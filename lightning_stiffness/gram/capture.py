@@ -17,6 +17,7 @@ from torch.overrides import TorchFunctionMode
 
 from lightning_stiffness.gram.axes import Layout, UndecidedAxis, decide, layouts
 from lightning_stiffness.gram.calls import COMPOSITE, Call, inplace, opened
+from lightning_stiffness.gram.moves import moved
 from lightning_stiffness.gram.uses import Function, Operand, Pure, Use, flat
 
 
@@ -32,7 +33,7 @@ class Watcher(TorchFunctionMode):
         valueless: functions whose rules need no input values.
 
     ``functions`` is afterwards what was called, in order; ``failures`` says which parameters' uses are none that
-    the log explains, and why.
+    the log explains, and why; ``moved`` places of examples that calls may have put elsewhere.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Watcher(TorchFunctionMode):
         self.functions: list[Any] = []
         self.uses: list[Use] = []
         self.failures: dict[str, str] = {}
+        self.moved: set[int] = set()
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run a call and keep it if it is a use."""
@@ -59,6 +61,7 @@ class Watcher(TorchFunctionMode):
         if func in COMPOSITE:
             with self:
                 return opened(func)(*args, **kwargs)
+        self.moved.update(moved(func, args, kwargs, self.n))
         taken = self._taken(args, kwargs)
         if not taken:
             return func(*args, **kwargs)

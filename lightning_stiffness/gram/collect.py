@@ -81,6 +81,8 @@ class Collector:
         self.problem, self.reference, self.room = problem, reference, room
         self.references = References(problem, reference)
         self.failures: dict[str, str] = {}
+        self.moved: set[int] = set()
+        """Positions of examples that some calls may have put elsewhere."""
         self.companions: list[Reference] = []
         """Examples alone with whose values those in a batch are compared."""
         self.met: set[int] = set()
@@ -142,6 +144,7 @@ class Collector:
                     if not loss.requires_grad:
                         return {}
                     uses = watcher.uses
+                    self.moved |= {piece.offset + piece.start + place for place in watcher.moved}
                     for name, reason in watcher.failures.items():
                         self.failures.setdefault(name, reason)
                     self._fail(hidden(loss, uses, parameters), HIDDEN)

@@ -64,6 +64,8 @@ class Measurement:
         self.sizes: torch.Tensor | None = None
         self.could_be_sum = self.could_be_mean = True
         self.forms: set[type[Part]] = set()
+        self.moved: set[int] = set()
+        """Examples that some calls may have put elsewhere."""
         self.lean = 0.0
         """Negative where examples' factors are nearer those of a sum than those of a mean."""
 
@@ -189,6 +191,7 @@ class Measurement:
         for name in names:
             if name in collector.failures:
                 self.fallback.setdefault(name, collector.failures[name])
+        self.moved |= collector.moved
         if collected.scalar:
             self._enter_sizes(collected, offset)
         held = range(offset, offset + sum(collected.sizes))

@@ -65,10 +65,11 @@ class Together(Measurement):
     ) -> tuple[list[str], dict[str, int] | None]:
         """The parameters that every process trusts, as rounding may decide otherwise on one of them, and who is to
         multiply each, as the first process says."""
-        own = self.fallback, self.could_be_sum, self.could_be_mean, self.lean, owners
+        own = self.fallback, self.could_be_sum, self.could_be_mean, self.lean, self.moved, owners
         said = self.share.gather(own, failed, about="agreed")
-        self.lean = sum(lean for _, _, _, lean, _ in said)
-        for fallback, could_be_sum, could_be_mean, _, _ in said:
+        self.lean = sum(lean for _, _, _, lean, _, _ in said)
+        for fallback, could_be_sum, could_be_mean, _, moved, _ in said:
+            self.moved |= moved
             for name, reason in fallback.items():
                 self.fallback.setdefault(name, reason)
             self.could_be_sum &= could_be_sum

@@ -204,3 +204,65 @@ def test_a_module_that_exchanges_data_is_kept_from_torch_func():
     found = gradient_gram(net, batch, loss_fn=loss)
     assert found.plan.formula("w") == "loop"
     assert off(found, gradient_gram(net, batch, loss_fn=loss, engine="loop")) < 1e-5
+
+
+class Reorders(nn.Module):
+    """A layer before and one behind a change of the examples' order, which the loss sees undone or not."""
+
+    def __init__(self, how: str, undo: bool) -> None:
+        super().__init__()
+        self.first, self.last, self.how, self.undo = nn.Linear(6, 6), nn.Linear(6, 3), how, undo
+
+    def forward(self, x):
+        order = x[:, 0].argsort(stable=True)  # as by length
+        back = order.argsort()
+
+        def arranged(x, order):
+            if self.how == "item":
+                return x[order]
+            if self.how == "slice":
+                return x[order, :]
+            if self.how == "index_select":
+                return x.index_select(0, order)
+            if self.how == "gather":
+                return x.gather(0, order[:, None].expand_as(x))
+            assert self.how == "take_along_dim"
+            return torch.take_along_dim(x, order[:, None], dim=0)
+
+        hidden = self.last(arranged(self.first(x).tanh(), order).square())
+        return arranged(hidden, back) if self.undo else hidden
+
+
+@pytest.mark.filterwarnings("ignore:stiffness of")
+@pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
+@pytest.mark.parametrize("undo", [False, True])
+@pytest.mark.parametrize("how", ["item", "slice", "index_select", "gather", "take_along_dim"])
+def test_examples_that_a_module_puts_in_another_order(how, undo, reduction):
+    torch.manual_seed(0)
+    net, x, y = Reorders(how, undo).double(), torch.randn(30, 6, dtype=DOUBLE), torch.arange(30) % 3
+    x[:, 0] = torch.linspace(-1, 1, 30)
+    x[[4, 17], 0] = x[[17, 4], 0]  # all but two are in order, none of those taken alone
+
+    def loss(module, batch):
+        return functional.cross_entropy(module(batch[0]), batch[1], reduction=reduction)
+
+    for _ in range(2):  # also where its calls are known already
+        found = gradient_gram(net, (x, y), loss_fn=loss)
+        assert off(found, gradient_gram(net, (x, y), loss_fn=loss, engine="loop")) < 1e-9
+        assert found.plan.fallbacks
+
+
+@pytest.mark.parametrize("how", ["flip", "roll"])
+def test_an_axis_as_long_as_there_are_examples(how):
+    """What is moved along it are not the examples: nothing falls back."""
+    torch.manual_seed(0)
+    net, x = nn.Sequential(nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 3)).double(), torch.randn(8, 8, dtype=DOUBLE)
+
+    def loss(module, batch):
+        turned = batch[0].flip(1) if how == "flip" else torch.roll(batch[0], 3, dims=1)
+        scores = module(turned).log_softmax(1)
+        return -scores[torch.arange(len(scores)), batch[1]]
+
+    found = gradient_gram(net, (x, torch.arange(8) % 3), loss_fn=loss)
+    assert off(found, gradient_gram(net, (x, torch.arange(8) % 3), loss_fn=loss, engine="loop")) < 1e-9
+    assert not found.plan.fallbacks
