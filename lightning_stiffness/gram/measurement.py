@@ -186,7 +186,9 @@ class Measurement:
     ) -> list[str]:
         """The parameters whose gradients agree with those of single examples; the others fall back."""
         names = group.names
-        if self.problem.noise.woke():  # in a batch, and for no example alone: no telling what depends on it
+        # In a batch, and for no example alone: unless nothing depends on it, as on what a module drew that was
+        # imported meanwhile, there is no telling what does for an example.
+        if self.problem.noise.woke() and touched_by_draws(self.problem, self.every, group.most):
             raise EngineRefusal(DRAWS)
         for name in names:
             if name in collector.failures:

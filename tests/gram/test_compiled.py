@@ -43,7 +43,8 @@ def assert_measured(compiled: nn.Module, engine: str) -> None:
     compiled(BATCH[0])  # compiled before it is measured, as in training
     gram = gradient_gram(compiled, BATCH, loss_fn=loss, engine=engine)
     torch.testing.assert_close(gram.values, expected, rtol=1e-4, atol=1e-6)
-    assert gram.plan is None or not gram.plan.fallbacks
+    if hasattr(torch.compiler, "set_stance"):  # since torch 2.6: before, a whole compiled module shows no calls
+        assert gram.plan is None or not gram.plan.fallbacks
 
 
 @pytest.mark.parametrize("engine", ENGINES)
