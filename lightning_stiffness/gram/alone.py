@@ -87,7 +87,7 @@ class Alone:
 
     def _signature(self, reference: Reference) -> Hashable:
         problem, share = self.problem, self.problem.share
-        names = {id(parameter): name for name, parameter in problem.module.named_parameters()}
+        names = {id(parameter): name for name, parameter in problem.parameters.items()}
         if any(parameter._backward_hooks for parameter in problem.parameters.values()):
             return None
         among = None if share is None else (share.rank, share.count)

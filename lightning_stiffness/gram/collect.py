@@ -151,7 +151,7 @@ class Collector:
                     grads = iter(_gradients(loss, uses))
                     for use in uses:
                         use.gradients, use.room = [next(grads) for _ in use.edges], self.room
-                    self._compare(piece, watcher.functions, uses, loss)
+                    self._compare(piece, watcher.functions, uses)
             del loss
         first = not out.sizes
         found: dict[str, list[Part]] = {}
@@ -161,11 +161,11 @@ class Collector:
                 use.gradients = []
         return found
 
-    def _compare(self, piece: Piece, functions: list[Any], uses: list[Use], loss: Tensor) -> None:
+    def _compare(self, piece: Piece, functions: list[Any], uses: list[Use]) -> None:
         """Hold the companions that are in a piece against themselves."""
         places = [(alone, piece.place(alone.position)) for alone in self.companions]
         inside = [(alone, place) for alone, place in places if place is not None]
-        if inside and loss.numel() == piece.size and agree(inside, functions, uses, loss):
+        if inside and agree(inside, functions, uses):
             self.met |= {alone.position for alone, _ in inside}
 
     def _watcher(self, parameters: Mapping[str, Tensor], piece: Piece, reference: Reference) -> Watcher:

@@ -2,8 +2,8 @@
 
 What a rule makes of a call depends on the function and on the shapes and settings that it is called with. Once
 that has been proven for all calls of a module, gradient by gradient, another measurement with the same calls
-compares what can be otherwise then: of two examples alone, the inputs and output gradients of every use, and the
-loss. The gradients follow from these. They are as large as the parameters, and the values only as the activations.
+compares what can be otherwise then: of two examples alone, the inputs and output gradients of every use. The
+gradients follow from these. They are as large as the parameters, and the values only as the activations.
 """
 
 import threading
@@ -67,31 +67,22 @@ def signature(reference: Reference, names: Mapping[int, str]) -> Hashable:
 
     Args:
         reference: the example alone.
-        names: identity → name, of the module's parameters.
+        names: identity → name, of the measured parameters.
 
     Raises:
         Unnameable: if an argument is of a kind that has no name of its own.
     """
-    return reference.nodes, tuple(
-        (call.function, _form(call.args, names), _form(call.kwargs, names)) for call in reference.calls
-    )
+    calls = [(call.function, _form(call.args, names), _form(call.kwargs, names)) for call in reference.calls]
+    return reference.nodes, tuple(calls)
 
 
 def _form(node: Any, names: Mapping[int, str]) -> Hashable:
     if isinstance(node, Tensor):
         if node._backward_hooks:  # a function of the user's own: what it makes of a gradient is not known
             raise Unnameable
-        return (
-            type(node),
-            node.shape,
-            node.stride(),
-            node.dtype,
-            node.device,
-            node.requires_grad,
-            names.get(id(node)),
-        )
+        return type(node), node.shape, node.dtype, node.device, node.requires_grad, names.get(id(node))
     if isinstance(node, tuple | list):
-        return type(node), *(_form(item, names) for item in node)
+        return type(node), *[_form(item, names) for item in node]
     if isinstance(node, dict):
         return dict, *((key, _form(item, names)) for key, item in node.items())
     if isinstance(node, slice):
@@ -104,30 +95,28 @@ def _form(node: Any, names: Mapping[int, str]) -> Hashable:
 _NAMED = (bool, int, float, complex, str, torch.dtype, torch.device, torch.layout, torch.memory_format, type)
 
 
-def agree(companions: Sequence[tuple[Reference, int]], functions: list[Any], uses: list[Use], loss: Tensor) -> bool:
+def agree(companions: Sequence[tuple[Reference, int]], functions: list[Any], uses: list[Use]) -> bool:
     """Whether the values of some examples in a batch are those that they have alone.
 
-    Compared are their losses, and for every use its inputs and the gradient of its output, each to a quarter of
-    what an inner product of gradients may be off by: every rule is linear in both, so that no product is off more.
+    Compared are the inputs of every use and the gradient of its output, each to a quarter of what an inner product
+    of gradients may be off by: gradients are linear in both, or nearly so where an input is normalised.
 
     Args:
         companions: examples by themselves, with the gradients of their calls; and their places in the batch.
         functions: what was called for the batch, in order.
         uses: those of the batch, with gradients.
-        loss: of the batch, one for each example.
     """
-    losses = loss.detach().reshape(-1)
     pairs: Pairs = []
-    for alone, place in companions:
-        if alone.loss is None or not alone.explains(functions):
-            return False
-        pairs.append((losses[place], alone.loss))
-        for use in uses:
-            found = _pairs(use, place, alone.calls[use.place])
-            if found is None:
+    with torch.no_grad():
+        for alone, place in companions:
+            if not alone.explains(functions):
                 return False
-            pairs += found
-    return _alike(pairs)
+            for use in uses:
+                found = _pairs(use, place, alone.calls[use.place])
+                if found is None:
+                    return False
+                pairs += found
+        return _alike(pairs)
 
 
 def _pairs(use: Use, place: int, call: Call) -> Pairs | None:
@@ -141,8 +130,8 @@ def _pairs(use: Use, place: int, call: Call) -> Pairs | None:
     kwargs = {key: call.kwargs[key] for key in use.kwargs}
     for operand, given in zip(flat((use.args, use.kwargs)), flat((call.args, kwargs)), strict=True):
         if isinstance(operand, Operand) and operand.value is not None and operand.pure is None:
-            value, given = operand.value.detach(), given.detach()
-            row = value if operand.layout is None else operand.layout.of(value, use.n, place)
+            value, layout = operand.value, operand.layout
+            row = value if layout is None else layout.of(value, use.n, place)
             if not _same_memory(row, given):  # as what the batch itself holds is
                 pairs.append((row, given))
     return pairs

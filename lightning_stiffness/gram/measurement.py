@@ -197,7 +197,8 @@ class Measurement:
         if collected.scalar:
             self._enter_sizes(collected, offset)
         held = range(offset, offset + sum(collected.sizes))
-        if any(one.position in held and one.position not in collector.met for one in collector.companions):
+        not_met = {one.position for one in collector.companions} - collector.met
+        if collector.companions and (collected.scalar or not not_met.isdisjoint(held)):
             self.alone.look_closer()
         near = witness.among(held.start, held.stop)
         names = [name for name in names if name not in self.fallback]

@@ -1,12 +1,12 @@
 """One example alone: its calls, by which those of a batch are understood."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.function import BackwardCFunction
 
 from lightning_stiffness.gram.axes import Layout
@@ -36,7 +36,7 @@ class Reference:
     strange: bool = False
     """Whether its loss passes through something that calls do not tell everything about."""
     loss: Tensor | None = None
-    """Its loss, where values are to be compared, and no gradients."""
+    """Its loss with the graph, until values are compared instead of gradients."""
 
     def explains(self, functions: list[Any]) -> bool:
         """Whether these are the functions called for it, in order, but for those that check its loss at the end."""
@@ -127,7 +127,7 @@ def refer(
             if not reference.strange and familiar(reference):
                 reference.loss = loss
                 return reference
-            found = _gradients(loss, parameters)
+            found = _gradients([loss], parameters)
             grads, alone = found or grads, found is None
     reference.gradients = (
         example_gradient(problem, examples.one(position), position) if alone else by_name(problem, grads)
@@ -135,10 +135,10 @@ def refer(
     return reference
 
 
-def _gradients(loss: Tensor, parameters: list[nn.Parameter]) -> tuple[Tensor | None, ...] | None:
-    """Of one example; None where the loop knows better what to do, or what to say."""
+def _gradients(losses: list[Tensor], inputs: Sequence[Any]) -> tuple[Tensor | None, ...] | None:
+    """Of examples alone; None where the loop knows better what to do, or what to say."""
     try:
-        return torch.autograd.grad(loss, parameters, allow_unused=True)
+        return torch.autograd.grad(losses, inputs, allow_unused=True)
     except RuntimeError:
         return None
 
@@ -168,13 +168,12 @@ def companions(problem: Problem, examples: Examples, first: Reference, position:
             for i, edge in enumerate(call.edges)
             if edge is not None
         ]
-        losses = [one.loss for one in (first, second) if one.loss is not None]
-        gradients = torch.autograd.grad(losses, [edge for _, _, edge in outputs], allow_unused=True)
+        losses = [one.loss for one in (first, second) if one.loss is not None and one.loss.requires_grad]
+        gradients = _gradients(losses, [edge for _, _, edge in outputs]) or (None,) * len(outputs)
     for (call, i, _), gradient in zip(outputs, gradients, strict=True):
         if gradient is not None:
             call.gradients[i] = gradient
-    for one in (first, second):
-        one.loss = None if one.loss is None else one.loss.detach()
+    first.loss = second.loss = None  # with the graph
     return [first, second]
 
 
