@@ -42,6 +42,11 @@ class Reference:
         """Whether these are the functions called for it, in order, but for those that check its loss at the end."""
         return [call.function for call in self.calls[: len(functions)]] == functions
 
+    def is_reduced(self) -> bool:
+        """Whether some of it is computed in half precision."""
+        outs = (leaf for call in self.calls for leaf in flat((call.out,)) if isinstance(leaf, Tensor))
+        return any(leaf.dtype in (torch.float16, torch.bfloat16) for leaf in outs)
+
     def activation_bytes(self) -> int:
         """Bytes of all tensors that the forward pass made, each storage once."""
         seen: dict[int, int] = {}

@@ -98,3 +98,28 @@ def test_what_is_wrong_in_float64_too_falls_back(build: Any) -> None:
     assert len(messages) == 1
     alone = gradient_gram(module, batch, loss_fn=loss, engine="loop").values
     torch.testing.assert_close(gram.values, alone, rtol=1e-4, atol=1e-6 * float(alone.abs().max()))
+
+
+class InHalf(nn.Module):
+    """An autocast of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(20, 40), nn.GELU(), nn.Linear(40, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return self.layers(x)
+
+
+def test_half_precision_of_the_module_s_own_is_said_to_be_that() -> None:
+    torch.manual_seed(0)
+    module, batch = InHalf(), (torch.randn(50, 20), torch.arange(50) % 3)
+    gram, warned = told(module, batch)
+    assert not warned
+    assert len(gram.plan.notes) == 1
+    assert "computes in half precision by itself" in gram.plan.notes[0]
+    assert "ReLU" not in gram.plan.notes[0]
+    expected = gradient_gram(module, batch, loss_fn=loss, engine="loop")
+    off = (gram.values - expected.values).abs() / expected.norms[:, None] / expected.norms
+    assert 1e-6 < off.max() < 5e-3
