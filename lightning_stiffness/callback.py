@@ -1,5 +1,6 @@
 """``StiffnessCallback``: when to measure; everything else is done by the modules it calls."""
 
+import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
@@ -11,6 +12,7 @@ from lightning_stiffness.compat import classes, inform, misconfiguration, miscon
 from lightning_stiffness.fields import FieldFn
 from lightning_stiffness.functional.distance import Distance
 from lightning_stiffness.gram import Layers, LossFn, ParameterFilter
+from lightning_stiffness.guard import SetsTrainable, trainable
 from lightning_stiffness.history import drop_from_peak, within_class
 from lightning_stiffness.measuring import Measuring
 from lightning_stiffness.moments import (
@@ -332,7 +334,7 @@ class StiffnessCallback(_Base):  # type: ignore[misc]
         self._measured_at = step
         result = None
         try:
-            result = self._measuring.measure(trainer, module, step=step, epoch=epoch, say=self._log.say)
+            result = self._result_of(trainer, module, step=step, epoch=epoch)
         except Exception as error:
             to_settle = not self.history and isinstance(error, (*REFUSALS, *misconfigurations()))
             if self.on_error == "raise" or to_settle:
@@ -354,6 +356,14 @@ class StiffnessCallback(_Base):  # type: ignore[misc]
             shown_at = max(step - 1, 0) if at_epoch_end else step
             self._or_say("shown or saved", lambda: self._log.show(trainer, result, step=shown_at))
         self.seconds += time.perf_counter() - started
+
+    def _result_of(self, trainer: Any, module: nn.Module, **place: int) -> StiffnessResult:
+        measure = functools.partial(self._measuring.measure, trainer, module, say=self._log.say, **place)
+        try:
+            return measure()
+        except SetsTrainable as told:  # now that the loss has been seen, with the parameters that it trains
+            with trainable(told.trainable):
+                return measure()
 
     def _drop(self) -> dict[str, float]:
         return drop_from_peak([*self._earlier, *self.history])

@@ -1,29 +1,51 @@
 """A loss that is watched: it must depend on the copy alone, and leave everything else as it was."""
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from lightning_stiffness.gram import LossFn
-from lightning_stiffness.gram.batch import Batch, map_leaves
-from lightning_stiffness.gram.loop import nodes_behind
+from lightning_stiffness.gram import LossError, LossFn
+from lightning_stiffness.gram.batch import Batch, batch_size, map_leaves
 from lightning_stiffness.gram.state import kept_state
 from lightning_stiffness.hush import HUSH, Hush
-from lightning_stiffness.refusal import ReachesTraining
-from lightning_stiffness.surroundings import kept_surroundings
+from lightning_stiffness.reach import is_users
+from lightning_stiffness.refusal import THROUGH_SELF, ReachesTraining, check_leaves
+from lightning_stiffness.surroundings import Surroundings
 
 _LOOKS = 3
 """Losses whose graph is searched: those of a batch and of single examples among them."""
 _VALUES = (int, float, str, bool, type(None))
-_SNIPPET = (
-    "Refer to the parameter as an attribute of self in training_step, or pass StiffnessCallback(loss_fn=...) "
-    "with a function of the module that it is given"
-)
+
+TRAINABLE: ContextVar[Mapping[str, bool] | None] = ContextVar("trainable", default=None)
+"""Parameter → whether it is trainable, where the loss has been seen to set that; None where the module says it."""
+
+
+class SetsTrainable(LossError):
+    """The loss freezes or thaws parameters, so that others are to be measured than those chosen before it.
+
+    Args:
+        trainable: parameter → whether the loss leaves it trainable.
+    """
+
+    def __init__(self, trainable: Mapping[str, bool]) -> None:
+        super().__init__("the loss sets which parameters are trainable")
+        self.trainable = trainable
+
+
+@contextmanager
+def trainable(flags: Mapping[str, bool]) -> Iterator[None]:
+    """Copies made inside have these parameters trainable, whatever the module in training says."""
+    token = TRAINABLE.set(flags)
+    try:
+        yield
+    finally:
+        TRAINABLE.reset(token)
 
 
 @contextmanager
@@ -44,36 +66,57 @@ def guarded(loss_fn: LossFn, module: nn.Module, shadow: nn.Module, precision: An
 
     Raises:
         ReachesTraining: if the loss depends on parameters of the module in training, or has changed them.
+        SetsTrainable: if the first loss leaves other parameters trainable than it met.
         UnusableStep: if ``training_step`` returned None for every example.
     """
     live = {id(p): name for name, p in module.named_parameters()}
     own = {id(p) for p in shadow.parameters()}
     looked, hush = 0, shadow.__dict__.get(HUSH, Hush())
     parameters = _Parameters(module, shadow)
+    view, flags = shadow.__dict__.get("_trainer"), _flags(shadow)
+
+    def met(given: nn.Module, batch: Batch) -> Tensor:
+        """The loss of a batch that meets everything as it was."""
+        with _unwatched():
+            parameters.put_back()
+            alone = is_single(batch)
+        if view is not None:
+            view.renew()
+        try:
+            with around.loss(alone=alone):
+                return loss_fn(given, _own(batch))
+        except NotImplementedError as error:
+            if not around.in_the_way(error):
+                raise
+        return met(given, batch)
 
     def watched(given: nn.Module, batch: Batch) -> Tensor:
         nonlocal looked
-        with _unwatched():
-            parameters.put_back()
-        loss = loss_fn(given, _own(batch))
+        loss = met(given, batch)
         if not isinstance(loss, Tensor) or torch._C._functorch.is_functorch_wrapped_tensor(loss):
             return loss
         with _unwatched():
             again = hush.heard(loss)
         if again:
-            loss = loss_fn(given, _own(batch))
+            loss = met(given, batch)
         if looked < _LOOKS:
             looked += 1
             with _unwatched():
-                _check_leaves(loss, live, own, type(module).__name__)
+                if looked == 1 and TRAINABLE.get() is None and _flags(shadow) != flags:
+                    raise SetsTrainable(_flags(shadow))
+                check_leaves(loss, live, own, type(module).__name__)
         return loss
 
     with ExitStack() as stack:
         stack.enter_context(kept_state(module))
-        stack.enter_context(kept_surroundings(*module.modules(), _data_module(module)))
+        data = getattr(getattr(module, "_trainer", None), "datamodule", None)  # a step may write to it
+        own_code = [loss_fn] if is_users(getattr(loss_fn, "__module__", None)) else []
+        around = stack.enter_context(Surroundings(*module.modules(), *shadow.modules(), data, *own_code).kept())
         stack.enter_context(_no_autocast())
         if str(precision) == "64-true":
             stack.enter_context(_default_dtype(torch.float64))
+        if view is not None:
+            view.keep(around.know)
         try:
             yield watched
         except Exception:
@@ -87,15 +130,22 @@ def guarded(loss_fn: LossFn, module: nn.Module, shadow: nn.Module, precision: An
     _check_answered(loss_fn)
 
 
-def _data_module(module: nn.Module) -> Any:
-    """What a step may reach through its trainer, and write to."""
-    return getattr(getattr(module, "_trainer", None), "datamodule", None)
+def _flags(module: nn.Module) -> dict[str, bool]:
+    return {name: parameter.requires_grad for name, parameter in module.named_parameters()}
 
 
 def _check_answered(loss_fn: LossFn) -> None:
     check: Callable[[], None] | None = getattr(loss_fn, "check_answered", None)
     if check is not None:
         check()
+
+
+def is_single(batch: Batch) -> bool:
+    """Whether a batch is one example."""
+    try:
+        return batch_size(batch) == 1
+    except ValueError:  # such as a graph, of which there is one in a batch
+        return True
 
 
 def _own(batch: Batch) -> Batch:
@@ -143,7 +193,7 @@ class _Parameters:
         if changed:
             raise ReachesTraining(
                 f"the loss of {self.owner}, computed on a copy, changed parameters of the module in training: "
-                f"{', '.join(changed[:4])}; they have been put back. {_SNIPPET}"
+                f"{', '.join(changed[:4])}; they have been put back. {THROUGH_SELF}"
             )
 
     @torch.no_grad()
@@ -164,25 +214,6 @@ class _Parameters:
             self.versions[i] = parameter._version, twin._version
         self.looks -= 1
         return changed
-
-
-def _check_leaves(loss: Tensor, live: dict[int, str], own: set[int], owner: str) -> None:
-    """Every parameter that a loss depends on is one of the copy's."""
-    for node in nodes_behind(loss):
-        leaf = getattr(node, "variable", None)
-        if isinstance(leaf, nn.Parameter) and id(leaf) not in own:
-            name = live.get(id(leaf))
-            if name is not None:
-                raise ReachesTraining(
-                    f"the loss of {owner} depends on {name!r} of the module in training by a way that a copy of "
-                    "it does not follow (a global variable, or an object that is not copied), so its gradient "
-                    f"cannot be measured. {_SNIPPET}"
-                )
-            raise ReachesTraining(
-                f"the loss of {owner} depends on a parameter {list(leaf.shape)} that is not among its "
-                "named_parameters(), so its gradient would be left out. Register it on the module (as an "
-                "attribute, in nn.ParameterList or nn.ModuleList), or detach it"
-            )
 
 
 @contextmanager

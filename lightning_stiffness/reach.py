@@ -17,38 +17,44 @@ from weakref import ProxyTypes
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from torch.utils.data import Dataset
 
 _LIBRARIES = frozenset(
     {"torch", "torchvision", "torchmetrics", "lightning", "pytorch_lightning", "numpy", "builtins", "abc", "typing"}
 )
-_CLOSED = frozenset({"logging", "threading", "multiprocessing", "lightning", "pytorch_lightning"})
+_CLOSED = frozenset(
+    {"logging", "threading", "multiprocessing", "lightning", "pytorch_lightning", "lightning_stiffness"}
+)
 """Libraries whose objects are not looked into."""
 _INSTALLED = tuple({path for name, path in sysconfig.get_paths().items() if name.endswith(("lib", "stdlib"))})
-CONTAINERS = frozenset({list, dict, set, deque, OrderedDict, defaultdict, Counter})
-"""Kept with what is in them; not what is derived from them, which may have ideas of its own."""
+_CONTAINERS = frozenset({list, dict, set, deque, OrderedDict, defaultdict, Counter})
+_OWN_IDEAS = ("__init__", "__setitem__", "__iter__", "__len__", "clear", "update", "copy", "items")
 _VALUES = (int, float, str, bool, type(None))
 _GENERATORS = (random.Random, np.random.Generator, np.random.RandomState, torch.Generator)
-ITERATORS = (
+ITERATORS: tuple[type, ...] = (
     *(type(iter(kind())) for kind in (list, tuple)),
     type(iter(range(0))),
     itertools.count,
     itertools.cycle,
 )
 _ARRAYS = (Tensor, np.ndarray)
-_PLAIN = (*_VALUES, bytes, Tensor, np.ndarray, type, ModuleType, *ProxyTypes)
+_PLAIN: tuple[type, ...] = (*_VALUES, bytes, Tensor, np.ndarray, type, ModuleType, *ProxyTypes)
 NAMESPACES = (type, ModuleType)
 _BUSY = (
     *(threading.Thread, threading.Condition, queue.Queue, Executor),
     *(type(threading.Lock()), type(threading.RLock())),
 )
 """What holds one of these, another thread may be working on."""
+_REGISTRIES = frozenset(vars(nn.Module()))
 _MANY = 1000
 """Longer containers hold data, not generators."""
 _MOST = 100_000
 """Objects looked at."""
 _SMALL = 1 << 20
-"""Bytes up to which arrays of an object are counts rather than data."""
+"""Bytes up to which tensors of an object are counts rather than data."""
+_SMALL_ARRAY = 1 << 24
+"""The same for arrays of NumPy, whose changes can't be seen but by comparing them."""
 
 
 def spaces_of(things: Iterable[Any]) -> list[Any]:
@@ -87,22 +93,49 @@ def is_state(value: Any, *, whole: bool) -> bool:
         small = whole or value.numel() * value.element_size() <= _SMALL
         return type(value) is Tensor and dense and small and not value.is_inference()
     if type(value) is np.ndarray:
-        return value.nbytes <= _SMALL and value.dtype != object
-    return type(value) in CONTAINERS or isinstance(value, ITERATORS) or type(value) in _VALUES
+        return value.nbytes <= _SMALL_ARRAY and value.dtype != object
+    return is_container(value) or isinstance(value, ITERATORS) or type(value) in _VALUES
+
+
+def is_container(value: Any) -> bool:
+    """Whether a value is kept with what is in it; not where it derives from a container and has ideas of its own.
+
+    Example:
+        >>> class Hyperparameters(dict):
+        ...     def __getattr__(self, name):
+        ...         return self[name]
+        >>> is_container([]), is_container(Hyperparameters()), is_container("abc")
+        (True, True, False)
+    """
+    kind = type(value)
+    return kind in _CONTAINERS or (
+        isinstance(value, dict) and all(getattr(kind, name) is getattr(dict, name) for name in _OWN_IDEAS)
+    )
 
 
 class Reached:
-    """What some objects lead to: random generators, objects of the user's own classes, and what these hold."""
+    """What some objects lead to: random generators, objects of the user's own classes, and what these hold.
 
-    def __init__(self, things: list[Any]) -> None:
+    Args:
+        things: the objects; of networks among them, parameters and buffers are left out.
+        further: objects to begin from beside them.
+    """
+
+    def __init__(self, things: Iterable[Any], further: Iterable[Any] = ()) -> None:
         self.generators: list[Any] = []
         self.objects: list[Any] = []
         self.contents: dict[int, Any] = {}
-        waiting, seen = deque((thing, True) for thing in things), set()
+        self.tensors: list[Tensor] = []
+        given = list(things)
+        self._given = {id(thing) for thing in given}
+        waiting, seen = deque((thing, True) for thing in (*given, *further)), set[tuple[int, bool]]()
         while waiting and len(seen) < _MOST:
             thing, own = waiting.popleft()
-            if own and isinstance(thing, _ARRAYS) and is_state(thing, whole=False):
-                self.contents.setdefault(id(thing), thing)
+            if isinstance(thing, _ARRAYS):
+                if own and is_state(thing, whole=False):
+                    self.contents.setdefault(id(thing), thing)
+                if isinstance(thing, Tensor):
+                    self.tensors.append(thing)
             # what the user's own lead to counts as that, though an installed package may lead to it too
             if isinstance(thing, _PLAIN) or (id(thing), own) in seen or (id(thing), True) in seen:
                 continue
@@ -118,9 +151,13 @@ class Reached:
         elif isinstance(thing, list | dict | set | tuple | deque):
             if len(thing) > _MANY:
                 return nothing
-            if own and type(thing) in CONTAINERS:
+            if own and is_container(thing):
                 self.contents[id(thing)] = thing
             return list(thing.values() if isinstance(thing, dict) else thing), own
+        elif isinstance(thing, Optimizer):  # which fills its containers whatever class it is of
+            held = [thing.state, *thing.state.values(), thing.param_groups, *thing.param_groups]
+            self.contents.update({id(entry): entry for entry in held if is_container(entry)})
+            return held, own
         elif isinstance(thing, functools.partial):
             return [thing.func, *thing.args, *thing.keywords.values()], own
         elif isinstance(thing, MethodType):
@@ -131,13 +168,24 @@ class Reached:
             return [*cells, *defaults], is_users(thing.__module__)
         elif type(thing).__module__.split(".")[0] not in _CLOSED and not isinstance(thing, _BUSY):
             entries = getattr(thing, "__dict__", None)
-            if not isinstance(entries, dict) or any(isinstance(entry, _BUSY) for entry in entries.values()):
+            if not isinstance(entries, dict):
+                return nothing
+            network = isinstance(thing, nn.Module)
+            held = list(entries.values())
+            if network:  # tensors, most of it, and hooks that there are none of
+                tensors = id(thing) not in self._given
+                held = [e for n, e in entries.items() if n not in _REGISTRIES or _followed(n, e, tensors)]
+            if any(isinstance(entry, _BUSY) for entry in held):
                 return nothing
             own = isinstance(thing, SimpleNamespace | Dataset) or is_users(type(thing).__module__)
-            if own and not isinstance(thing, nn.Module):  # which kept_state keeps
+            if own and not network:  # which kept_state keeps
                 self.objects.append(thing)
-            return list(entries.values()), own
+            return held, own
         return nothing
+
+
+def _followed(registry: str, entries: Any, tensors: bool) -> bool:
+    return bool(entries) and (tensors or registry not in ("_parameters", "_buffers"))
 
 
 @functools.cache
@@ -148,7 +196,7 @@ def is_users(home: str | None) -> bool:
         >>> is_users("__main__"), is_users("torch.nn"), is_users("collections")
         (True, False, False)
     """
-    if not home or home.split(".")[0] in (*_LIBRARIES, *_CLOSED, "lightning_stiffness"):
+    if not home or home.split(".")[0] in (*_LIBRARIES, *_CLOSED):
         return False
     file = getattr(sys.modules.get(home), "__file__", None) or ""
     return home not in sys.builtin_module_names and not file.startswith(_INSTALLED) and "-packages" not in file

@@ -104,7 +104,7 @@ class Rebinding:
         elif (isinstance(value, io.IOBase) and not value.closed and value.writable()) or hasattr(
             value, "add_scalar"
         ):
-            stand_in = Silent()  # a file or a summary writer: nothing of a measurement belongs there
+            stand_in = Silent(value)  # a file or a summary writer: nothing of a measurement belongs there
         else:
             return
         self._memo[id(value)] = stand_in

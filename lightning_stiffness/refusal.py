@@ -4,9 +4,10 @@ import copy
 from collections.abc import Iterator
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from lightning_stiffness.gram.check import CoupledExamples
+from lightning_stiffness.gram.loop import nodes_behind
 from lightning_stiffness.gram.partition import BudgetError
 from lightning_stiffness.gram.problem import LossError
 from lightning_stiffness.gram.steps import StepError
@@ -32,8 +33,32 @@ class NotCopyable(Refusal, TypeError):
     """The module has a part that cannot be copied, or that is shared with every copy."""
 
 
+THROUGH_SELF = (
+    "Refer to the parameter as an attribute of self in training_step, or pass StiffnessCallback(loss_fn=...) "
+    "with a function of the module that it is given"
+)
+
 REFUSALS = (Refusal, LossError, CoupledExamples, BudgetError, StepError)
 """Every error that says what the user has to settle."""
+
+
+def check_leaves(loss: Tensor, live: dict[int, str], own: set[int], owner: str) -> None:
+    """Every parameter that a loss depends on is one of the copy's."""
+    for node in nodes_behind(loss):
+        leaf = getattr(node, "variable", None)
+        if isinstance(leaf, nn.Parameter) and id(leaf) not in own:
+            name = live.get(id(leaf))
+            if name is not None:
+                raise ReachesTraining(
+                    f"the loss of {owner} depends on {name!r} of the module in training by a way that a copy of "
+                    "it does not follow (a global variable, or an object that is not copied), so its gradient "
+                    f"cannot be measured. {THROUGH_SELF}"
+                )
+            raise ReachesTraining(
+                f"the loss of {owner} depends on a parameter {list(leaf.shape)} that is not among its "
+                "named_parameters(), so its gradient would be left out. Register it on the module (as an "
+                "attribute, in nn.ParameterList or nn.ModuleList), or detach it"
+            )
 
 
 def culprit(module: nn.Module, memo: dict[int, Any], error: Exception) -> str:

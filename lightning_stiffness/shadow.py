@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchmetrics import Metric, MetricCollection
 
 from lightning_stiffness.compat import classes
+from lightning_stiffness.guard import TRAINABLE
 from lightning_stiffness.hush import HUSH, Hush
 from lightning_stiffness.rebind import Rebinding
 from lightning_stiffness.refusal import NotCopyable, culprit
@@ -23,8 +24,9 @@ _STEPS = ("forward", "training_step", "validation_step", "test_step", "predict_s
 def make_shadow(module: nn.Module, trainer: Any) -> nn.Module:
     """A copy of a LightningModule that can be run without touching the training.
 
-    Parameters and buffers are copied, in float32 at least. ``log`` and ``log_dict`` do nothing, the trainer is
-    a read-only view, metrics that have no gradient are silent, compiled parts run uncompiled.
+    Parameters and buffers are copied, in float32 at least. It is in evaluation mode. ``log`` and ``log_dict`` do
+    nothing, the trainer is a read-only view, metrics that have no gradient are silent, compiled parts run
+    uncompiled.
 
     Args:
         module: the module in training.
@@ -41,13 +43,14 @@ def make_shadow(module: nn.Module, trainer: Any) -> nn.Module:
     with torch.inference_mode(False), torch.no_grad():
         copied, others, live = _copy(module, trainer, view)
         shadow = _uncompiled(copied)
-        view.lightning_module = shadow
+        view.bind(module, shadow)
         hush = Hush()
         shadow.__dict__[HUSH] = hush
         for part in {*shadow.modules(), *others}:
             _silence(part, view, hush)
             _raise_precision(part, live)
         for part in shadow.modules():
+            part.training = False  # from now on: hooks that move the probe to its device look at it too
             if not isinstance(part, torch.jit.ScriptModule):  # which keeps its methods in C++
                 part.__dict__["train"] = MethodType(_stays, part)
     return shadow
@@ -81,9 +84,11 @@ def _copy(module: nn.Module, trainer: Any, view: TrainerView) -> tuple[nn.Module
             f"{type(module).__name__} cannot be copied to measure on: its copy has other parameters ({other}). See "
             "to it that __deepcopy__ methods copy all parameters"
         )
+    told = TRAINABLE.get() or {}
     for name, parameter in originals.items():
         if not is_lazy(parameter):  # those have no flag to set, and are refused by name further on
-            twins[name].requires_grad_(parameter.requires_grad)  # which a scripted module's copy forgets
+            # which a scripted module's copy forgets
+            twins[name].requires_grad_(told.get(name, parameter.requires_grad))
     copied = [part for part in memo.values() if isinstance(part, nn.Module) and id(part) not in live.modules]
     return shadow, copied, live
 

@@ -1,6 +1,7 @@
 """The loss that stiffness is measured by, and what ``training_step`` returns made into one."""
 
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -8,7 +9,8 @@ from torch import Tensor, nn
 
 from lightning_stiffness.compat import misconfiguration
 from lightning_stiffness.gram import LossFn
-from lightning_stiffness.gram.batch import Batch, batch_size
+from lightning_stiffness.gram.batch import Batch
+from lightning_stiffness.guard import is_single
 from lightning_stiffness.refusal import Refusal, UnusableStep
 
 SNIPPET = """\
@@ -17,6 +19,14 @@ SNIPPET = """\
             x, y = batch
             return torch.nn.functional.cross_entropy(self(x), y, reduction="none")  # losses [n], or their mean
 """
+
+_ALONE = (
+    "It was given one example alone, since stiffness is made of the gradients of single examples: for a loss that "
+    "needs several, or batches of one size,"
+)
+
+_SPARED: Any = (getattr(torch, "OutOfMemoryError", torch.cuda.OutOfMemoryError), NotImplementedError)
+"""Errors that have nothing to do with how many examples there are."""
 
 
 def find_loss(module: nn.Module, trainer: Any, loss_fn: LossFn | None) -> LossFn:
@@ -76,6 +86,7 @@ class StepLoss:
     def __init__(self, name: str, arguments: int) -> None:
         self.name, self.arguments = name, arguments
         self._silent = self._answered = False
+        self._forms: list[str] = []  # of batches that it took
 
     def __call__(self, shadow: nn.Module, batch: Batch) -> Tensor:  # noqa: D102
         output = None
@@ -89,23 +100,52 @@ class StepLoss:
             self._answered = True
             return loss
         self._silent |= output is None
-        if output is None and _is_single(batch):
+        if output is None and is_single(batch):
             parameter = next(shadow.parameters())
             return torch.zeros((), dtype=parameter.dtype, device=parameter.device)
         raise self._unusable(output)
 
-    def _step(self, shadow: nn.Module, *arguments: Any) -> Any:
+    def _step(self, shadow: nn.Module, batch: Batch, *further: Any) -> Any:
+        form = _form(batch)
         try:
-            return shadow.training_step(*arguments)  # type: ignore[operator]
-        except (TypeError, ValueError, AttributeError, LookupError) as error:
-            if isinstance(error, Refusal) or self._answered:
+            output = shadow.training_step(batch, *further)  # type: ignore[operator]
+        except (TypeError, ValueError, AttributeError, LookupError, AssertionError) as error:
+            if isinstance(error, Refusal) or form in self._forms:
                 raise
-            raise UnusableStep(
-                f"{self.name}.training_step fails on a copy of the module in evaluation mode "
-                f"({type(error).__name__}: {error}). Networks that return something else in training mode, such as "
-                "auxiliary outputs or losses, need to be told: pass StiffnessCallback(loss_fn=...), or define the "
-                f"loss on the module:\n\n{SNIPPET}"
-            ) from error
+            raise UnusableStep(self._failure(error, self._why(shadow, batch, form, error))) from error
+        except RuntimeError as error:
+            if isinstance(error, _SPARED) or form in self._forms or not is_single(batch) or _transformed():
+                raise
+            raise RuntimeError(self._failure(error, _ALONE)) from error
+        if output is not None and form not in self._forms:
+            self._forms.append(form)
+        return output
+
+    def _failure(self, error: Exception, why: str) -> str:
+        return (
+            f"{self.name}.training_step fails on a copy of the module in evaluation mode "
+            f"({type(error).__name__}: {error}). {why} pass StiffnessCallback(loss_fn=...), or define the loss on "
+            f"the module:\n\n{SNIPPET}"
+        )
+
+    def _why(self, shadow: nn.Module, batch: Batch, form: str, error: Exception) -> str:
+        if self._forms:
+            return (
+                f"It takes batches of {self._forms[0]}, and got one of {form}, as validation batches may be: "
+                "measure on training data alone with StiffnessCallback(splits='train'), or"
+            )
+        if isinstance(error, AssertionError):
+            return _ALONE
+        trainer = getattr(shadow, "_trainer", None)
+        if isinstance(error, AttributeError) and getattr(trainer, "global_step", None) == 0:
+            return (
+                "What on_train_batch_start sets is not there before the first step: measure after it, with "
+                "StiffnessCallback(at_start=False). For what else differs in evaluation mode,"
+            )
+        return (
+            "Networks that return something else in training mode, such as auxiliary outputs or losses, need to be "
+            "told:"
+        )
 
     def check_answered(self) -> None:
         """Raise ``UnusableStep`` if the step returned None and nothing else."""
@@ -120,8 +160,15 @@ class StepLoss:
         )
 
 
-def _is_single(batch: Batch) -> bool:
-    try:
-        return batch_size(batch) == 1
-    except ValueError:  # such as a graph, of which there is one in a batch
-        return True
+def _transformed() -> bool:
+    """Whether a function transform of torch is at work, which may be what fails."""
+    return torch._C._functorch.maybe_current_level() is not None
+
+
+def _form(batch: Batch) -> str:
+    """How a batch is built, in words: what it is, and how many entries or which keys it has."""
+    if isinstance(batch, Mapping):
+        return f"a {type(batch).__name__} with {', '.join(map(str, batch))}"
+    if isinstance(batch, list | tuple):
+        return f"{len(batch)} entries"
+    return f"a {type(batch).__name__}"

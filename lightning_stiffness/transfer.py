@@ -24,6 +24,8 @@ def transfer_to_device(trainer: Any, module: nn.Module, batch: Batch) -> Batch:
     """
     # A shallow copy of the data module: what its hooks count or keep stays away from the run.
     datamodule = copy.copy(trainer.datamodule)
+    if datamodule is not None and module is not None:
+        datamodule.trainer = getattr(module, "_trainer", datamodule.trainer)  # which validates: hooks add no noise
     owners = {name: _owner(datamodule, module, name) for name in _HOOKS}
     if str(trainer.precision) == "64-true":
         batch = trainer.precision_plugin.convert_input(batch)

@@ -49,7 +49,8 @@ def check_total(measurement: "Measurement", layers: dict[str, Products], witness
 
 def look_again(measurement: "Measurement", layers: dict[str, Products], witness: Witness) -> None:
     """Compare a few more examples with themselves alone: that with the largest gradient, for a loss that is one
-    number, which may weigh its examples, another, and two of those that some call may have put elsewhere.
+    number, which may weigh its examples, another; and two each of those that some call may have put elsewhere, and
+    of those whose gradients are not finite.
 
     An example of a rare kind, such as the only one with a label for one of two losses, weighs more in a mean over
     its kind than in one over all, and so has a large gradient. Losses that are one for each example are looked at
@@ -67,11 +68,12 @@ def look_again(measurement: "Measurement", layers: dict[str, Products], witness:
     scalar = measurement.sizes is not None
     standing_out = 2 if scalar else int(measurement.reference.strange)
     moved = sorted(measurement.moved.difference(witness.positions))[:2]
-    if not names or not (standing_out or moved):
+    if not names:
         return
     total = _summed(layers)
     norms = total.squares if measurement.m is None else torch.cat([total.squares, total.other_squares])
-    places = sorted({*_standing_out(norms, witness, standing_out), *moved})
+    lost = [] if math.isfinite(float(norms.sum())) else torch.nonzero(~norms.isfinite())[:2, 0].tolist()
+    places = sorted({*_standing_out(norms, witness, standing_out), *moved, *lost})
     if not places:
         return
     alone, more = _alone(measurement, places, names)
@@ -84,7 +86,10 @@ def look_again(measurement: "Measurement", layers: dict[str, Products], witness:
     known = measurement.could_be_sum != measurement.could_be_mean
     if scalar:
         measurement.settle_factors(ratios, more)
-    nothing = [square == 0 == alone[a][a] for a, square in enumerate(squares)]
+    nothing = [
+        alone[a][a] == 0 if square == 0 else not (math.isfinite(square) or math.isfinite(alone[a][a]))
+        for a, square in enumerate(squares)
+    ]
     fits = not (known and measurement.weighted) and all(
         none or (math.isfinite(ratio) and (scalar or abs(ratio - 1) <= limit))
         for ratio, none in zip(ratios, nothing, strict=True)

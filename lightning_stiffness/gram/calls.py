@@ -4,6 +4,7 @@ import types
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
 from torch.overrides import TorchFunctionMode
@@ -48,10 +49,13 @@ class Recorder(TorchFunctionMode):
     def __init__(self) -> None:
         super().__init__()
         self.calls: list[Call] = []
+        self.saved_as_usual = True
+        """Whether what was saved for the backward pass went through no function of the user's own, for sure."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run a call and log it."""
         kwargs = kwargs or {}
+        self.saved_as_usual = self.saved_as_usual and _saves_as_usual()
         call = Call(func, args, kwargs, None)
         self.calls.append(call)
         if func in COMPOSITE:
@@ -65,6 +69,11 @@ class Recorder(TorchFunctionMode):
         return call.out
 
 
+def _saves_as_usual() -> bool:
+    top = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)  # torch 2.4 does not tell
+    return top is not None and top(True) is None
+
+
 def _edge(tensor: Tensor) -> GradientEdge | None:
     node = tensor.grad_fn
     return None if node is None else GradientEdge(node, tensor.output_nr)
@@ -73,9 +82,11 @@ def _edge(tensor: Tensor) -> GradientEdge | None:
 def inplace(func: Any) -> bool:
     """Whether a torch function changes its first argument."""
     name = getattr(func, "__name__", "")
+    if name in _NOT_INPLACE:
+        return False
     if name.startswith("__"):
-        return (name.startswith("__i") and name not in _NOT_INPLACE) or name == "__setitem__"
+        return name.startswith("__i") or name == "__setitem__"
     return name.endswith("_")
 
 
-_NOT_INPLACE = frozenset({"__iter__", "__index__", "__invert__", "__int__"})
+_NOT_INPLACE = frozenset({"__iter__", "__index__", "__invert__", "__int__", "requires_grad_"})

@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 
 from lightning_stiffness.gram.axes import Layout, UndecidedAxis, decide, layouts
 from lightning_stiffness.gram.calls import COMPOSITE, Call, inplace, opened
-from lightning_stiffness.gram.moves import moved
+from lightning_stiffness.gram.moves import moved, scrambles
 from lightning_stiffness.gram.uses import Function, Operand, Pure, Use, flat
 
 
@@ -33,7 +33,8 @@ class Watcher(TorchFunctionMode):
         valueless: functions whose rules need no input values.
 
     ``functions`` is afterwards what was called, in order; ``failures`` says which parameters' uses are none that
-    the log explains, and why; ``moved`` places of examples that calls may have put elsewhere.
+    the log explains, and why; ``moved`` places of examples that calls may have put elsewhere,
+    ``scrambled`` whether others may have.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Watcher(TorchFunctionMode):
         self.uses: list[Use] = []
         self.failures: dict[str, str] = {}
         self.moved: set[int] = set()
+        self.scrambled = False
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run a call and keep it if it is a use."""
@@ -62,6 +64,7 @@ class Watcher(TorchFunctionMode):
             with self:
                 return opened(func)(*args, **kwargs)
         self.moved.update(moved(func, args, kwargs, self.n))
+        self.scrambled = self.scrambled or scrambles(func, args, self.n, self._is_pure)
         taken = self._taken(args, kwargs)
         if not taken:
             return func(*args, **kwargs)
@@ -88,6 +91,9 @@ class Watcher(TorchFunctionMode):
             else:
                 self._watch(place, twin, func, args, kwargs, outs, taken, roots, sources)
         return out
+
+    def _is_pure(self, tensor: Any) -> bool:
+        return id(tensor) in self.pure
 
     def _sources(self, args: Any, kwargs: Any) -> list[Node]:
         """The graph's nodes behind the arguments, but for the parameters and what is computed from them alone."""

@@ -125,7 +125,8 @@ def compare(witness: Witness, values: dict[str, Square], scalar: bool) -> Verdic
         CoupledExamples: if no example alone has a gradient, but they have in a batch.
     """
     sizes, alone = sizes_of(values.values()), sizes_of(witness.table[name] for name in values)
-    if all(size == 0 for size in alone) and any(size > 0 for size in sizes):
+    # Alone, what is standardised over the batch is 0 / 0
+    if not any(0 < size < math.inf for size in alone) and any(0 < size < math.inf for size in sizes):
         raise CoupledExamples(
             "an example alone has no gradient, but it has one in a batch: the loss compares the examples of a "
             "batch with each other (contrastive losses do), so there is no gradient of one example to measure"

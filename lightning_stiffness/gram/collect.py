@@ -14,6 +14,7 @@ from lightning_stiffness.gram.derived import pushed_back, resolved
 from lightning_stiffness.gram.familiar import agree
 from lightning_stiffness.gram.few import Few
 from lightning_stiffness.gram.loop import example_gradient
+from lightning_stiffness.gram.order import ELSEWHERE, out_of_order, weights_of
 from lightning_stiffness.gram.parts import Dense, Part
 from lightning_stiffness.gram.paths import HIDDEN, hidden
 from lightning_stiffness.gram.problem import EngineRefusal, Examples, LossError, Problem
@@ -81,6 +82,8 @@ class Collector:
         self.problem, self.reference, self.room = problem, reference, room
         self.references = References(problem, reference)
         self.failures: dict[str, str] = {}
+        self.derived = False
+        """Whether some gradients were pushed back through tensors computed from parameters."""
         self.moved: set[int] = set()
         """Positions of examples that some calls may have put elsewhere."""
         self.companions: list[Reference] = []
@@ -148,9 +151,11 @@ class Collector:
                     for name, reason in watcher.failures.items():
                         self.failures.setdefault(name, reason)
                     self._fail(hidden(loss, uses, parameters), HIDDEN)
-                    grads = iter(_gradients(loss, uses))
+                    grads = iter(_gradients(loss.sum(), uses, keep=watcher.scrambled))
                     for use in uses:
                         use.gradients, use.room = [next(grads) for _ in use.edges], self.room
+                    if watcher.scrambled:
+                        self._look_at_order(piece, uses, loss)
                     self._compare(piece, watcher.functions, uses)
             del loss
         first = not out.sizes
@@ -160,6 +165,17 @@ class Collector:
                 self._enter(use, found, parameters, out.uses if first else None)
                 use.gradients = []
         return found
+
+    def _look_at_order(self, piece: Piece, uses: list[Use], loss: Tensor) -> None:
+        """After calls that may mix examples up: parameters fall back where a row is not its own example's."""
+        if loss.numel() < piece.size:  # of a sum there is no telling: a few are looked at by themselves
+            self.moved |= {piece.offset + piece.start + k * piece.size // 3 for k in range(3)}
+            return
+        weights = weights_of(loss.detach())
+        grads = iter(_gradients((weights * loss).sum(), uses))
+        for use in uses:
+            if out_of_order(use, [next(grads) for _ in use.edges], weights):
+                self._fail(use.roots, ELSEWHERE)
 
     def _compare(self, piece: Piece, functions: list[Any], uses: list[Use]) -> None:
         """Hold the companions that are in a piece against themselves."""
@@ -208,6 +224,7 @@ class Collector:
                 if pure.name:
                     found.setdefault(pure.name, []).append(part)
                 elif pure.roots:
+                    self.derived = True
                     for name, pushed in pushed_back(pure, part, parameters, use.room).items():
                         found.setdefault(name, []).append(pushed)
         except (StaleOperand, UndecidedAxis) as error:
@@ -221,13 +238,19 @@ class Collector:
             self.failures.setdefault(name, reason)
 
 
-def _gradients(loss: Tensor, uses: list[Use]) -> tuple[Tensor | None, ...]:
-    """Those of the uses' outputs."""
+def _gradients(loss: Tensor, uses: list[Use], *, keep: bool = False) -> tuple[Tensor | None, ...]:
+    """Those of the uses' outputs.
+
+    Args:
+        loss: a number.
+        uses: of its forward pass.
+        keep: whether the graph is wanted once more.
+    """
     inputs: list[Any] = [edge for use in uses for edge in use.edges]
     if not inputs:
         return ()
     try:
-        return torch.autograd.grad(loss.sum(), inputs, allow_unused=True)
+        return torch.autograd.grad(loss, inputs, allow_unused=True, retain_graph=keep)
     except Exception as error:
         raise EngineRefusal(f"its backward pass failed: {type(error).__name__}: {error}") from error
 

@@ -130,16 +130,18 @@ def add_outer(total: Total, part: Outer, ones: bool = False, room: int = ROOM) -
     """
     left, left_scale = ranged(part.left.flatten(1), 1e-8, 1e8)
     right, right_scale = ranged(part.right.flatten(1), 1e-8, 1e8)
+    if ones and right_scale is not None:  # beside an input next to nothing, a one has no place in one precision
+        add_outer(total, part, room=room)
+        add_outer(total, Outer(part.left, torch.ones_like(part.right[:, :, :1])), room=room)
+        return
     scale = left_scale if right_scale is None else right_scale if left_scale is None else left_scale * right_scale
-    # what a one has become in a scaled right factor
-    one = torch.ones_like(left[:, 0]) if right_scale is None else (1 / right_scale).to(left.dtype)
     t = part.positions
     left, right = left.view(-1, t, part.rows), right.view(-1, t, part.columns)
     for rows, columns, view in total.strips():
         if t == 1:
             product, other = _product(left[:, 0], rows, columns), _product(right[:, 0], rows, columns)
             if ones:
-                other += one[rows, None] * one[None, columns]
+                other += 1
             add(view, product.mul_(other), scale, rows, columns)
         else:
             _add_tokens(view, left, right, scale, rows, columns, total.m is None, room)
@@ -150,7 +152,7 @@ def add_outer(total: Total, part: Outer, ones: bool = False, room: int = ROOM) -
             product = (left[span] @ left[span].mT) * (right[span] @ right[span].mT)
             squares = product.sum((1, 2)).to(total.squares.dtype)
             if ones:
-                squares += (left[span, 0].square().sum(1)) * one[span] ** 2
+                squares += left[span, 0].square().sum(1)
             total.squares[span] += squares if scale is None else squares * scale[span] ** 2
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from lightning_stiffness.gram.calls import Call
 from lightning_stiffness.gram.check import TOLERANCE, TOLERANCE_DOUBLE
+from lightning_stiffness.gram.problem import ENDING
 from lightning_stiffness.gram.reference import Reference
 from lightning_stiffness.gram.uses import Operand, Use, flat
 
@@ -72,8 +73,14 @@ def signature(reference: Reference, names: Mapping[int, str]) -> Hashable:
     Raises:
         Unnameable: if an argument is of a kind that has no name of its own.
     """
+    if not reference.saved_as_usual or any(call.function == _NODE for call in reference.calls):
+        raise Unnameable
     calls = [(call.function, _form(call.args, names), _form(call.kwargs, names)) for call in reference.calls]
     return reference.nodes, tuple(calls)
+
+
+_NODE: Any = Tensor.grad_fn.__get__  # type: ignore[union-attr]
+"""The call that gives a tensor's node, to which functions may be hooked that no call shows."""
 
 
 def _form(node: Any, names: Mapping[int, str]) -> Hashable:
@@ -109,7 +116,7 @@ def agree(companions: Sequence[tuple[Reference, int]], functions: list[Any], use
     pairs: Pairs = []
     with torch.no_grad():
         for alone, place in companions:
-            if not alone.explains(functions):
+            if not _complete(alone, functions):
                 return False
             for use in uses:
                 found = _pairs(use, place, alone.calls[use.place])
@@ -117,6 +124,12 @@ def agree(companions: Sequence[tuple[Reference, int]], functions: list[Any], use
                     return False
                 pairs += found
         return _alike(pairs)
+
+
+def _complete(alone: Reference, functions: list[Any]) -> bool:
+    """Whether an example alone makes these calls and no more, but for those that check its loss at the end."""
+    more = [call.function for call in alone.calls[len(functions) :]]
+    return alone.explains(functions) and more == ENDING
 
 
 def _pairs(use: Use, place: int, call: Call) -> Pairs | None:
@@ -127,8 +140,13 @@ def _pairs(use: Use, place: int, call: Call) -> Pairs | None:
         if one is None or many is None or layout is None:
             return None
         pairs.append((layout.of(many, use.n, place), one))
-    kwargs = {key: call.kwargs[key] for key in use.kwargs}
-    for operand, given in zip(flat((use.args, use.kwargs)), flat((call.args, kwargs)), strict=True):
+    if use.kwargs.keys() != call.kwargs.keys():
+        return None
+    operands = list(flat((use.args, use.kwargs)))
+    inputs = list(flat((call.args, {key: call.kwargs[key] for key in use.kwargs})))
+    if [isinstance(one, Operand) for one in operands] != [isinstance(one, Tensor) for one in inputs]:
+        return None
+    for operand, given in zip(operands, inputs, strict=True):
         if isinstance(operand, Operand) and operand.value is not None and operand.pure is None:
             value, layout = operand.value, operand.layout
             row = value if layout is None else layout.of(value, use.n, place)
@@ -156,12 +174,18 @@ def _alike(pairs: Pairs) -> bool:
     mixed = len({norm.dtype for norm in norms}) > 1
     numbers = torch.stack([norm.double() for norm in norms] if mixed else list(norms)).tolist()
     count = len(limits)
-    return all(
-        difference <= limit * size
-        for difference, size, limit in zip(numbers[:count], numbers[count:], limits, strict=True)
-    )
+    for k, (difference, size, limit) in enumerate(zip(numbers[:count], numbers[count:], limits, strict=True)):
+        least, most = _RANGE[many[k].dtype]
+        if not (difference <= limit * size if least < size < most else torch.equal(many[k], one[k])):
+            return False
+    return True
 
 
+_RANGE = {
+    **dict.fromkeys((torch.float32, torch.complex64), (1e-15, 1e15)),
+    **dict.fromkeys((torch.float64, torch.complex128), (1e-150, 1e150)),
+}
+"""Norms whose squares are neither rounded to zero nor infinite; values of others have to be equal."""
 _LIMITS = {
     torch.float32: TOLERANCE / 4,
     torch.complex64: TOLERANCE / 4,

@@ -110,7 +110,7 @@ class Measurement:
         if self.factors is not None:
             products = {layer: _scaled(one, self.factors, self.m is not None) for layer, one in products.items()}
         check_total(self, products, witness)
-        if self.sizes is None and not (self.fallback or self.rounded):
+        if self.sizes is None and not (self.fallback or self.rounded or collector.derived):
             alone.prove(self.forms)
         if self.fallback:
             products = self._fall_back(products)
@@ -205,7 +205,8 @@ class Measurement:
             self._enter_sizes(collected, offset)
         held = range(offset, offset + sum(collected.sizes))
         not_met = {one.position for one in collector.companions} - collector.met
-        if collector.companions and (collected.scalar or not not_met.isdisjoint(held)):
+        unusual = collected.scalar or collector.derived
+        if collector.companions and (unusual or not not_met.isdisjoint(held)):
             self.alone.look_closer()
         near = witness.among(held.start, held.stop)
         names = [name for name in names if name not in self.fallback]

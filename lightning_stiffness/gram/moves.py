@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 MOST = 3
 """Examples of a call that are told."""
@@ -81,3 +82,45 @@ _PICKED: dict[Any, Callable[..., Tensor | None]] = {
     **dict.fromkeys((torch.roll, Tensor.roll), _of_roll),
 }
 """Function → which example stands in each place afterwards; None where it picks no examples."""
+
+
+def scrambles(function: Any, args: tuple[Any, ...], n: int, is_shared: Callable[[Any], bool]) -> bool:
+    """Whether a call may put examples elsewhere in a way that :func:`moved` does not follow.
+
+    Args:
+        function: what was called.
+        args: with which arguments.
+        n: number of examples.
+        is_shared: whether a tensor is a parameter, or computed from parameters alone: its rows are no examples.
+    """
+    if function in _LOOKED_UP:
+        return len(args) > 1 and not is_shared(args[1])
+    if function in _WRITTEN:
+        return any(isinstance(one, Tensor) and not is_shared(one) and _holds(one, n) for one in args)
+    if function not in (Tensor.__getitem__, Tensor.__setitem__) or len(args) < 2 or is_shared(args[0]):
+        return False
+    entries = args[1] if isinstance(args[1], tuple) else (args[1],)
+    picks = [one for one in entries if isinstance(one, list | np.ndarray) or (isinstance(one, Tensor) and one.ndim)]
+    if not picks or not _holds(args[0], n):
+        return False
+    followed = isinstance(picks[0], Tensor) and picks[0].dtype == torch.int64 and picks[0].shape == (n,)
+    return not followed or function is Tensor.__setitem__
+
+
+def _holds(tensor: Tensor, n: int) -> bool:
+    return any(size and size % n == 0 for size in tensor.shape)
+
+
+_WRITTEN = frozenset(
+    getattr(home, name + mark)
+    for name in (
+        *("scatter", "scatter_add", "scatter_reduce", "index_put", "index_copy", "index_add", "index_fill"),
+        *("masked_scatter", "masked_select", "take"),
+    )
+    for mark in ("", "_")
+    for home in (torch, Tensor, nn.functional)
+    if hasattr(home, name + mark)
+)
+"""Functions that read or write entries by index or mask."""
+_LOOKED_UP = frozenset((nn.functional.embedding, nn.functional.embedding_bag))
+"""Functions that look up rows of their second argument."""

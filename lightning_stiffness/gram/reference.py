@@ -35,6 +35,8 @@ class Reference:
     """Names of the nodes of its graph."""
     strange: bool = False
     """Whether its loss passes through something that calls do not tell everything about."""
+    saved_as_usual: bool = False
+    """Whether what it saved for its backward pass went through no function of the user's own."""
     loss: Tensor | None = None
     """Its loss with the graph, until values are compared instead of gradients."""
 
@@ -189,7 +191,7 @@ def _traced(problem: Problem, examples: Examples, position: int, among: int = 0)
     problem.noise.seed(among + position)
     with recorder:
         loss = problem.example_loss(piece)
-    return Reference(among + position, recorder.calls, {}), loss
+    return Reference(among + position, recorder.calls, {}, saved_as_usual=recorder.saved_as_usual), loss
 
 
 class References:

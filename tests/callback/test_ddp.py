@@ -12,7 +12,7 @@ import torch
 from torch.nn import functional
 
 from lightning_stiffness import StiffnessResult, measure_stiffness
-from tests.callback.runs import cnn, digits
+from tests.callback.runs import cnn, digits, fc
 
 SCRIPT = Path(__file__).parent / "ddp_run.py"
 
@@ -90,3 +90,19 @@ def test_a_failure_on_one_process_holds_up_none(tmp_path):
     assert len(results[0]) == len(results[1]) == 2
     assert math.isnan(told[0]["monitored"])  # the last measurement is the one that failed
     assert "out of memory on process 1" in stderr
+
+
+def test_processes_measure_together_what_a_step_leaves_trainable(tmp_path):
+    command = [sys.executable, str(SCRIPT.with_name("ddp_step.py")), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    results = [StiffnessResult.load(tmp_path / f"start{rank}.npz") for rank in range(2)]
+    torch.manual_seed(3)
+    net = fc()
+    batch = tuple(t[results[0].probe_indices["train"]] for t in digits(40).tensors)
+    alone = measure_stiffness(
+        net, batch, loss_fn=lambda net, batch: functional.cross_entropy(net(batch[0]), batch[1]), engine="loop"
+    )
+    for result in results:
+        found, expected = result.class_matrix["train-train"]["cos"], alone.class_matrix["train-train"]["cos"]
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_stiffness.gram import ENGINES, LossError, gradient_gram
+from lightning_stiffness.gram import ENGINES, EngineRefusal, LossError, gradient_gram
 
 BATCH = torch.randn(6, 4), torch.arange(6) % 3
 
@@ -168,3 +168,16 @@ def test_an_error_of_the_users_own_is_told_by_itself():
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied") as caught:
         gradient_gram(net, (torch.randn(4, 5),), loss_fn=lambda m, b: m(b[0]).sum(1))
     assert caught.value.__context__ is None
+
+
+def test_a_loss_that_standardises_over_the_batch_has_no_gradient_of_one_example():
+    """Alone it is 0 / 0."""
+    torch.manual_seed(0)
+
+    def redundancy(module, batch):
+        one, two = (module(view) for view in batch)
+        one, two = ((z - z.mean(0)) / z.std(0, unbiased=False) for z in (one, two))
+        return (one.T @ two / len(one) - torch.eye(one.shape[1])).square().sum()
+
+    with pytest.raises(EngineRefusal, match="compares the examples of a batch"):
+        gradient_gram(nn.Linear(6, 3), (torch.randn(12, 6), torch.randn(12, 6)), loss_fn=redundancy)

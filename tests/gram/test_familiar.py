@@ -246,3 +246,133 @@ def test_a_draw_that_no_call_shows_is_noticed_after_that_too():
     assert off(found, gradient_gram(module, batch(), loss_fn=loss, engine="loop")) < 1e-9
     assert found.plan.fallbacks
     assert measurement.DRAWS in found.plan.fallbacks.values()
+
+
+class ByRows(nn.Module):
+    """Rows of a weight are trained only for the classes that a batch has; its values are the same."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(6, 8), nn.Linear(8, 3, bias=False)
+
+    def forward(self, x, y):
+        present = torch.zeros(3, 1, dtype=x.dtype).index_fill_(0, y, 1.0)
+        weight = self.last.weight
+        return self.first(x).tanh() @ (weight * present + (weight * (1 - present)).detach()).T
+
+
+class Ends(nn.Module):
+    """One more term where a batch has one class alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net, self.t = net(), nn.Parameter(torch.ones((), dtype=DOUBLE))
+
+
+class Hooked(nn.Module):
+    """A function at the node of a tensor, which no call shows."""
+
+    def __init__(self, pre: bool) -> None:
+        super().__init__()
+        self.first, self.last, self.factor, self.pre = nn.Linear(6, 8), nn.Linear(8, 3), 1.0, pre
+
+    def forward(self, x):
+        hidden = self.first(x).tanh()
+        factor = self.factor if len(x) > 1 else 1.0
+        if self.pre:
+            hidden.grad_fn.register_prehook(lambda gradients: tuple(factor * g for g in gradients))
+        else:
+            hidden.grad_fn.register_hook(lambda found, _: tuple(factor * g for g in found))
+        return self.last(hidden)
+
+
+class Compressed(nn.Module):
+    """What is saved for the backward pass in less precision, from some time on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net, self.on = net(), False
+
+    def forward(self, x):
+        if not self.on:
+            return self.net(x)
+        hooks = (lambda t: t.to(torch.bfloat16)), (lambda t: t.to(DOUBLE))
+        with torch.autograd.graph.saved_tensors_hooks(*hooks):
+            return self.net(x)
+
+
+def before_and_after(kind):
+    """A first measurement that proves calls, and a second one with the same calls and other gradients."""
+    x, y = batch()
+    one_class = torch.zeros_like(y)
+    if kind == "rows of a weight":
+        module = ByRows().double()
+        return (
+            module,
+            lambda m, b: functional.cross_entropy(m(*b), b[1], reduction="none"),
+            (x, one_class),
+            (x, y),
+            None,
+        )
+    if kind == "one more term":
+
+        def loss(module, batch):
+            found = loss_fn(module.net, batch)
+            return found + module.t**2 if (batch[1] == batch[1][0]).all() else found
+
+        return Ends(), loss, (x, one_class), (x, y), None
+    if kind == "compressed":
+        module = Compressed()
+        return module, loss_fn, (x, y), (x, y), lambda: setattr(module, "on", True)
+    module = Hooked(kind == "hook before").double()
+    return module, loss_fn, (x, y), (x, y), lambda: setattr(module, "factor", 3.0)
+
+
+@pytest.mark.filterwarnings("ignore:stiffness of")
+@pytest.mark.parametrize("kind", ["rows of a weight", "one more term", "compressed", "hook", "hook before"])
+def test_what_no_call_tells_is_seen_by_the_gradients(kind):
+    torch.manual_seed(0)
+    module, loss, first, second, change = before_and_after(kind)
+    for data in (first, second):
+        for _ in range(2):
+            found = gradient_gram(module, data, loss_fn=loss)
+            assert off(found, gradient_gram(module, data, loss_fn=loss, engine="loop")) < 1e-9
+        if data is first and change is not None:
+            change()
+    assert found.plan.fallbacks
+
+
+@pytest.mark.filterwarnings("ignore:stiffness of")
+@pytest.mark.parametrize("scale", [1e-25, 1e-20, 1.0, 1e20, 1e25])
+def test_values_of_any_size(scale):
+    """In float32 their norms would be zero, or infinite."""
+    torch.manual_seed(0)
+    module, data = Coupled(only_backward=True), (torch.randn(12, 6), torch.arange(12) % 3)
+
+    def loss(module, batch):
+        return scale * loss_fn(module, batch)
+
+    for mixing in (0.0, 0.5):
+        module.mixing.fill_(mixing)
+        found = gradient_gram(module, data, loss_fn=loss)
+        assert off(found, gradient_gram(module, data, loss_fn=loss, engine="loop")) < 2e-4
+        assert bool(found.plan.fallbacks) == bool(mixing)
+
+
+@pytest.mark.filterwarnings("ignore:stiffness of")
+@pytest.mark.parametrize("by_name", [False, True])
+def test_an_example_that_is_called_otherwise_than_its_batch(by_name):
+    """As without a mask where nothing is masked: known calls do not stumble over it."""
+
+    def loss(module, batch):
+        bias = module.first.bias if (batch[1] > 0).any() else None
+        given = {"bias": bias} if by_name and bias is not None else {}
+        hidden = functional.linear(batch[0], module.first.weight, *(() if by_name else (bias,)), **given)
+        return functional.cross_entropy(module.last(hidden.tanh()), batch[1], reduction="none")
+
+    x, y = batch()
+    module = Coupled().double()
+    for labels in (torch.ones_like(y), torch.ones_like(y).index_fill_(0, torch.tensor([10]), 0)):
+        found = gradient_gram(module, (x, labels), loss_fn=loss)
+        assert off(found, gradient_gram(module, (x, labels), loss_fn=loss, engine="loop")) < 1e-9
+        assert not any("Error" in reason for reason in found.plan.fallbacks.values())

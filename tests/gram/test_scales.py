@@ -124,3 +124,24 @@ def test_an_lstm_needs_no_fallback(dtype):
     assert off(gram, gradient_gram(net, batch, loss_fn=loss, engine="loop")) < (
         1e-5 if dtype == torch.float32 else 1e-9
     )
+
+
+@pytest.mark.parametrize("cross", [False, True])
+@pytest.mark.parametrize(
+    ("dtype", "size"), [(torch.float32, 1e-22), (torch.float32, 1e-30), (torch.float64, 1e-200)]
+)
+def test_a_bias_beside_an_input_next_to_nothing(dtype, size, cross):
+    """As features of an example far from all centres of a radial network."""
+    torch.manual_seed(0)
+    net, x, y = nn.Linear(6, 3).to(dtype), torch.randn(12, 6, dtype=dtype), torch.arange(12) % 3
+    x[5] *= size
+
+    def loss(module, batch):
+        return functional.cross_entropy(module(batch[0]), batch[1], reduction="none")
+
+    batches = ((x[:7], y[:7]), (x[3:], y[3:])) if cross else ((x, y), None)
+    found = gradient_gram(net, *batches, loss_fn=loss)
+    expected = gradient_gram(net, *batches, loss_fn=loss, engine="loop")
+    assert off(found, expected) < (1e-5 if dtype == torch.float32 else 1e-12)
+    torch.testing.assert_close(found.norms, expected.norms, rtol=1e-5, atol=0)
+    assert not found.plan.fallbacks

@@ -1,7 +1,6 @@
 """Modules that read their trainer, loggers, optimizers and schedulers in ``training_step``."""
 
 import lightning.pytorch
-import pytorch_lightning as pl
 import torch
 from torch.nn import functional
 
@@ -15,7 +14,8 @@ def reads_trainer():
         def training_step(self, batch, batch_idx):
             trainer = self.trainer
             done = self.global_step / trainer.estimated_stepping_batches + trainer.num_training_batches
-            assert trainer.training or trainer.sanity_checking or trainer.validating
+            assert trainer.training
+            assert trainer.state.stage == "train"
             assert len(trainer.train_dataloader.dataset) == 24
             assert len(trainer.val_dataloaders) > 0
             assert trainer.max_epochs == 2
@@ -29,6 +29,22 @@ def reads_trainer():
             return weight * cross_entropy(self, batch)
 
     return Run(Reads(), cross_entropy)
+
+
+@setup("a loss that asks whether the trainer is training")
+def asks_stage():
+    class Asks(Plain):
+        def training_step(self, batch, batch_idx):
+            return self.loss(batch, 1.0 if self.trainer.training and not self.trainer.validating else 0.0)
+
+        def validation_step(self, batch, batch_idx):
+            self.log("val_loss", self.loss(batch, 1.0 if self.trainer.training else 0.0))
+
+        def loss(self, batch, weight):
+            logits = self.net(batch[0])
+            return functional.cross_entropy(logits, batch[1]) + weight * logits.square().mean()
+
+    return Run(Asks(), lambda module, batch: module.loss(batch, 1.0))
 
 
 @setup("a loss that changes with the epoch")
@@ -108,38 +124,6 @@ def datamodule():
     )
 
 
-class Weight(pl.Callback):
-    """A weight of the loss that follows training."""
-
-    def __init__(self):
-        self.value, self.tensor = 1.0, torch.ones(2)
-
-    def on_train_batch_end(self, *_):
-        self.value *= 0.9
-        self.tensor = self.tensor + 1
-
-
-@setup("a callback found by its type, and read")
-def reads_callback():
-    class Reads(Plain):
-        def training_step(self, batch, batch_idx):
-            logits = self.net(batch[0])
-            loss = functional.cross_entropy(logits, batch[1])
-            for callback in self.trainer.callbacks:
-                if isinstance(callback, Weight):
-                    loss = loss + callback.value * callback.tensor.sum() * logits.square().mean()
-            return loss
-
-        def validation_step(self, batch, batch_idx):
-            self.log("val_loss", cross_entropy(self, batch))
-
-    def loss(module, batch):  # after six batches of training
-        logits = module.net(batch[0])
-        return functional.cross_entropy(logits, batch[1]) + 0.9**6 * 14 * logits.square().mean()
-
-    return Run(Reads(), loss, callbacks=[Weight()])
-
-
 @setup("self.trainer.model and lightning_module in training_step")
 def reads_model():
     class Reads(Plain):
@@ -149,19 +133,6 @@ def reads_model():
             return functional.cross_entropy(logits, batch[1])
 
     return Run(Reads(), cross_entropy)
-
-
-@setup("a network of a callback in the loss", refused="training_step uses trainer.callbacks.net")
-def callback_network():
-    class Holds(pl.Callback):
-        def setup(self, trainer, pl_module, stage):
-            self.net = pl_module.net
-
-    class Uses(Plain):
-        def training_step(self, batch, batch_idx):
-            return functional.cross_entropy(self.trainer.callbacks[0].net(batch[0]), batch[1])
-
-    return Run(Uses(), callbacks=[Holds()])
 
 
 @setup("training_step that acts on its trainer", refused="training_step uses trainer.save_checkpoint")
