@@ -173,6 +173,15 @@ def check_share(job: dict[str, Any], tell: Tell) -> None:
 
         return run
 
+    def within(function: Callable[..., Any]) -> Callable[..., Any]:
+        """The reference, of whose time its gradient is of the check; that of others is counted with them."""
+
+        def run(*args: Any, **kwargs: Any) -> Any:
+            with mock.patch.object(reference, "_gradients", clocked(reference._gradients, "of the check")):
+                return function(*args, **kwargs)
+
+        return run
+
     inside = measurement.Measurement
     shares: dict[str, list[float]] = {}
     compute()
@@ -186,14 +195,10 @@ def check_share(job: dict[str, Any], tell: Tell) -> None:
         mock.patch.object(alone.Alone, "accompany", clocked(alone.Alone.accompany, "check")),
         mock.patch.object(alone.Alone, "prove", clocked(alone.Alone.prove, "check")),
         mock.patch.object(collect.Collector, "_compare", clocked(collect.Collector._compare, "check")),
-        mock.patch.object(inside, "_checked", clocked(inside._checked, "check")),
-        mock.patch.object(alone, "refer", clocked(alone.refer, "reference")),
+        mock.patch.object(inside, "_compared", clocked(inside._compared, "check")),
+        mock.patch.object(alone, "refer", clocked(within(alone.refer), "reference")),
         mock.patch.object(alone.Alone, "_familiar", clocked(alone.Alone._familiar, "of the check")),
-        mock.patch.multiple(
-            reference,
-            _look_behind=clocked(reference._look_behind, "of the check"),
-            _gradients=clocked(reference._gradients, "of the check"),
-        ),
+        mock.patch.object(reference, "_look_behind", clocked(reference._look_behind, "of the check")),
     ):
         for kind in ("gradients", "values") * job["repeat"]:
             if kind == "gradients":
@@ -226,7 +231,7 @@ def unchecked(job: dict[str, Any], tell: Tell) -> None:
     way = ("values", "gradients", "none")[job["left_out"]]
     with contextlib.ExitStack() as stack:
         if way == "none":
-            checked = mock.patch.object(measurement.Measurement, "_checked", lambda _, group, *__: group.names)
+            checked = mock.patch.object(measurement.Measurement, "_compared", lambda _, group, *__: group.names)
             for patch in (
                 checked,
                 *(mock.patch.object(measurement, name) for name in ("check_total", "look_again")),

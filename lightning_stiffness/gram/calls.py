@@ -1,7 +1,7 @@
 """The torch calls of a forward pass over one example, seen by a ``TorchFunctionMode``."""
 
 import types
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -39,7 +39,7 @@ class Call:
     out: Any
     edges: tuple[GradientEdge | None, ...] = ()
     """Of its tensors as it returned them: what changes one in place gives it another."""
-    gradients: dict[int, Tensor] = field(default_factory=dict)
+    gradients: dict[int, Tensor] | None = None
     """Of the example's loss by those of them that it depends on, where they were asked for."""
 
 
@@ -55,7 +55,8 @@ class Recorder(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run a call and log it."""
         kwargs = kwargs or {}
-        self.saved_as_usual = self.saved_as_usual and _saves_as_usual()
+        if self.saved_as_usual and (_top_hooks is None or _top_hooks(True) is not None):
+            self.saved_as_usual = False
         call = Call(func, args, kwargs, None)
         self.calls.append(call)
         if func in COMPOSITE:
@@ -63,15 +64,16 @@ class Recorder(TorchFunctionMode):
                 return opened(func)(*args, **kwargs)
         if inplace(func) and args and isinstance(args[0], Tensor):
             call.args = (args[0].detach().clone(), *args[1:])
-        call.out = func(*args, **kwargs)
-        outs = (call.out,) if isinstance(call.out, Tensor) else flat(call.out)
-        call.edges = tuple(_edge(leaf) if isinstance(leaf, Tensor) else None for leaf in outs)
-        return call.out
+        call.out = out = func(*args, **kwargs)
+        if isinstance(out, Tensor):
+            call.edges = (_edge(out),)
+        elif isinstance(out, tuple | list | dict):
+            call.edges = tuple([_edge(leaf) if isinstance(leaf, Tensor) else None for leaf in flat(out)])
+        return out
 
 
-def _saves_as_usual() -> bool:
-    top = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)  # torch 2.4 does not tell
-    return top is not None and top(True) is None
+_top_hooks = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
+"""Gives the functions that what is saved for the backward pass goes through; torch 2.4 does not tell."""
 
 
 def _edge(tensor: Tensor) -> GradientEdge | None:

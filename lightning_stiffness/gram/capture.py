@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 
 from lightning_stiffness.gram.axes import Layout, UndecidedAxis, decide, layouts
 from lightning_stiffness.gram.calls import COMPOSITE, Call, inplace, opened
-from lightning_stiffness.gram.moves import moved, scrambles
+from lightning_stiffness.gram.moves import INDEXING, moved, scrambles
 from lightning_stiffness.gram.uses import Function, Operand, Pure, Use, flat
 
 
@@ -63,8 +63,9 @@ class Watcher(TorchFunctionMode):
         if func in COMPOSITE:
             with self:
                 return opened(func)(*args, **kwargs)
-        self.moved.update(moved(func, args, kwargs, self.n))
-        self.scrambled = self.scrambled or scrambles(func, args, self.n, self._is_pure)
+        if func in INDEXING:
+            self.moved.update(moved(func, args, kwargs, self.n))
+            self.scrambled = self.scrambled or scrambles(func, args, self.n, self._is_pure)
         taken = self._taken(args, kwargs)
         if not taken:
             return func(*args, **kwargs)

@@ -136,17 +136,16 @@ def _pairs(use: Use, place: int, call: Call) -> Pairs | None:
     """Gradients and inputs of one use in the batch and alone; None where they cannot be held against each other."""
     pairs: Pairs = []
     for layout, many, output in zip(use.output_layouts, use.gradients, use.output_places, strict=True):
-        one = call.gradients.get(output)
+        one = None if call.gradients is None else call.gradients.get(output)
         if one is None or many is None or layout is None:
             return None
         pairs.append((layout.of(many, use.n, place), one))
-    if use.kwargs.keys() != call.kwargs.keys():
-        return None
-    operands = list(flat((use.args, use.kwargs)))
-    inputs = list(flat((call.args, {key: call.kwargs[key] for key in use.kwargs})))
-    if [isinstance(one, Operand) for one in operands] != [isinstance(one, Tensor) for one in inputs]:
+    operands, inputs = [*flat((use.args, use.kwargs))], [*flat((call.args, call.kwargs))]
+    if len(operands) != len(inputs) or [*use.kwargs] != [*call.kwargs]:
         return None
     for operand, given in zip(operands, inputs, strict=True):
+        if isinstance(operand, Operand) != isinstance(given, Tensor):
+            return None
         if isinstance(operand, Operand) and operand.value is not None and operand.pure is None:
             value, layout = operand.value, operand.layout
             row = value if layout is None else layout.of(value, use.n, place)

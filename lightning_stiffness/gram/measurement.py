@@ -192,11 +192,19 @@ class Measurement:
         self, group: Group, collected: Collected, offset: int, collector: Collector, witness: Witness
     ) -> list[str]:
         """The parameters whose gradients agree with those of single examples; the others fall back."""
-        names = group.names
-        # In a batch, and for no example alone: unless nothing depends on it, as on what a module drew that was
-        # imported meanwhile, there is no telling what does for an example.
+        self._refuse_draws(group)
+        return self._compared(group, collected, offset, collector, witness)
+
+    def _refuse_draws(self, group: Group) -> None:
+        """In a batch, and for no example alone: unless nothing depends on it, as on what a library drew that was
+        imported meanwhile, there is no telling what does for an example."""
         if self.problem.noise.woke() and touched_by_draws(self.problem, self.every, group.most):
             raise EngineRefusal(DRAWS)
+
+    def _compared(
+        self, group: Group, collected: Collected, offset: int, collector: Collector, witness: Witness
+    ) -> list[str]:
+        names = group.names
         for name in names:
             if name in collector.failures:
                 self.fallback.setdefault(name, collector.failures[name])

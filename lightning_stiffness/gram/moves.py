@@ -124,3 +124,5 @@ _WRITTEN = frozenset(
 """Functions that read or write entries by index or mask."""
 _LOOKED_UP = frozenset((nn.functional.embedding, nn.functional.embedding_bag))
 """Functions that look up rows of their second argument."""
+INDEXING = frozenset((*_PICKED, *_WRITTEN, *_LOOKED_UP, Tensor.__setitem__))
+"""All functions that are to be looked at."""

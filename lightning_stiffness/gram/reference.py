@@ -179,7 +179,7 @@ def companions(problem: Problem, examples: Examples, first: Reference, position:
         gradients = _gradients(losses, [edge for _, _, edge in outputs]) or (None,) * len(outputs)
     for (call, i, _), gradient in zip(outputs, gradients, strict=True):
         if gradient is not None:
-            call.gradients[i] = gradient
+            call.gradients = {**(call.gradients or {}), i: gradient}
     first.loss = second.loss = None  # with the graph
     return [first, second]
 
