@@ -212,8 +212,8 @@ def check_share(job: dict[str, Any], tell: Tell) -> None:
 
 
 def unchecked(job: dict[str, Any], tell: Tell) -> None:
-    """Time of the layerwise engine with the check of later measurements, with that of a first one, or with none:
-    what it adds, where :func:`check_share` adds up what its calls take."""
+    """Times of the layerwise engine with the check of later measurements, with that of a first one, and with none,
+    in turn: what it adds, where :func:`check_share` adds up what its calls take."""
     from lightning_stiffness.gram import alone, familiar, measurement, reference
 
     class Nobody(alone.Alone):
@@ -228,24 +228,25 @@ def unchecked(job: dict[str, Any], tell: Tell) -> None:
             pass
 
     compute = engine("layerwise")(build(job["network"], job["n"]), job["memory"])
-    way = ("values", "gradients", "none")[job["left_out"]]
-    with contextlib.ExitStack() as stack:
-        if way == "none":
-            checked = mock.patch.object(measurement.Measurement, "_compared", lambda _, group, *__: group.names)
-            for patch in (
-                checked,
-                *(mock.patch.object(measurement, name) for name in ("check_total", "look_again")),
-                mock.patch.object(measurement, "Alone", Nobody),
-            ):
-                stack.enter_context(patch)
-        compute()
-        compute()
-        seconds: list[float] = []
-        while sum(seconds) < SHORT or len(seconds) < job["repeat"]:
-            if way == "gradients":
-                familiar.forget()
-            seconds.append(timed(compute).clock)
-    tell({"seconds": statistics.median(seconds)})
+    seconds: dict[str, list[float]] = {"first": [], "later": [], "without": []}
+    compute()
+    while sum(map(sum, seconds.values())) < SHORT or len(seconds["without"]) < job["repeat"]:
+        for way, found in seconds.items():
+            with contextlib.ExitStack() as stack:
+                if way == "first":
+                    familiar.forget()
+                if way == "without":
+                    patch = mock.patch.multiple(
+                        measurement,
+                        Alone=Nobody,
+                        check_total=lambda *_: None,
+                        look_again=lambda *_: None,
+                    )
+                    stack.enter_context(patch)
+                    inside = measurement.Measurement
+                    stack.enter_context(mock.patch.object(inside, "_compared", lambda _, group, *__: group.names))
+                found.append(timed(compute).clock)
+    tell(seconds)
 
 
 def budget(job: dict[str, Any], tell: Tell) -> None:

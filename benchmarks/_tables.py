@@ -43,11 +43,12 @@ def network(result: dict[str, Any], markdown: bool) -> None:
             f"examples in a first measurement, {check['values']:.1%} against their values in later ones, and "
             f"{check['tracing']:.1%} traces one of them."
         )
-    if "adds" in result.get("check", {}):
-        later, first, without = (statistics.median(seconds) for seconds in result["check"]["adds"].values())
+    adds = result.get("check", {}).get("adds", {})
+    if "without" in adds:
+        first, later, without = (statistics.median(adds[way]) for way in ("first", "later", "without"))
         print(
-            f"In processes in turn: {1e3 * first:.1f} ms with the check of a first measurement, "
-            f"{1e3 * later:.1f} ms with that of later ones, {1e3 * without:.1f} ms without: it adds "
+            f"In turn, {len(adds['without'])} times each: {1e3 * first:.1f} ms with the check of a first "
+            f"measurement, {1e3 * later:.1f} ms with that of later ones, {1e3 * without:.1f} ms without: it adds "
             f"{1 - without / first:.1%} and {1 - without / later:.1%} of the time."
         )
 

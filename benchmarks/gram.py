@@ -33,7 +33,6 @@ BUDGETS: dict[str, list[int | None]] = {
 }
 CHECKED = ("fc",)
 """Where the check takes a noticeable part of the time."""
-TURNS = 10
 PEERS = "pip install -e '.[bench]' && pip install --no-deps -r benchmarks/peers.txt"
 
 
@@ -105,22 +104,10 @@ def measure(
     if "layerwise" in contenders:
         result["check"] = run("check", network=key, n=n)
         if key in CHECKED:
-            adds = check_adds(key, n, run)
-            result["check"] |= {"adds": adds} if adds else {}
+            result["check"]["adds"] = run("unchecked", network=key, n=n)
         result["budgets"] = [{"budget": b, **run("budget", network=key, n=n, budget=b)} for b in budgets]
     print(file=sys.stderr)
     yield result
-
-
-def check_adds(key: str, n: int, run: Runner) -> dict[str, list[float]]:
-    """Seconds of each turn, with the check of later measurements, with that of a first one, and without; of the
-    turns in which all three came to their end, and nothing where none did."""
-    names = "later", "first", "without"
-    turns = [
-        [run("unchecked", network=key, n=n, left_out=k).get("seconds") for k in range(3)] for _ in range(TURNS)
-    ]
-    whole = [turn for turn in turns if None not in turn]
-    return dict(zip(names, map(list, zip(*whole, strict=True)), strict=True)) if whole else {}
 
 
 def machine() -> dict[str, Any]:

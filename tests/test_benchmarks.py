@@ -19,7 +19,6 @@ from _measuring import error_of, run  # noqa: E402
 from _tables import report  # noqa: E402
 from _traps import TRAPS, trap  # noqa: E402
 from _zoo import NETWORKS, Transformer, convolutional, fully_connected, resnet, resnet18  # noqa: E402
-from gram import check_adds  # noqa: E402
 
 sys.path.remove(str(FOLDER))
 
@@ -78,27 +77,20 @@ def test_the_share_of_the_check():
     assert 0 < found["tracing"] < 1
 
 
-@pytest.mark.parametrize(
-    ("left_out", "forward", "backward"),
-    [(0, 2 + 2 + 2, 3 + 2 + 2), (1, 2 + 2 + 2, 3 + 2 + 3), (2, 1 + 1 + 1, 1 + 1 + 1)],
-)
-def test_the_time_without_the_check(monkeypatch, left_out, forward, backward):
-    """Passes of examples alone: of the two Grams that go before, and of the one that counts; one of the backward
-    passes is that of all examples together."""
+def test_the_time_without_the_check(monkeypatch):
+    """Passes of examples alone and all backward passes: of the Gram that goes before, and of one of each kind."""
+    monkeypatch.setattr(_measuring, "SHORT", 0.0)
     alone, derivative = Problem.example_loss, mock.Mock(wraps=torch.autograd.grad)
     seen = []
     monkeypatch.setattr(Problem, "example_loss", lambda *arguments: (seen.append(1), alone(*arguments))[1])
     monkeypatch.setattr(torch.autograd, "grad", derivative)
-    assert answer("unchecked", network="fc", left_out=left_out)["seconds"] > 0
-    assert len(seen) == forward
-    assert derivative.call_count == backward
-
-
-def test_turns_in_which_a_process_failed_do_not_count():
-    answers = iter([{"seconds": 3.0}, {"cannot": "was killed"}, {"seconds": 1.0}, *[{"seconds": 2.0}] * 27])
-    turns = check_adds("fc", 4, lambda *_, **__: next(answers))
-    assert turns == dict.fromkeys(("later", "first", "without"), [2.0] * 9)
-    assert check_adds("fc", 4, lambda *_, **__: {"cannot": "was killed"}) == {}
+    found = answer("unchecked", network="fc")
+    turns = len(found["without"])
+    assert len(found["first"]) == len(found["later"]) == turns
+    assert all(min(times) > 0 for times in found.values())
+    # first: two gradients alone; later: those of two examples by their values at once; without: the batch's
+    assert len(seen) == 2 + turns * (2 + 2 + 1)
+    assert derivative.call_count == 3 + turns * (3 + 2 + 1)
 
 
 def test_a_wrong_gram_is_called_wrong(monkeypatch, capsys):
