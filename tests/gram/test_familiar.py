@@ -13,6 +13,11 @@ from tests.gram.test_scales import off
 
 DOUBLE = torch.float64
 
+pytestmark = pytest.mark.skipif(
+    not hasattr(torch._C._autograd, "_top_saved_tensors_default_hooks"),
+    reason="this torch does not tell whether saved tensors go through other functions: nothing is ever proven",
+)
+
 
 class Coupled(nn.Module):
     """Examples by themselves, until ``mixing`` is not zero any more: the calls are the same then."""
