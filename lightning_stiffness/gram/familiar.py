@@ -159,35 +159,31 @@ def _same_memory(a: Tensor, b: Tensor) -> bool:
 
 
 def _alike(pairs: Pairs) -> bool:
-    many, one, limits = [], [], []
+    many, one, bounds = [], [], []
     for of_batch, alone in pairs:
         if of_batch.shape != alone.shape or of_batch.dtype != alone.dtype:
             return False
-        if of_batch.dtype in _LIMITS:
+        if of_batch.dtype in _BOUNDS:
             many.append(of_batch)
             one.append(alone)
-            limits.append(_LIMITS[of_batch.dtype])
+            bounds.append(_BOUNDS[of_batch.dtype])
         elif of_batch.is_floating_point() or not torch.equal(of_batch, alone):
             return False
     norms = torch._foreach_norm((*torch._foreach_sub(many, one), *one))
     mixed = len({norm.dtype for norm in norms}) > 1
     numbers = torch.stack([norm.double() for norm in norms] if mixed else list(norms)).tolist()
-    count = len(limits)
-    for k, (difference, size, limit) in enumerate(zip(numbers[:count], numbers[count:], limits, strict=True)):
-        least, most = _RANGE[many[k].dtype]
+    count = len(bounds)
+    for k, (difference, size, (limit, least, most)) in enumerate(
+        zip(numbers[:count], numbers[count:], bounds, strict=True)
+    ):
         if not (difference <= limit * size if least < size < most else torch.equal(many[k], one[k])):
             return False
     return True
 
 
-_RANGE = {
-    **dict.fromkeys((torch.float32, torch.complex64), (1e-15, 1e15)),
-    **dict.fromkeys((torch.float64, torch.complex128), (1e-150, 1e150)),
+_BOUNDS = {
+    **dict.fromkeys((torch.float32, torch.complex64), (TOLERANCE / 4, 1e-15, 1e15)),
+    **dict.fromkeys((torch.float64, torch.complex128), (TOLERANCE_DOUBLE / 4, 1e-150, 1e150)),
 }
-"""Norms whose squares are neither rounded to zero nor infinite; values of others have to be equal."""
-_LIMITS = {
-    torch.float32: TOLERANCE / 4,
-    torch.complex64: TOLERANCE / 4,
-    torch.float64: TOLERANCE_DOUBLE / 4,
-    torch.complex128: TOLERANCE_DOUBLE / 4,
-}
+"""Allowed relative error, and the norms between which it holds: beyond them squares are rounded to
+zero or infinite, and values have to be equal."""

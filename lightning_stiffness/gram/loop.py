@@ -5,7 +5,7 @@ the choice of parameters.
 """
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -77,15 +77,24 @@ def has_reentrant_checkpoint(loss: Tensor) -> bool:
     return any(node.name() == REENTRANT for node in nodes_behind(loss))
 
 
-def nodes_behind(loss: Tensor) -> Iterator[Node]:
-    """The nodes of the graph that a tensor was computed by, each once, from the last on."""
+def _following(node: Node) -> Iterable[Node | None]:
+    return (following for following, _ in node.next_functions)
+
+
+def nodes_behind(loss: Tensor, following: Callable[[Node], Iterable[Node | None]] = _following) -> Iterator[Node]:
+    """The nodes of the graph that a tensor was computed by, each once, from the last on.
+
+    Args:
+        loss: the tensor.
+        following: where to go on from a node; by default to all that it was computed from.
+    """
     waiting, seen = deque([loss.grad_fn]), set()
     while waiting:
         node = waiting.popleft()
         if node is not None and node not in seen:
             seen.add(node)
             yield node
-            waiting.extend(following for following, _ in node.next_functions)
+            waiting.extend(following(node))
 
 
 def loop_gram(

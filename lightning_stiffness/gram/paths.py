@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from torch import Tensor
 from torch.autograd.graph import Node
 
+from lightning_stiffness.gram.loop import nodes_behind
 from lightning_stiffness.gram.uses import Use
 
 HIDDEN = (
@@ -29,19 +30,10 @@ def hidden(loss: Tensor, uses: Iterable[Use], parameters: Mapping[str, Tensor]) 
         for edge in use.edges:
             inputs.setdefault(edge.node, []).extend(use.sources)
     names = {id(parameter): name for name, parameter in parameters.items()}
-    waiting: list[Node | None] = [loss.grad_fn]
-    seen: set[Node] = set()
-    met: set[str] = set()
-    while waiting:
-        node = waiting.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        if node in inputs:
-            waiting += inputs[node]
-            continue
-        name = names.get(id(getattr(node, "variable", None)))  # of the node that adds up a leaf's gradient
-        if name is not None:
-            met.add(name)
-        waiting += [following for following, _ in node.next_functions]
-    return frozenset(met)
+
+    def following(node: Node) -> Iterable[Node | None]:
+        return inputs[node] if node in inputs else [one for one, _ in node.next_functions]
+
+    # the node that adds up a leaf's gradient has it as its variable
+    leaves = (id(getattr(node, "variable", None)) for node in nodes_behind(loss, following))
+    return frozenset(names[leaf] for leaf in leaves if leaf in names)
