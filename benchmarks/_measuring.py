@@ -53,10 +53,23 @@ class Span:
         return Span(self.clock + times * other.clock, self.processor + times * other.processor)
 
 
+def built(job: dict[str, Any]) -> Network:
+    """The network of a job, on its device."""
+    return build(job["network"], job["n"]).to(job["device"])
+
+
 def timed(function: Callable[[], Any]) -> Span:
+    settle()
     clock, processor = time.perf_counter(), time.process_time()
     function()
+    settle()
     return Span(time.perf_counter() - clock, time.process_time() - processor)
+
+
+def settle() -> None:
+    """Wait for the GPU, if it is in use: it works on while the processor goes ahead."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
 
 
 def summary(base: list[Span], own: list[Span], scale: float = 1.0) -> dict[str, Any]:
@@ -80,7 +93,7 @@ def summary(base: list[Span], own: list[Span], scale: float = 1.0) -> dict[str, 
 
 def contender(job: dict[str, Any], tell: Tell) -> None:
     """Memory, correctness and time of a contender: the first from its first call, the last from all others."""
-    network = build(job["network"], job["n"])
+    network = built(job)
     entry, room = CONTENDERS[job["contender"]], job["memory"]
     needs = entry.needs(network)
     if needs > room:
@@ -129,7 +142,7 @@ def baseline(job: dict[str, Any], tell: Tell) -> None:
 
     That is forward and backward plus half the product of their matrix with itself, as if they cost nothing.
     """
-    network = build(job["network"], job["n"])
+    network = built(job)
     plain(network.first(2))
     gc.collect()
     peak, _ = peak_memory(lambda: plain(network))
@@ -148,7 +161,7 @@ def half_product(network: Network) -> Span:
     total = Span(0, 0)
     for parameter in network.module.parameters():
         columns = min(parameter.numel(), 16384)
-        gradients = torch.randn(network.n, columns)
+        gradients = torch.randn(network.n, columns, device=parameter.device)
         gradients @ gradients.T
         total = total.plus(timed(lambda g=gradients: g @ g.T), parameter.numel() / columns / 2)
     return total
@@ -159,7 +172,7 @@ def check_share(job: dict[str, Any], tell: Tell) -> None:
     their values as in later measurements of the same module; and the trace of one, needed without a check too."""
     from lightning_stiffness.gram import alone, collect, familiar, measurement, reference
 
-    network = build(job["network"], job["n"])
+    network = built(job)
     compute = engine("layerwise")(network, job["memory"])
     spent: dict[str, float] = {}
 
@@ -227,7 +240,7 @@ def unchecked(job: dict[str, Any], tell: Tell) -> None:
         def prove(self, _: Any) -> None:
             pass
 
-    compute = engine("layerwise")(build(job["network"], job["n"]), job["memory"])
+    compute = engine("layerwise")(built(job), job["memory"])
     seconds: dict[str, list[float]] = {"first": [], "later": [], "without": []}
     compute()
     while sum(map(sum, seconds.values())) < SHORT or len(seconds["without"]) < job["repeat"]:
@@ -251,7 +264,7 @@ def unchecked(job: dict[str, Any], tell: Tell) -> None:
 
 def budget(job: dict[str, Any], tell: Tell) -> None:
     """Time and memory of the layerwise engine under a budget, and how far its result is from that without."""
-    network = build(job["network"], job["n"])
+    network = built(job)
     engine("layerwise")(network.first(4), job["memory"])()
     gc.collect()
     compute = engine("layerwise", job["budget"])(network, job["memory"])
@@ -280,7 +293,12 @@ def traps(job: dict[str, Any], tell: Tell) -> None:
 
 
 def peak_memory(function: Callable[[], Any]) -> tuple[int, Any]:
-    """Bytes of resident memory at the peak above those before, and the result."""
+    """Bytes of resident memory, or of a GPU's in use, at the peak above those before, and the result."""
+    if torch.cuda.is_initialized():
+        torch.cuda.reset_peak_memory_stats()
+        held = torch.cuda.memory_allocated()
+        result = function()
+        return torch.cuda.max_memory_allocated() - held, result
     before = _peak()
     with contextlib.suppress(OSError):  # else the peak since the process began, which new ones have to pass
         with open("/proc/self/clear_refs", "w") as file:
@@ -358,7 +376,11 @@ def main() -> None:
     quiet()
     torch.set_num_threads(job["threads"])
     limit = job["memory"] + (2 << 30)  # beside what torch takes by itself
-    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    if job["device"] == "cpu":  # a GPU's driver reserves addresses far beyond
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    else:
+        whole = torch.cuda.get_device_properties(job["device"]).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(1.0, limit / whole))
     resource.setrlimit(resource.RLIMIT_CPU, (int(job["limit"]), int(job["limit"]) + 5))
     if os.path.exists("/proc/self/oom_score_adj"):
         with open("/proc/self/oom_score_adj", "w") as file:

@@ -156,8 +156,8 @@ def dattri(network: Network, room: int) -> Compute:
 
 def products(gradients: dict[str, Tensor]) -> Tensor:
     """G Gᵀ of per-example gradients, parameter by parameter."""
-    n = len(next(iter(gradients.values())))
-    total = torch.zeros(n, n)
+    first = next(iter(gradients.values()))
+    total = torch.zeros(len(first), len(first), device=first.device)
     for gradient in gradients.values():
         flat = gradient.detach().flatten(1)
         total += flat @ flat.T

@@ -31,8 +31,10 @@ def network(result: dict[str, Any], markdown: bool) -> None:
     cells = [[TITLES[name], *shown(row)] for name, row in result["rows"].items()]
     table(title, head, cells, markdown)
     loads = [load for row in result["rows"].values() for load in row.get("load", [])]
+    on_gpu = result["settings"].get("device", "cpu") != "cpu"
     print(
-        f"\nThreads: {result['settings']['threads']}, on {result['machine']['cores']} cores of "
+        f"\n{result['machine']['gpu'] + '. ' if on_gpu else ''}"
+        f"Threads: {result['settings']['threads']}, on {result['machine']['cores']} cores of "
         f"{result['machine']['cpu']}; torch {result['versions']['torch']}; "
         f"load of the machine meanwhile: {min(loads)} to {max(loads)}."
     )

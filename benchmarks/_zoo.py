@@ -30,6 +30,10 @@ class Network:
         """One loss for each example ``[n]``."""
         return loss_fn(self.module, (self.x, self.y))
 
+    def to(self, device: str) -> "Network":
+        """The same on another device."""
+        return Network(self.module.to(device), self.x.to(device), self.y.to(device))
+
     def first(self, k: int) -> "Network":
         """The same module with the first ``k`` examples."""
         return Network(self.module, self.x[:k], self.y[:k])

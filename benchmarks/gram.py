@@ -41,6 +41,7 @@ class Runner:
 
     def __init__(self, arguments: argparse.Namespace):
         self.fixed = {
+            "device": arguments.device,
             "threads": arguments.threads,
             "repeat": arguments.repeat,
             "seconds": arguments.seconds,
@@ -124,6 +125,7 @@ def machine() -> dict[str, Any]:
         "memory": memory,
         "system": f"{platform.system()} {platform.machine()}",
         "instructions": torch.backends.cpu.get_cpu_capability(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "date": time.strftime("%Y-%m-%d"),
     }
 
@@ -141,7 +143,9 @@ def added(earlier: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
     """The result with what an earlier run found of other contenders, where it ran alike."""
 
     def way(of: dict[str, Any]) -> list[Any]:
-        return [of.get("n"), of["settings"]["threads"], of["versions"]["torch"], of["machine"]["cpu"]]
+        settings, ran_on = of["settings"], of["machine"]
+        device = ran_on.get("gpu") if settings.get("device", "cpu") != "cpu" else ran_on["cpu"]
+        return [of.get("n"), settings["threads"], of["versions"]["torch"], device]
 
     if way(earlier) != way(result):
         raise SystemExit(
@@ -160,6 +164,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--contender", nargs="+", choices=CONTENDERS, metavar="NAME", help=", ".join(CONTENDERS))
     parser.add_argument("--n", type=int, help="examples, instead of each network's own number")
     parser.add_argument("--repeat", type=int, default=7, help="timings of each contender (default 7)")
+    parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--quick", action="store_true", help="three networks, few examples; some minutes")
     parser.add_argument("--no-traps", action="store_true", help="leave out the table of small modules")

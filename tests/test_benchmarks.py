@@ -37,7 +37,7 @@ def _no_longer_than_needed(monkeypatch):
 def answer(what: str, **more) -> dict:
     """What a job finds, in this process."""
     found = {}
-    job = {"what": what, "n": 4, "repeat": 1, "seconds": 0.1, "memory": PLENTY, "threads": 1}
+    job = {"what": what, "n": 4, "repeat": 1, "seconds": 0.1, "memory": PLENTY, "threads": 1, "device": "cpu"}
     run({**job, **more}, found.update)
     return found
 

@@ -6,9 +6,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._ops import HigherOrderOperator
 from torch.autograd.graph import GradientEdge
 from torch.overrides import TorchFunctionMode
 
+from lightning_stiffness.gram.problem import EngineRefusal
 from lightning_stiffness.gram.uses import Function, flat
 
 COMPOSITE: frozenset[Any] = frozenset({nn.functional.multi_head_attention_forward, Tensor.__iter__})
@@ -79,6 +81,20 @@ _top_hooks = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", Non
 def _edge(tensor: Tensor) -> GradientEdge | None:
     node = tensor.grad_fn
     return None if node is None else GradientEdge(node, tensor.output_nr)
+
+
+def refuse_operators(functions: list[Any]) -> None:
+    """Refuse ``torch.cond`` and its like, which take functions.
+
+    They are differentiated by ``torch.compile`` alone. Run as they were written, as where calls are watched, they
+    give a result without a gradient.
+
+    Raises:
+        EngineRefusal: if one of them was called.
+    """
+    if any(issubclass(kind, HigherOrderOperator) for kind in {type(function) for function in functions}):
+        name = next(str(function) for function in functions if isinstance(function, HigherOrderOperator))
+        raise EngineRefusal(f"it calls torch's operator {name}, which only torch.compile differentiates")
 
 
 def inplace(func: Any) -> bool:

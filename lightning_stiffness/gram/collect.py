@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lightning_stiffness.gram.axes import UndecidedAxis
+from lightning_stiffness.gram.calls import refuse_operators
 from lightning_stiffness.gram.capture import Watcher
 from lightning_stiffness.gram.contract import ROOM
 from lightning_stiffness.gram.derived import pushed_back, resolved
@@ -139,6 +140,7 @@ class Collector:
             self.problem.noise.seed(piece.offset + piece.start, 1)  # the same numbers in every pass over the piece
             with kept_state(self.problem.module), eager():
                 loss = self._forward(watcher, piece)
+                refuse_operators(watcher.functions)
                 strange = bool(watcher.failures) and not again
                 reference = self.references.better(piece, watcher.functions, reference) if strange else None
                 again = True

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from lightning_stiffness.gram.backends import DifferentiableRNNs, full_precision
+
 
 @contextmanager
 def measuring(module: nn.Module) -> Iterator[None]:
@@ -29,7 +31,9 @@ def measuring(module: nn.Module) -> Iterator[None]:
         stack.enter_context(torch.enable_grad())
         for kind in {p.device.type for p in module.parameters()} | {"cpu"}:
             stack.enter_context(torch.autocast(kind, enabled=False))
-        stack.enter_context(_full_precision())
+        stack.enter_context(full_precision())
+        if DifferentiableRNNs.needed(module):
+            stack.enter_context(DifferentiableRNNs())
         try:
             # nn.Module.eval() may be overridden, to keep some part in training mode
             for submodule, flag in flags.items():
@@ -231,19 +235,3 @@ def _refill(container: Any, before: Any) -> None:
 
 def _entries(container: Any) -> list[Any]:
     return [*container.keys(), *container.values()] if isinstance(container, dict) else list(container)
-
-
-@contextmanager
-def _full_precision() -> Iterator[None]:
-    """Matrix products of float32 in float32, on processor and GPU."""
-    precision = torch.get_float32_matmul_precision()
-    cudnn = torch.backends.cudnn.allow_tf32 if torch.cuda.is_available() else None
-    try:
-        torch.set_float32_matmul_precision("highest")
-        if cudnn is not None:
-            torch.backends.cudnn.allow_tf32 = False
-        yield
-    finally:
-        torch.set_float32_matmul_precision(precision)
-        if cudnn is not None:
-            torch.backends.cudnn.allow_tf32 = cudnn

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
+from tests.devices import ACCELERATOR
+
 
 def digits(
     n: int, seed: int = 0, classes: int = 4, noise: float = 0.7, dtype: torch.dtype = torch.float32
@@ -80,7 +82,7 @@ def fit(
     """A whole run; the network is built before the seed is set, so pass one made under a seed."""
     module = module or Classifier(net or fc())
     settings = {
-        "accelerator": "cpu",
+        "accelerator": ACCELERATOR,
         "enable_progress_bar": False,
         "enable_model_summary": False,
         "enable_checkpointing": False,

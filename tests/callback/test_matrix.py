@@ -63,6 +63,7 @@ def test_a_run_is_the_same_and_its_stiffness_right(setup, tmp_path):
     assert result is not None
     told = [text for text in measured.warnings if text not in without.warnings]
     usual = ["is left out", "are left out", "% of the run"]
+    usual += ["support will be removed from itertools", "have a deterministic implementation"]  # Python 3.12, GPUs
     if run.slow:  # torch.func and scripted modules have warnings of their own
         usual += ["exact but slow", "performance drop", "not a leaf Tensor"]
     assert not [text for text in told if not any(words in text for words in usual)]

@@ -34,7 +34,7 @@ def gradients(case: Case) -> dict[str, Tensor]:
     examples, problem = Examples.of(batch), Problem(module, loss_fn, parameters)
     with measuring(module):
         each = [example_gradient(problem, examples.one(i)) for i in range(len(examples))]
-    return {name: torch.stack([real(one[name]) for one in each]) for name in parameters}
+    return {name: torch.stack([real(one[name]) for one in each]).cpu() for name in parameters}
 
 
 def real(gradient: Tensor) -> Tensor:
@@ -91,7 +91,9 @@ def test_layers_and_steps_at_once(name: str) -> None:
     for parameter in steps:
         layers.setdefault(parameter.rpartition(".")[0] or parameter, []).append(parameter)
     try:
-        got = gradient_gram(module, batch, loss_fn=loss_fn, parameters=case.parameters, per_layer=True, step=steps)
+        got = gradient_gram(
+            module, batch, loss_fn=loss_fn, parameters=case.parameters, per_layer=True, step=steps
+        ).to("cpu")
     except EngineRefusal:  # a weighted mean with parts for another engine, refused in words
         assert case.scale_free
         return
@@ -125,7 +127,7 @@ def test_every_engine_between_two_sets(name: str, engine: str) -> None:
     grams = expected(case, {layer: own for layer, own in names.items() if own}, steps)
     kwargs = {"per_layer": [first], "step": steps, "parameters": case.parameters}
     try:
-        got = gradient_gram(module, rows, columns, loss_fn=loss_fn, engine=engine, **kwargs)
+        got = gradient_gram(module, rows, columns, loss_fn=loss_fn, engine=engine, **kwargs).to("cpu")
     except EngineRefusal:
         assert engine in case.refuses
         return

@@ -172,9 +172,13 @@ def graphs():
         def logits(self, graph):
             x = graph.x.to(self.own.weight.dtype)
             source, target = graph.edge_index
-            received = torch.zeros(len(x), 6, dtype=x.dtype).index_add(0, target, self.other(x)[source])
+            received = torch.zeros(len(x), 6, dtype=x.dtype, device=x.device).index_add(
+                0, target, self.other(x)[source]
+            )
             hidden = (self.own(x) + received).relu()
-            pooled = torch.zeros(graph.num_graphs, 6, dtype=x.dtype).index_add(0, graph.batch, hidden)
+            pooled = torch.zeros(graph.num_graphs, 6, dtype=x.dtype, device=x.device).index_add(
+                0, graph.batch, hidden
+            )
             return self.net(pooled)
 
         def training_step(self, graph, batch_idx):

@@ -31,7 +31,7 @@ def taught(module, teacher, batch):
 
 def after_following(module, teacher, batch):
     """The loss after one step of the teacher from where it was."""
-    twin = copy.deepcopy(teacher).double()
+    twin = copy.deepcopy(teacher).to(batch[0].device, torch.double)
     follow(twin, module.net)
     return taught(module, twin, batch)
 
@@ -55,6 +55,9 @@ def listed_teacher():
             super().__init__()
             self.teachers = [copy.deepcopy(self.net).requires_grad_(False)]
 
+        def on_fit_start(self):
+            self.teachers[0].to(self.device)
+
         def training_step(self, batch, batch_idx):
             follow(self.teachers[0], self.net)
             return taught(self, self.teachers[0], batch)
@@ -68,6 +71,9 @@ def replaced_teacher():
         def __init__(self):
             super().__init__()
             self.holder = Holder(copy.deepcopy(self.net).requires_grad_(False))
+
+        def on_fit_start(self):
+            self.holder.net.to(self.device)
 
         def training_step(self, batch, batch_idx):
             for its, mine in zip(self.holder.net.parameters(), self.net.parameters(), strict=True):
@@ -83,6 +89,9 @@ GLOBAL = {"teacher": small(), "remembered": small(), "calls": 0, "head": None, "
 @setup("a teacher in a global variable, which follows in training_step")
 def global_teacher():
     class Taught(Plain):
+        def on_fit_start(self):
+            GLOBAL["teacher"].to(self.device)
+
         def training_step(self, batch, batch_idx):
             follow(GLOBAL["teacher"], self.net)
             self.log("teacher", sum(p.sum() for p in GLOBAL["teacher"].parameters()))
@@ -98,6 +107,9 @@ def global_teacher():
 @setup("a head in a global variable, trained in training_step by an optimizer of its own")
 def global_head():
     class Watches(Plain):
+        def on_fit_start(self):
+            GLOBAL["head"].to(self.device)
+
         def training_step(self, batch, batch_idx):
             logits = self.net(batch[0])
             head, optimizer = GLOBAL["head"], GLOBAL["optimizer"]
@@ -236,6 +248,9 @@ LARGE = {"tensor": torch.zeros(1_000_000), "array": np.zeros(1_000_000)}
 @setup("large tensors and arrays in a global variable, written to in training_step")
 def large():
     class Writes(Plain):
+        def on_fit_start(self):
+            LARGE["tensor"] = LARGE["tensor"].to(self.device)
+
         def training_step(self, batch, batch_idx):
             LARGE["tensor"][batch[1]] += 1
             LARGE["array"][:3] += 1

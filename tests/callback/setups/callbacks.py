@@ -83,7 +83,7 @@ def reads_by_methods():
 
         def loss(self, batch, weight, rarity):
             logits = self.net(batch[0])
-            loss = functional.cross_entropy(logits, batch[1], weight=rarity.to(logits.dtype))
+            loss = functional.cross_entropy(logits, batch[1], weight=rarity.to(logits.device, logits.dtype))
             return loss + weight * logits.square().mean()
 
     def loss(module, batch):  # after six batches
@@ -133,7 +133,7 @@ def of_callback():
             )
 
         def loss(self, batch):
-            logits, teacher = self.net(batch[0]), self.averaged[0].double()
+            logits, teacher = self.net(batch[0]), self.averaged[0].to(batch[0].device, torch.double)
             return functional.cross_entropy(logits, batch[1]) + functional.mse_loss(logits, teacher(batch[0]))
 
     return Run(Uses(), lambda m, b: m.loss(b), callbacks=[Averages()], attributes=("averaged",))
@@ -142,8 +142,8 @@ def of_callback():
 @setup("a trained network of a callback in the loss", refused="is not among its named_parameters()")
 def callback_network():
     class Holds(pl.Callback):
-        def setup(self, trainer, pl_module, stage):
-            self.net = Plain().net
+        def on_fit_start(self, trainer, pl_module):
+            self.net = Plain().net.to(pl_module.device)
 
     class Uses(Plain):
         def training_step(self, batch, batch_idx):

@@ -257,6 +257,9 @@ def unregistered():
             super().__init__()
             self.extra = [nn.Parameter(torch.ones(4))]
 
+        def on_fit_start(self):
+            self.extra[0].data = self.extra[0].data.to(self.device)
+
         def training_step(self, batch, batch_idx):
             return functional.cross_entropy(self.net(batch[0]) * self.extra[0], batch[1])
 
@@ -328,6 +331,9 @@ def hidden_teacher():
         def __init__(self):
             super().__init__()
             self.teacher = [copy.deepcopy(self.net).requires_grad_(False)]
+
+        def on_fit_start(self):
+            self.teacher[0].to(self.device)
 
         def training_step(self, batch, batch_idx):
             return functional.mse_loss(self.net(batch[0]), self.teacher[0](batch[0]) + 1)

@@ -27,7 +27,8 @@ def class_weights_summed():
         weights = torch.tensor([0.5, 1.0, 2.0, 4.0])
 
         def training_step(self, batch, batch_idx):
-            return functional.cross_entropy(self.net(batch[0]), batch[1], weight=self.weights, reduction="sum")
+            weights = self.weights.to(self.device)
+            return functional.cross_entropy(self.net(batch[0]), batch[1], weight=weights, reduction="sum")
 
     return Run(Weighted(), cross_entropy)
 
@@ -146,7 +147,7 @@ def contrastive():
         def training_step(self, batch, batch_idx):
             z = functional.normalize(self.net(batch[0]), dim=1)
             same = functional.normalize(self.net(batch[0] + 0.1), dim=1)
-            return functional.cross_entropy(z @ same.T, torch.arange(len(z)))
+            return functional.cross_entropy(z @ same.T, torch.arange(len(z), device=self.device))
 
     return Run(Contrastive())
 

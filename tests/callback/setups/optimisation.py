@@ -63,7 +63,7 @@ def plateau():
 class Average(pl.Callback):
     """Validates with a running average of the weights, and gives the trained ones back."""
 
-    def setup(self, trainer, pl_module, stage):
+    def on_fit_start(self, trainer, pl_module):
         self.average = copy.deepcopy(pl_module.state_dict())
 
     def on_train_batch_end(self, trainer, pl_module, *_):
@@ -111,7 +111,7 @@ class Adversarial(pl.LightningModule):
     def training_step(self, batch, batch_idx):
         first, second = self.optimizers()
         x, _ = batch
-        made = self.generator(torch.randn(len(x), 3))
+        made = self.generator(torch.randn(len(x), 3, device=self.device))
         for optimizer, images, sign in ((second, made.detach(), 1), (second, x, -1), (first, made, -1)):
             self.toggle_optimizer(optimizer)
             optimizer.zero_grad()

@@ -71,7 +71,7 @@ def momentum():
     class Reads(Decays):
         def size(self, state):
             sizes = [entry["momentum_buffer"].square().sum() for entry in state.values()]
-            return float(torch.stack([torch.zeros(()), *sizes]).sum())
+            return float(torch.stack([torch.zeros((), device=self.device), *sizes]).sum())
 
         def training_step(self, batch, batch_idx):
             optimizer = self.optimizers()

@@ -30,7 +30,7 @@ def bf16_true():
 def double():
     class Makes(Plain):
         def training_step(self, batch, batch_idx):
-            scale = torch.ones(4)
+            scale = torch.ones(4, device=self.device)
             scale[0] = 2
             return functional.cross_entropy(self.net(batch[0]) @ torch.diag(scale), batch[1])
 
@@ -153,7 +153,7 @@ def reentrant():
 def own_autocast():
     class Casts(Plain):
         def training_step(self, batch, batch_idx):
-            with torch.autocast("cpu", dtype=torch.bfloat16):
+            with torch.autocast(self.device.type, dtype=torch.bfloat16):
                 return functional.cross_entropy(self.net(batch[0]).float(), batch[1])
 
     return Run(Casts(small()), cross_entropy)

@@ -125,6 +125,9 @@ def counters():
             self.calls, self.recent, self.cache, self.labels = 0, collections.deque(maxlen=5), {}, set()
             self.running = torch.zeros(4)
 
+        def on_fit_start(self):
+            self.running = self.running.to(self.device)
+
         def training_step(self, batch, batch_idx):
             self.calls += 1
             self.recent.append(len(batch[1]))
@@ -193,12 +196,15 @@ class Watched(nn.Module):
 @setup("a frozen network in a global variable")
 def beside():
     class Matches(Plain):
+        def on_fit_start(self):
+            TEACHER.to(self.device)
+
         def training_step(self, batch, batch_idx):
             target = TEACHER(batch[0])
             self.log("seen", TEACHER.seen)
             return functional.mse_loss(self.net(batch[0]), target)
 
-    TEACHER.load_state_dict(STARTED)
+    TEACHER.cpu().load_state_dict(STARTED)
     return Run(Matches(), lambda m, b: functional.mse_loss(m.net(b[0]), TEACHER.net(b[0].float()).double()))
 
 

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 
 from lightning_stiffness import StiffnessCallback
 from tests.callback.setups.base import Run
+from tests.devices import ACCELERATOR
 
 _HOOKS = (
     "_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks", "_state_dict_hooks",
@@ -40,7 +41,8 @@ def plain(value: Any) -> Any:
 
 
 def random_states() -> Any:
-    return plain([random.getstate(), np.random.get_state(), torch.get_rng_state()])  # noqa: NPY002
+    found = [random.getstate(), np.random.get_state(), torch.get_rng_state()]  # noqa: NPY002
+    return plain([*found, *(torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else ())])
 
 
 def ordinary(metrics: Any) -> dict[str, Any]:
@@ -83,9 +85,10 @@ class Trace(pl.Callback, lightning.pytorch.Callback):
             self.remember(pl_module)
 
     def remember(self, module):
-        self.measured = {name: value.detach().clone() for name, value in module.state_dict().items()}
+        self.measured = {name: value.detach().clone().cpu() for name, value in module.state_dict().items()}
         self.trainable = [name for name, p in module.named_parameters() if p.requires_grad]
-        self.attributes = {name: getattr(module, name) for name in self.wanted}
+        found = {name: getattr(module, name) for name in self.wanted}
+        self.attributes = {name: v.cpu() if isinstance(v, Tensor) else v for name, v in found.items()}
 
     def number(self, thing: Any) -> int:
         """The same for the same object, numbered in order of appearance."""
@@ -116,7 +119,7 @@ class Outcome:
             self.trainer = run.package.Trainer(
                 **{
                     "max_epochs": 2,
-                    "accelerator": "cpu",
+                    "accelerator": ACCELERATOR,
                     "devices": 1,
                     "logger": run.package.loggers.CSVLogger(folder, name=None, version=""),
                     "log_every_n_steps": 1,

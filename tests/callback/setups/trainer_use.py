@@ -108,7 +108,8 @@ def datamodule():
         def training_step(self, batch, batch_idx):
             data = self.trainer.datamodule
             self.log("transferred", float(data.transferred))
-            return functional.cross_entropy(self.net(batch[0]), batch[1], weight=data.weights)
+            weights = data.weights.to(self.device)
+            return functional.cross_entropy(self.net(batch[0]), batch[1], weight=weights)
 
         def validation_step(self, batch, batch_idx):
             self.log("val_loss", cross_entropy(self, batch))

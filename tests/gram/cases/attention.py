@@ -108,7 +108,7 @@ def whole_transformer() -> Built:
 @case()
 def encoder_stack_with_padding() -> Built:
     def forward(m: nn.Module, x: torch.Tensor) -> torch.Tensor:
-        return m.net(x, src_key_padding_mask=(torch.arange(5) >= 4).expand(len(x), 5))
+        return m.net(x, src_key_padding_mask=(torch.arange(5, device=x.device) >= 4).expand(len(x), 5))
 
     layer = nn.TransformerEncoderLayer(4, 2, 6, batch_first=True)
     return regression(Call(forward, net=nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)), normal(5, 4))

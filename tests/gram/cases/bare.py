@@ -163,7 +163,7 @@ def position_ids_of_batch_one() -> Built:
     """Positions looked up once, ids ``[1, T]``, and added to every example."""
 
     def forward(m: nn.Module, x: Tensor) -> Tensor:
-        return torch.tanh(m.words(x) + m.places(torch.arange(x.shape[1])[None]))
+        return torch.tanh(m.words(x) + m.places(torch.arange(x.shape[1], device=x.device)[None]))
 
     return regression(Call(forward, words=nn.Embedding(6, 4), places=nn.Embedding(5, 4)), tokens(5, 6))
 

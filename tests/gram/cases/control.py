@@ -288,7 +288,7 @@ def inner_vmap() -> Built:
 @case()
 def called_under_an_inner_mode() -> Built:
     def forward(m: nn.Module, x: Tensor) -> Tensor:
-        with torch.device("cpu"):
+        with torch.device(x.device):
             return m.layer(x) + torch.zeros(3)
 
     return regression(Call(forward, layer=nn.Linear(4, 3)), normal(4))

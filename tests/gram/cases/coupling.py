@@ -49,7 +49,7 @@ def contrastive() -> Built:
 
     def loss(module: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
         one, two = (F.normalize(module(view)) for view in batch)
-        return F.cross_entropy(one @ two.T, torch.arange(len(one)), reduction="none")
+        return F.cross_entropy(one @ two.T, torch.arange(len(one), device=one.device), reduction="none")
 
     return randomised(nn.Linear(4, 3)), (normal(4), normal(4)), loss
 

@@ -61,7 +61,7 @@ def packed_sequence() -> Built:
 
     def loss(module: nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         packed = rnn.pack_padded_sequence(
-            module.embed(batch["x"]), batch["length"], batch_first=True, enforce_sorted=False
+            module.embed(batch["x"]), batch["length"].cpu(), batch_first=True, enforce_sorted=False
         )
         out = rnn.pad_packed_sequence(module.net(packed)[0], batch_first=True, total_length=5)[0]
         return (module.head(out).sum(1) - batch["y"]).square().sum(1)
@@ -77,7 +77,7 @@ def layer_on_packed_rows() -> Built:
     """A linear layer on the flat rows of a packed sequence: their number says nothing of the batch."""
 
     def loss(module: nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        packed = rnn.pack_padded_sequence(batch["x"], batch["length"], batch_first=True, enforce_sorted=False)
+        packed = rnn.pack_padded_sequence(batch["x"], batch["length"].cpu(), batch_first=True, enforce_sorted=False)
         out = packed._replace(data=torch.tanh(module(packed.data)))
         return rnn.pad_packed_sequence(out, batch_first=True, total_length=5)[0].square().flatten(1).sum(1)
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from lightning_stiffness.gram.batch import Batch, batch_size, take
 from lightning_stiffness.gram.problem import LossFn
+from tests.devices import DEVICE
 
 Built = tuple[nn.Module, Batch, LossFn]
 
@@ -32,7 +33,7 @@ class Case:
     def build(self) -> Built:
         """The module, its batch and its loss: the same numbers at every call."""
         default = torch.get_default_dtype()
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(), torch.device(DEVICE):
             torch.manual_seed(0)
             torch.set_default_dtype(self.dtype)
             try:
