@@ -10,8 +10,8 @@ from torch import Tensor
 from lightning_stiffness.gram.axes import UndecidedAxis
 from lightning_stiffness.gram.calls import refuse_operators
 from lightning_stiffness.gram.capture import Watcher
-from lightning_stiffness.gram.contract import ROOM
 from lightning_stiffness.gram.derived import pushed_back, resolved
+from lightning_stiffness.gram.devices import ROOM
 from lightning_stiffness.gram.familiar import agree
 from lightning_stiffness.gram.few import Few
 from lightning_stiffness.gram.loop import example_gradient

@@ -11,16 +11,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from lightning_stiffness.gram.devices import ROOM, is_far
 from lightning_stiffness.gram.parts import Outer
 from lightning_stiffness.gram.product import scaled
 from lightning_stiffness.gram.total import BAND, Total, add
 
 SLAB = 16384
 """Columns multiplied at a time; the partial sums are added in float64."""
-ROOM = 24 << 20
-"""Bytes for what is formed at a time. The system's allocator hands out larger ones page by page, which takes longer
-than to fill them."""
-
 FIT = 1e-12, 1e12
 """Norms of float32 vectors whose products need no scaling; those of float64 may lie further apart."""
 
@@ -39,14 +36,17 @@ def add_dense(total: Total, gradients: Tensor, room: int = ROOM) -> None:
         gradients: of all examples.
         room: bytes for what is formed at a time.
     """
-    for low in range(0, gradients.shape[1], SLAB):
-        slab = gradients[:, low : low + SLAB]
+    wide = SLAB
+    if is_far(gradients.device):  # fewer calls, each with more to do
+        wide *= max(1, room // (4 * SLAB * max(1, len(gradients)) * gradients.element_size()))
+    for low in range(0, gradients.shape[1], wide):
+        slab = gradients[:, low : low + wide]
         if not _added_as_they_are(total, slab, room):
             vectors, scale = ranged(slab, *FIT)
             for rows, columns, view in total.strips():
-                add(view, _product(vectors, rows, columns), scale, rows, columns)
+                add(view, _long_product(vectors, rows, columns, view.dtype), scale, rows, columns)
             if total.m is not None:
-                total.add_squares(vectors.square().sum(1), scale)
+                total.add_squares(vectors.square().sum(1, dtype=total.squares.dtype), scale)
 
 
 def _added_as_they_are(total: Total, vectors: Tensor, room: int) -> bool:
@@ -55,7 +55,7 @@ def _added_as_they_are(total: Total, vectors: Tensor, room: int) -> bool:
     Saves :func:`ranged` its look at the vectors; only where there is room for all products, and all are worked out
     here.
     """
-    plain = vectors.dtype in (torch.float32, torch.float64)
+    plain = vectors.dtype in (torch.float32, torch.float64) and not is_far(vectors.device)
     if not plain or total.m is not None or total.share is not None:
         return False
     if total.pairs() * vectors.element_size() > room // 8:
@@ -77,6 +77,16 @@ def _product(vectors: Tensor, rows: slice, columns: slice) -> Tensor:
         longer, shorter = (torch.unflatten(v, 1, (threads, -1)).transpose(0, 1) for v in (longer, shorter))
         return torch.bmm(longer, shorter.mT).sum(0).T
     return (longer @ shorter.T).T
+
+
+def _long_product(vectors: Tensor, rows: slice, columns: slice, dtype: torch.dtype) -> Tensor:
+    """The same in a few calls, however many columns there are: of :data:`SLAB` columns, summed in ``dtype``."""
+    count, rest = divmod(vectors.shape[1], SLAB)
+    if count + bool(rest) <= 1:
+        return _product(vectors, rows, columns)
+    slabs = vectors[:, : count * SLAB].view(len(vectors), count, SLAB).transpose(0, 1)
+    total = torch.bmm(slabs[:, columns], slabs[:, rows].mT).sum(0, dtype=dtype).T
+    return total + _product(vectors[:, count * SLAB :], rows, columns) if rest else total
 
 
 def add_layers(total: Total, layers: Sequence[tuple[Outer, bool]], room: int = ROOM) -> None:
@@ -185,8 +195,11 @@ def _limits(dtype: torch.dtype, low: float, high: float) -> tuple[float, float]:
 
 
 def ranged(vectors: Tensor, low: float, high: float) -> tuple[Tensor, Tensor | None]:
-    """Vectors ``[n, p]`` fit for products in their own precision, and the powers of two they were divided by."""
-    if vectors.is_complex() or vectors.dtype in (torch.float16, torch.bfloat16):
+    """Vectors ``[n, p]`` fit for products in their own precision, and the powers of two they were divided by.
+
+    On a GPU all are divided: that takes less time than to wait for an answer whether they have to be.
+    """
+    if vectors.is_complex() or vectors.dtype in (torch.float16, torch.bfloat16) or is_far(vectors.device):
         vectors, scale = scaled(vectors)
         return vectors, scale
     if vectors.shape[1] and _extreme(vectors, torch.linalg.vector_norm(vectors, dim=1), low, high):

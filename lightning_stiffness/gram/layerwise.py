@@ -26,7 +26,8 @@ def planned(
         problem: what to differentiate.
         rows: the examples ``i``.
         columns: the examples ``j``; None where they are the rows.
-        memory_budget: bytes beside the module, the batch and the Gram; 2 GiB where it is None.
+        memory_budget: bytes beside the module, the batch and the Gram; None for 2 GiB, or what
+            :func:`lightning_stiffness.gram.devices.default_budget` says of a GPU.
 
     Returns:
         Layer → inner products ``[n, m]`` in float64, which add up to the Gram; and the plan.

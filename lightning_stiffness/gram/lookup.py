@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from lightning_stiffness.gram.contract import FIT, ROOM, SLAB, ranged
+from lightning_stiffness.gram.contract import FIT, SLAB, ranged
+from lightning_stiffness.gram.devices import ROOM
 from lightning_stiffness.gram.parts import Lookup
 from lightning_stiffness.gram.total import Total, add
 

@@ -91,7 +91,7 @@ class Measurement:
         setting = self.n, self.m, self.budget, tuple((layer, *names) for layer, names in self.layers.items())
         alone = self.alone = Alone(self.problem, self.every, self._reference_place(), setting)
         witness, self.reference = alone.witness, alone.reference
-        collector = Collector(self.problem, self.reference, slab_of(self.budget))
+        collector = Collector(self.problem, self.reference, slab_of(self.budget, self.device))
         groups = self._settled(partition(self.problem, self.every, self.reference, collector, self.budget))
         self.most = groups[0].most
         collector.companions = alone.accompany()

@@ -4,16 +4,14 @@ import itertools
 import math
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
 from lightning_stiffness.gram.batch import Batch, is_per_example, leaves
 from lightning_stiffness.gram.collect import Collector
-from lightning_stiffness.gram.contract import ROOM
+from lightning_stiffness.gram.devices import default_budget, is_far, room_of
 from lightning_stiffness.gram.problem import EngineRefusal, Examples, Problem
 from lightning_stiffness.gram.reference import Reference
-
-DEFAULT_BUDGET = 2 << 30
-"""Bytes where no budget is given: 2 GiB."""
 
 PASSES = 3
 """Bytes that a forward and backward pass holds, over those of the forward pass's tensors."""
@@ -41,15 +39,15 @@ class Group:
     """Bytes for gradients formed at a time."""
 
 
-def slab_of(budget: int | None) -> int:
+def slab_of(budget: int | None, device: torch.device) -> int:
     """Bytes for what is formed at a time: a quarter of the budget, or less."""
-    return max(1, min((budget or DEFAULT_BUDGET) // 4, ROOM))
+    return max(1, min((budget or default_budget(device)) // 4, room_of(device)))
 
 
 def partition(
     problem: Problem, every: Examples, reference: Reference, collector: Collector, budget: int | None
 ) -> list[Group]:
-    """The division with the fewest forward passes that fits the budget.
+    """The division with the fewest forward passes that fits the budget, if there is one.
 
     A quarter of it is for gradients formed at a time, the rest for what a pass over the module holds and for
     what is kept of the parameters.
@@ -58,12 +56,13 @@ def partition(
         BudgetError: if not even two examples and one parameter fit; the message says the least that would do.
     """
     names = list(problem.parameters)
-    room = budget or DEFAULT_BUDGET
+    device = next(iter(problem.parameters.values())).device
+    room = budget or default_budget(device)
     activations = reference.activation_bytes()
     one_pass = PASSES * activations
     n = len(every)
     everything = sum(p.numel() * p.element_size() for p in problem.parameters.values())
-    slab = slab_of(budget)
+    slab = slab_of(budget, device)
     # What is certain for a budget is only likely without one; it saves a look at two examples.
     formed = everything if budget else reference.dense_bytes(problem.parameters)
     if n * (one_pass + formed) <= 3 * room // 4 and (not budget or 2 * (everything + activations) <= room):
@@ -72,7 +71,9 @@ def partition(
     largest = max(held.values(), default=0)
     # the gradients of two examples taken alone; two examples in a pass, beside one parameter's part of four
     least = max(2 * (everything + activations), 2 * one_pass + 4 * largest)
-    if room < least:
+    if not budget:
+        room = max(room, least)
+    elif room < least:
         raise BudgetError(
             f"memory_budget={room} bytes is too small: two examples and the largest parameter take {least}, "
             "the least that would do"
@@ -103,7 +104,7 @@ def partition(
 
 def _examples_of_a_pass(n: int, activations: int, problem: Problem) -> int:
     """How many examples go through the module at a time where memory does not decide."""
-    if any(parameter.device.type != "cpu" for parameter in problem.parameters.values()):
+    if any(is_far(parameter.device) for parameter in problem.parameters.values()):
         return n
     passes = math.ceil(n / max(FEWEST, NEAR // max(1, activations)))
     return math.ceil(n / passes)

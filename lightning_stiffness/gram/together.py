@@ -4,10 +4,11 @@ from dataclasses import replace
 
 from lightning_stiffness.gram.check import Witness
 from lightning_stiffness.gram.collect import Collected, Collector
+from lightning_stiffness.gram.devices import default_budget
 from lightning_stiffness.gram.division import divide, formed, parts_of_all
 from lightning_stiffness.gram.measurement import Measurement
 from lightning_stiffness.gram.multiply import multiply
-from lightning_stiffness.gram.partition import DEFAULT_BUDGET, Group, first_place
+from lightning_stiffness.gram.partition import Group, first_place
 from lightning_stiffness.gram.plan import Step
 from lightning_stiffness.gram.problem import Examples, Problem
 from lightning_stiffness.gram.share import Share
@@ -46,7 +47,7 @@ class Together(Measurement):
             n, pairs = len(self.every), Total.pairs_of(self.n, self.m)
             owners = divide(mine, group.names, n, pairs, share.count)
             if owners is None:
-                mine = formed(mine, n, pairs, (self.budget or DEFAULT_BUDGET) // 8)
+                mine = formed(mine, n, pairs, (self.budget or default_budget(self.device)) // 8)
         except Exception as error:
             failed = error
         good, owners = self._agreed(group.names, owners, failed)

@@ -9,6 +9,7 @@ from torch.func import grad, vmap
 from torch.overrides import TorchFunctionMode
 
 from lightning_stiffness.gram.batch import Batch, is_per_example, leaves, map_leaves
+from lightning_stiffness.gram.devices import default_budget
 from lightning_stiffness.gram.draws import DRAWS, touched_by_draws
 from lightning_stiffness.gram.problem import EngineRefusal, Examples, LossError, Problem
 from lightning_stiffness.gram.product import Products, inner_products, squared_norms
@@ -17,9 +18,6 @@ from lightning_stiffness.gram.swap import swapped
 
 CHUNK = 256
 """Examples at a time: that bounds what vmap holds on the way, activations and one more copy of the gradients."""
-
-DEFAULT_BUDGET = 1 << 30
-"""Bytes for the gradients held at a time where no budget is given: 1 GiB."""
 
 
 def vmap_gram(
@@ -34,7 +32,7 @@ def vmap_gram(
         problem: what to differentiate.
         rows: the examples ``i``.
         columns: the examples ``j``; by default ``rows``.
-        memory_budget: bytes for the gradients held at a time; 1 GiB by default.
+        memory_budget: bytes for the gradients held at a time; by default 1 GiB, on a GPU more.
 
     Returns:
         Inner products ``[n, m]`` in float64.
@@ -51,8 +49,13 @@ def vmap_gram(
             raise EngineRefusal(DRAWS)
     if _exchanges_data(problem, rows):
         raise EngineRefusal("its forward pass exchanges the data of tensors, which torch.func does not survive")
-    products = _by_groups(problem, rows, columns, memory_budget or DEFAULT_BUDGET)
+    products = _by_groups(problem, rows, columns, memory_budget or _default_budget(problem))
     return vmap_gram(problem, rows, columns, memory_budget=memory_budget) if noise.woke() else products
+
+
+def _default_budget(problem: Problem) -> int:
+    """Half of what may be used: the other half is for what vmap holds on the way."""
+    return default_budget(next(iter(problem.parameters.values())).device) // 2
 
 
 class _Exchanges(TorchFunctionMode):

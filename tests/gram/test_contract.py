@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_stiffness.gram import contract
 from lightning_stiffness.gram.contract import add_dense, add_layers
+from lightning_stiffness.gram.devices import ROOM
 from lightning_stiffness.gram.parts import Outer
 from lightning_stiffness.gram.total import Total
 
@@ -83,7 +83,7 @@ def test_a_lost_gradient_loses_its_own_products_alone(threads: int) -> None:
 def test_without_room_for_all_products(sizes: tuple[float, ...], dtype: torch.dtype) -> None:
     g = vectors(40, 30, sizes, dtype)
     totals = [Total(40, None, g.device) for _ in range(2)]
-    for total, room in zip(totals, (1, contract.ROOM), strict=True):
+    for total, room in zip(totals, (1, ROOM), strict=True):
         add_dense(total, g, room)
         close(total.products().values, g.double() @ g.double().T)
 
