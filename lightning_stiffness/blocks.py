@@ -114,15 +114,14 @@ def merge_results(result: StiffnessResult, parts: Sequence[StiffnessResult], ord
 
     Args:
         result: where it goes.
-        parts: results of which each has some of the blocks.
-        order: names of all blocks.
+        parts: results of which each has some of the blocks, and nothing but them.
+        order: names of all blocks, and of what else there may be.
     """
     for field in fields(StiffnessResult):
-        own = getattr(result, field.name)
-        if isinstance(own, dict):
+        held = getattr(result, field.name)
+        if isinstance(held, dict):
             found = {name: value for part in parts for name, value in getattr(part, field.name).items()}
-            own.clear()
-            own.update({name: found[name] for name in (*order, *found) if name in found})
+            held.update({name: found[name] for name in order if name in found})
 
 
 def _layers(

@@ -41,7 +41,7 @@ from lightning_stiffness.probeset import AUTO, ProbeSet, probe_of_batch, same_ex
 from lightning_stiffness.result import StiffnessResult
 from lightning_stiffness.settings import Settings
 
-_SYMMETRIC, _DIAGNOSTICS = 0.75, 0.25
+_SYMMETRIC, _DIAGNOSTICS = 0.7, 0.3
 """Time of a block of one set of examples, and of what its Gram says as a whole, in that of a block of two sets."""
 
 UNRELATED = (
@@ -227,10 +227,11 @@ def measure_probe(
     costs = [(_SYMMETRIC if a == b else 1.0) * sizes[a] * sizes[b] for a, b in blocks]
     costs += [_DIAGNOSTICS * size**2 for size in sizes.values()]
     mine = [True] * len(costs) if share is None else share.deal(costs)
+    found = StiffnessResult(step=step, epoch=epoch)  # what travels: the rest every process knows
     for (first, second), of_this_process in zip(blocks, mine, strict=False):
         if of_this_process:
             measure_block(
-                result,
+                found,
                 gram.block(places[first], places[second]),
                 (first, second),
                 same_example=same_examples(probe[first], probe[second]),
@@ -240,9 +241,12 @@ def measure_probe(
             )
     for (split, part), of_this_process in zip(places.items(), mine[len(blocks) :], strict=True):
         if settings.diagnostics and of_this_process:
-            result.diagnostics[split] = _diagnostics(gram.block(part, part).values)
-    if share is not None:
-        merge_results(result, share.gather(result), ["-".join(block) for block in blocks])
+            found.diagnostics[split] = _diagnostics(gram.block(part, part).values)
+    merge_results(
+        result,
+        [found] if share is None else share.tell(found, about="results"),
+        [*("-".join(block) for block in blocks), *probe],
+    )
     if any(result.excluded.values()):
         told = ", ".join(f"{n} of {len(probe[s].examples)} in {s}" for s, n in result.excluded.items() if n)
         notes.append(

@@ -39,23 +39,28 @@ def arranged(kept: Tensor, strata: Tensor) -> Side:
     return Side(examples, strata[examples], drawn, torch.zeros_like(strata).index_copy(0, examples, numbers))
 
 
-def values_of_pairs(values: Sequence[Tensor], rows: Side, columns: Side) -> Tensor:
-    """Values ``[n, m]`` of pairs in float64, for the examples of two sides: ``[k, rows, columns]``.
+def values_of_pairs(measures: Sequence[Tensor], counted: Tensor, rows: Side, columns: Side) -> Tensor:
+    """Measures ``[n, m]`` of the pairs that count, 0 for the others, and last 1 or 0 for whether they do: float64,
+    for the examples of two sides, ``[k + 1, rows, columns]``.
 
     Example:
         >>> side = arranged(torch.tensor([True, True]), torch.tensor([1, 0]))
-        >>> values_of_pairs([torch.tensor([[1.0, 2.0], [3.0, 4.0]])], side, side).tolist()
-        [[[4.0, 3.0], [2.0, 1.0]]]
+        >>> S = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+        >>> values_of_pairs([S], S < 4, side, side).tolist()
+        [[[0.0, 3.0], [2.0, 1.0]], [[0.0, 1.0], [1.0, 1.0]]]
     """
-    n, m = values[0].shape
-    shape = len(values), len(rows.examples), len(columns.examples)
-    every = torch.empty(shape, dtype=torch.float64, device=values[0].device)
+    n, m = counted.shape
+    shape = len(measures) + 1, len(rows.examples), len(columns.examples)
+    every = torch.empty(shape, dtype=torch.float64, device=counted.device)
     # Rows and columns at once, four times as fast as one after the other
     places = (rows.examples[:, None] * m + columns.examples).flatten()
     as_they_are = shape[1:] == (n, m) and bool((places[1:] > places[:-1]).all())
-    for room, one in zip(every, values, strict=True):
+    for room, one in zip(every, (*measures, counted), strict=True):
         if as_they_are:
             room.copy_(one)
         else:
             torch.index_select(one.double().flatten(), 0, places, out=room.view(-1))
+    # Here and not before, where copies of all measures would be held: once that is freed, the system takes the
+    # memory back, and the next block gets it page by page
+    every[:-1].masked_fill_(every[-1] == 0, 0.0)
     return every

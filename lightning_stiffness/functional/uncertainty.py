@@ -248,7 +248,7 @@ def joint_intervals(
         sides.append(arranged(counted.sum(0) > 0, columns))
     of_rows, of_columns = sides[0], sides[-1]
     weights = draw_weights([s.strata for s in sides], resamples, seed, [s.drawn for s in sides])
-    every = values_of_pairs([*(torch.where(counted, s, 0.0) for s in stiffness), counted], of_rows, of_columns)
+    every = values_of_pairs(stiffness, counted, of_rows, of_columns)
     block = Block(every[-1] > 0, of_rows.strata, of_columns.strata, symmetric)
     summaries = summary_intervals(every, block, weights, classes, levels, level)
     if distance is None or pairs is None or edges is None:

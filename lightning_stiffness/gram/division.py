@@ -1,11 +1,14 @@
 """Which process works out the inner products of which parameters."""
 
 from dataclasses import replace
+from typing import TypeVar
 
 from lightning_stiffness.gram.collect import Collected
 from lightning_stiffness.gram.multiply import chosen, dense_of
 from lightning_stiffness.gram.parts import Convolution, Dense
 from lightning_stiffness.gram.share import Share, dealt
+
+Said = TypeVar("Said")
 
 ADDING = 200.0
 """Operations in whose time one inner product is added up, beside those that it takes: memory decides about them."""
@@ -70,25 +73,44 @@ def formed(mine: Collected, n: int, pairs: int, room: int) -> Collected:
     return replace(mine, parts=parts)
 
 
+def own_of(names: list[str], owners: dict[str, int] | None, rank: int) -> list[str]:
+    """The parameters that one process multiplies; of all of them, where the rows are divided.
+
+    Example:
+        >>> own_of(["a", "b"], {"a": 1, "b": 0}, 0), own_of(["a", "b"], None, 0)
+        (['b'], ['a', 'b'])
+    """
+    return names if owners is None else [name for name in names if owners[name] == rank]
+
+
 def parts_of_all(
-    share: Share, mine: Collected, names: list[str], owners: dict[str, int] | None
-) -> tuple[Collected, list[str]]:
-    """Exchange the gradients of each process's examples.
+    share: Share,
+    mine: Collected,
+    names: list[str],
+    owners: dict[str, int] | None,
+    said: Said,
+    failed: Exception | None = None,
+) -> list[tuple[Said, Collected]]:
+    """Exchange the gradients of each process's examples, and a word about them.
 
     Args:
         share: the processes.
         mine: gradients of this process's examples.
-        names: the parameters wanted.
+        names: the parameters whose gradients it gives.
         owners: who is to have the gradients by each of them; None: every process those by all.
+        said: what all are to hear of them.
+        failed: an error, instead of all that.
 
     Returns:
-        Gradients of all examples, in their order, by the parameters of this process; and which those are.
+        What each process said and gave to this one, in the order of their examples.
+
+    Raises:
+        Exception: those of :meth:`Share.deliver`.
     """
-    own = [
-        names if owners is None else [name for name in names if owners[name] == rank] for rank in range(share.count)
+    if failed is not None:
+        return share.deliver([], failed, about="parts")
+    whole = (said, mine.only(names))
+    given = [
+        whole if owners is None else (said, mine.only(own_of(names, owners, rank))) for rank in range(share.count)
     ]
-    whole = mine.only(names)
-    first, *others = share.deliver([whole if owners is None else mine.only(some) for some in own], about="parts")
-    for one in others:
-        first = first.beside(one)
-    return first, own[share.rank]
+    return share.deliver(given, about="parts")

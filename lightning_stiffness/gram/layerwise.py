@@ -7,6 +7,8 @@ Before it is trusted, everything is held against a few examples taken alone; par
 calls no rule covers, go through ``torch.func`` or the loop by themselves.
 """
 
+from dataclasses import replace
+
 from lightning_stiffness.gram.check import CoupledExamples
 from lightning_stiffness.gram.measurement import Measurement
 from lightning_stiffness.gram.partition import BudgetError
@@ -14,7 +16,7 @@ from lightning_stiffness.gram.plan import Plan
 from lightning_stiffness.gram.problem import EngineRefusal, Examples, LossError, Problem
 from lightning_stiffness.gram.product import Products
 from lightning_stiffness.gram.share import Abandoned
-from lightning_stiffness.gram.together import Together
+from lightning_stiffness.gram.together import Together, enough_for_all
 
 
 def planned(
@@ -38,6 +40,8 @@ def planned(
         BudgetError: if the budget is too small; the message says the least that would do.
     """
     every = rows if columns is None else Examples.joined([rows, columns])
+    if problem.share is not None and not enough_for_all(every, problem.share):
+        problem = replace(problem, share=None)  # few examples are soon done by each process alone
     kind = Measurement if problem.share is None else Together
     measurement = kind(problem, rows, columns, every, memory_budget)
     try:

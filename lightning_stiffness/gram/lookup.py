@@ -58,10 +58,10 @@ def _add_rare(total: Total, rows: Tensor, example: Tensor, counts: Tensor, scale
         for low in range(0, len(near), step):
             first = near[low : low + step]
             i, j = example[first], example[first + offset]
-            value = (rows[first] * rows[first + offset]).sum(1).to(total.values.dtype)
+            value = (rows[first] * rows[first + offset]).sum(1).to(total.squares.dtype)
             if scale is not None:
                 value = value * scale[i] * scale[j]
             if total.m is not None:  # examples of one index are in order: rows come before columns
                 cross = (i < total.n) & (j >= total.n)
-                i, j, value = i[cross], j[cross] - total.n, value[cross]
-            total.values.index_put_((i, j), value, accumulate=True)
+                i, j, value = i[cross], j[cross], value[cross]
+            total.add_pairs(i, j, value)

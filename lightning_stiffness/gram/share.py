@@ -11,8 +11,8 @@ from torch import Tensor, distributed
 from lightning_stiffness.gram.packing import Pack, slots, unpacked
 from lightning_stiffness.gram.problem import EngineRefusal
 
-_HEAD = 4096
-"""Bytes of a message that every process sends at once."""
+_HEAD = 16384
+"""Bytes of a message that every process sends at once: what half of the blocks of a measurement show has room."""
 
 
 class OutOfStep(EngineRefusal):
@@ -129,10 +129,19 @@ class Share:
         Raises:
             Abandoned: if another process is not at this point.
         """
-        told = exchange("add", said)
-        self._check(told, "add")
+        told = self.tell(said, about="add")
         for one in values:
             distributed.all_reduce(one)
+        return told
+
+    def tell(self, value: Any, *, about: str) -> list[Any]:
+        """What every process says to all, in order: anything that can be pickled, and is not large.
+
+        Raises:
+            Abandoned: if another process is not at this point.
+        """
+        told = exchange(about, value)
+        self._check(told, about)
         return [of_rank for _, of_rank in told]
 
     def _check(self, told: list[tuple[str, Any]], here: str) -> None:

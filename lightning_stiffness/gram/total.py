@@ -26,6 +26,9 @@ BAND = 1 << 20
 class Total:
     """A Gram under construction.
 
+    A symmetric one is held strip by strip, each from its diagonal on: what is added to, and what travels between
+    processes, then lies together.
+
     Args:
         n: examples of the rows.
         m: examples of the columns; None where they are the rows.
@@ -35,42 +38,67 @@ class Total:
 
     def __init__(self, n: int, m: int | None, device: torch.device, share: Share | None = None):
         self.n, self.m, self.share = n, m, share
-        self._values: Tensor | None = None
+        parts = 5 if share is None else 5 * share.count
+        self._step = STRIP if m is not None else min(TILE * max(round(n / parts / TILE), 1), HALF)
+        self._held: Tensor | None = None
         self.squares = torch.zeros(n + (m or 0), dtype=accumulation_dtype(device), device=device)
 
     @property
-    def values(self) -> Tensor:
-        """Inner products ``[n, m]``, room for which is taken when they are first asked for."""
-        if self._values is None:
-            self._values = self.squares.new_zeros(self.n, self.n if self.m is None else self.m)
-        return self._values
+    def held(self) -> Tensor:
+        """Inner products, strip after strip, room for which is taken when they are first asked for."""
+        if self._held is None:
+            self._held = self.squares.new_zeros(sum(rows * columns for rows, columns in self._shapes()))
+        return self._held
 
     def __iadd__(self, other: "Total") -> "Total":
         """Add another, which is not to be used any more: the first one's numbers are taken over as they are."""
-        if self._values is None:
-            self._values = other.values
+        if self._held is None:
+            self._held, self._step = other.held, other._step
+        elif self._step == other._step:
+            self._held += other.held
         else:
-            self._values += other.values
+            products = other.products().values
+            for rows, columns, view in self._all_strips():
+                view += products[rows, columns]
         self.squares += other.squares
         return self
 
     def products(self) -> Products:
-        """The finished Gram."""
-        if self.m is None:
-            for rows, _, view in self._all_strips():
-                width = rows.stop - rows.start
-                square = view[:, :width]  # only its upper triangle counts: the lower one may be empty, or rounded
-                square.copy_(square.triu().add_(square.triu(1).T))
-                self.values[rows.stop :, rows] = view[:, width:].T
-            return Products.symmetric(self.values)
-        return Products(self.values, self.squares[: self.n], self.squares[self.n :])
+        """The finished Gram; nothing is to be added any more."""
+        if self.m is not None:
+            return Products(self.held.view(self.n, self.m), self.squares[: self.n], self.squares[self.n :])
+        values = self.squares.new_empty(self.n, self.n)
+        for rows, columns, view in self._all_strips():
+            width = rows.stop - rows.start
+            values[rows, columns] = view
+            square = values[rows, rows]  # only its upper triangle counts: the lower one may be empty, or rounded
+            square.copy_(square.triu().add_(square.triu(1).T))
+            values[rows.stop :, rows] = view[:, width:].T
+        self._held = None
+        return Products.symmetric(values)
 
     def paste(self, part: Products, rows: tuple[int, int], columns: tuple[int, int]) -> None:
-        """Put in the products of some rows with some columns, both as examples of the two sides together."""
-        first = 0 if self.m is None else self.n
-        self.values[slice(*rows), columns[0] - first : columns[1] - first] = part.values
+        """Put in the products of some rows with some columns, none of which comes before them; both as examples of
+        the two sides together."""
+        for own, beside, view in self._all_strips():
+            low, high = max(own.start, rows[0]), min(own.stop, rows[1])
+            left = max(beside.start, columns[0])
+            if low < high:
+                room = view[low - own.start : high - own.start, left - beside.start : columns[1] - beside.start]
+                room.copy_(part.values[low - rows[0] : high - rows[0], left - columns[0] :])
         self.squares[slice(*rows)] = part.squares
         self.squares[slice(*columns)] = part.other_squares
+
+    def add_pairs(self, rows: Tensor, columns: Tensor, values: Tensor) -> None:
+        """Add products of single pairs, as examples of the two sides together, no column before its row."""
+        if self.m is None:
+            strip = rows // self._step
+            first = strip * self._step
+            before = self._step * (strip * self.n - self._step * (strip * (strip - 1) // 2))
+            places = before + (rows - first) * (self.n - first) + columns - first
+        else:
+            places = rows * self.m + columns - self.n
+        self.held.index_put_((places,), values, accumulate=True)
 
     def strips(self, share: Share | None = None) -> Iterator[tuple[slice, slice, Tensor]]:
         """Rows, columns (both as examples of the two sides together), and the view of the Gram to add to; those of
@@ -90,35 +118,21 @@ class Total:
         return [of_rank for _, of_rank in told]
 
     def add_up(self, share: Share, said: Any) -> list[Any]:
-        """Replace every process's sum by that of all of them; the answer is what each of them said.
+        """Replace every process's sum by that of all of them; the answer is what each of them said."""
+        return share.add([self.held] if self.m is None else [self.held, self.squares], said)
 
-        Of a symmetric Gram only the strips travel, which are about half of it, a band at a time.
-        """
-
-        def sums() -> Iterator[Tensor]:
-            if self.m is not None:
-                yield self.values
-                yield self.squares
-                return
-            for band in self.bands():
-                views = [view for _, _, view in band]
-                joined = torch.cat([view.flatten() for view in views])
-                yield joined
-                sizes = [view.numel() for view in views]
-                for view, values in zip(views, joined.split_with_sizes(sizes), strict=True):
-                    view.copy_(values.view_as(view))
-
-        return share.add(sums(), said)
+    def _shapes(self) -> Iterator[tuple[int, int]]:
+        """Rows and columns of each strip."""
+        for low in range(0, self.n, self._step):
+            yield min(self._step, self.n - low), self.n - low if self.m is None else self.m
 
     def _all_strips(self) -> Iterator[tuple[slice, slice, Tensor]]:
-        parts = 5 if self.share is None else 5 * self.share.count
-        step = STRIP if self.m is not None else min(TILE * max(round(self.n / parts / TILE), 1), HALF)
-        for low in range(0, self.n, step):
-            high = min(low + step, self.n)
-            if self.m is None:
-                yield slice(low, high), slice(low, self.n), self.values[low:high, low:]
-            else:
-                yield slice(low, high), slice(self.n, self.n + self.m), self.values[low:high]
+        end = self.n + (self.m or 0)
+        low = place = 0
+        for rows, columns in self._shapes():
+            view = self.held[place : place + rows * columns].view(rows, columns)
+            yield slice(low, low + rows), slice(end - columns, end), view
+            low, place = low + rows, place + rows * columns
 
     def bands(self, most: int = BAND) -> Iterator[list[tuple[slice, slice, Tensor]]]:
         """The strips, in lists of at most ``most`` inner products (or of one strip)."""

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,8 @@ from torch.nn import functional
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from lightning_stiffness.gram import Examples, gram_of_examples, together
-from lightning_stiffness.gram.share import Abandoned, OutOfStep, Share, exchange
+from lightning_stiffness.gram import Examples, gram_of_examples, measurement, together
+from lightning_stiffness.gram.share import _HEAD, Abandoned, OutOfStep, Share, exchange
 
 
 class Text(nn.Module):
@@ -52,6 +53,78 @@ def cases():
     yield "convolution", conv(), torch.randn(100, 1, 8, 8), labels, "none"
     yield "text", Text(), torch.randint(0, 30, (100, 6)), labels, "none"
     yield "complex", Complex(), torch.randn(100, 8), labels, "none"
+
+
+def few(share: Share) -> None:
+    """Fewer examples than the processes can divide among them."""
+    torch.manual_seed(2)
+    net = nn.Sequential(nn.Linear(8, 6), nn.Tanh(), nn.Linear(6, 4))
+
+    def loss_fn(module, batch):
+        return functional.cross_entropy(module(batch[0]), batch[1], reduction="none")
+
+    for sizes in ((2,), (2, 2), (3, 3), (1, 3)):
+        examples = Examples.of(*((torch.randn(size, 8), torch.arange(size)) for size in sizes))
+        alone, both = (gram_of_examples(net, examples, loss_fn=loss_fn, share=one) for one in (None, share))
+        assert torch.allclose(both.values, alone.values, rtol=1e-5), sizes
+        assert not both.plan.fallbacks, (sizes, both.plan.fallbacks)
+
+
+def disagree(rank: int, share: Share) -> None:
+    """Processes that divide the work each in its own way, as memory or rounding may have it, end with the Gram."""
+    torch.manual_seed(1)
+    net = nn.Sequential(nn.Linear(8, 6), nn.Tanh(), nn.Linear(6, 6), nn.Tanh(), nn.Linear(6, 4))
+    examples = Examples.of((torch.randn(100, 8), torch.arange(100) % 4))
+    partition, divide, gathered = measurement.partition, together.divide, []
+
+    def loss_fn(module, batch):
+        return functional.cross_entropy(module(batch[0]), batch[1], reduction="none")
+
+    def two_groups(*arguments):
+        (group,) = partition(*arguments)
+        return [replace(group, names=group.names[:2]), replace(group, names=group.names[2:])]
+
+    def blocks(*arguments):
+        return [replace(group, block=20) for group in partition(*arguments)]
+
+    def owned(by):
+        return lambda mine, names, *others: dict.fromkeys(names, 0) if rank == by else None
+
+    def check(name, *, again):
+        gathered.clear()
+        found = gram_of_examples(net, examples, loss_fn=loss_fn, share=share)
+        limit = 1e-6 * float(alone.norms.max()) ** 2
+        assert float((found.values - alone.values).abs().max()) < limit, name
+        assert not found.plan.fallbacks, (name, found.plan.fallbacks)
+        assert gathered.count("groups") == again, (name, gathered)
+        return gathered.count("parts")
+
+    deliver = Share.deliver
+
+    def counted(self, *arguments, about):
+        gathered.append(about)
+        return deliver(self, *arguments, about=about)
+
+    alone = gram_of_examples(net, examples, loss_fn=loss_fn)
+    Share.deliver = counted
+    try:
+        assert check("alike", again=0) == 1
+        for name, other, who in (
+            ("the first has two groups", two_groups, [0]),
+            ("another has two groups", two_groups, [1]),
+            ("another has blocks", blocks, [1]),
+        ):
+            measurement.partition = other if rank in who else partition
+            check(name, again=1)
+        for other in (two_groups, blocks):
+            measurement.partition = other
+            check("all have them", again=0)
+        measurement.partition = partition
+        for by in (0, 1):
+            together.divide = owned(by)
+            assert check("other owners", again=0) == 2
+    finally:
+        measurement.partition, together.divide, Share.deliver = partition, divide, deliver
 
 
 def main() -> None:
@@ -99,6 +172,11 @@ def main() -> None:
             limit = 1e-6 * float(grams[0].norms.max()) ** 2
             assert float((gram.values - grams[1].layers[layer].values).abs().max()) < limit, (name, layer)
 
+    few(share)
+    print(rank, "few")
+    disagree(rank, share)
+    print(rank, "unlike")
+
     # One process fails: the other hears of it and goes on alone, with the right numbers.
     net, x, y = nn.Linear(8, 4), torch.randn(100, 8), torch.arange(100) % 4
     calls = 0
@@ -125,7 +203,7 @@ def main() -> None:
     delivered = share.deliver([torch.full((k,), float(rank)) for k in range(count)])
     assert [values.tolist() for values in delivered] == [[float(k)] * rank for k in range(count)]
     # Short and long ones, up to the length at which they go in two pieces
-    for length in (0, 10, 4000, 4030, 4040, 4050, 4096, 9000, 100_000):
+    for length in (0, 10, *range(_HEAD - 100, _HEAD + 10, 10), 2 * _HEAD, 100_000):
         said = exchange("words", "x" * (length + rank))
         assert said == [("words", "x" * (length + k)) for k in range(count)], length
     with pytest.raises(Abandoned, match="has given up the measurement"):

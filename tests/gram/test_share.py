@@ -13,7 +13,9 @@ from lightning_stiffness.gram.division import MORE, divide, formed
 from lightning_stiffness.gram.multiply import chosen
 from lightning_stiffness.gram.packing import ALONE, Pack, slots, unpacked
 from lightning_stiffness.gram.parts import Convolution, Dense
+from lightning_stiffness.gram.problem import Examples
 from lightning_stiffness.gram.share import Share
+from lightning_stiffness.gram.together import enough_for_all
 
 SCRIPT = Path(__file__).parent / "share_run.py"
 
@@ -34,10 +36,10 @@ def test_several_processes(tmp_path, count):
         assert process.returncode == 0, err[-3000:]
         lines = out.splitlines()
         assert [line.split()[1] for line in lines] == [
-            "linear", "mean", "convolution", "text", "complex", "failure", "done"
+            "linear", "mean", "convolution", "text", "complex", "few", "unlike", "failure", "done"
         ]  # fmt: skip
-        assert "no room" in lines[5]
-        assert (f"process 1 of {count} could not do its part" in lines[5]) == (rank != 1)
+        assert "no room" in lines[7]
+        assert (f"process 1 of {count} could not do its part" in lines[7]) == (rank != 1)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5])
@@ -49,6 +51,23 @@ def test_every_example_and_every_strip_has_one_process(count):
     assert all(left[1] == right[0] for left, right in pairwise(spans))
     for place in range(12):
         assert sum(share.mine(place) for share in shares) == 1
+
+
+@pytest.mark.parametrize(
+    ("sizes", "count", "enough"),
+    [
+        ((2,), 1, True),
+        ((2,), 2, False),
+        ((4,), 2, True),
+        ((2, 2), 2, True),
+        ((3, 3), 3, False),
+        ((1, 3), 2, False),
+        ((1, 1), 1, False),
+    ],
+)
+def test_every_process_needs_two_examples_of_one_batch(sizes, count, enough):
+    every = Examples.of(*(torch.zeros(size, 3) for size in sizes))
+    assert enough_for_all(every, Share(0, count, torch.device("cpu"))) is enough
 
 
 def test_tensors_travel_beside_the_pickle_each_once():
