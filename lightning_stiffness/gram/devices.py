@@ -26,13 +26,15 @@ def is_far(device: torch.device) -> bool:
 def default_budget(device: torch.device) -> int:
     """Bytes for gradients where no budget is given: 2 GiB, or a quarter of what a GPU has left if that is more.
 
-    What torch keeps for later allocations counts as left.
+    What torch keeps for later allocations counts as left. Down to a power of two: measurements are to be divided
+    alike, though each finds a little more or less.
     """
     if device.type != "cuda":
         return BUDGET
     free, _ = torch.cuda.mem_get_info(device)
     kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return max(BUDGET, (free + kept) // 4)
+    quarter = (free + kept) // 4
+    return max(BUDGET, 1 << max(0, quarter.bit_length() - 1))
 
 
 def room_of(device: torch.device) -> int:

@@ -16,6 +16,7 @@ from lightning_stiffness.gram.check import (
     sizes_of,
 )
 from lightning_stiffness.gram.collect import Collected, Collector
+from lightning_stiffness.gram.devices import default_budget
 from lightning_stiffness.gram.draws import DRAWS, touched_by_draws
 from lightning_stiffness.gram.fallback import by_other_engines, slowly, steps_of, told
 from lightning_stiffness.gram.multiply import multiply
@@ -64,6 +65,8 @@ class Measurement:
         self.rounded: set[str] = set()
         device = next(iter(problem.parameters.values())).device
         self.device = device
+        self.room = budget or default_budget(device)
+        """Bytes beside the module, the batch and the Gram."""
         self.n, self.m = len(rows), None if columns is None else len(columns)
         self.layers = problem.by_layer()
         self.totals = {layer: Total(self.n, self.m, device) for layer in self.layers}
@@ -88,11 +91,13 @@ class Measurement:
 
     def run(self) -> tuple[dict[str, Products], Plan]:
         """The whole measurement."""
-        setting = self.n, self.m, self.budget, tuple((layer, *names) for layer, names in self.layers.items())
+        setting = self.n, self.m, self.room, tuple((layer, *names) for layer, names in self.layers.items())
         alone = self.alone = Alone(self.problem, self.every, self._reference_place(), setting)
         witness, self.reference = alone.witness, alone.reference
-        collector = Collector(self.problem, self.reference, slab_of(self.budget, self.device))
-        groups = self._settled(partition(self.problem, self.every, self.reference, collector, self.budget))
+        collector = Collector(self.problem, self.reference, slab_of(self.room, self.device))
+        asked = self.budget is not None
+        groups = partition(self.problem, self.every, self.reference, collector, self.room, asked)
+        groups = self._settled(groups)
         self.most = groups[0].most
         collector.companions = alone.accompany()
         for group in self._undrawn(groups, witness):

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lightning_stiffness.gram.batch import Batch, is_per_example, leaves
 from lightning_stiffness.gram.collect import Collector
-from lightning_stiffness.gram.devices import default_budget, is_far, room_of
+from lightning_stiffness.gram.devices import is_far, room_of
 from lightning_stiffness.gram.problem import EngineRefusal, Examples, Problem
 from lightning_stiffness.gram.reference import Reference
 
@@ -39,39 +39,45 @@ class Group:
     """Bytes for gradients formed at a time."""
 
 
-def slab_of(budget: int | None, device: torch.device) -> int:
-    """Bytes for what is formed at a time: a quarter of the budget, or less."""
-    return max(1, min((budget or default_budget(device)) // 4, room_of(device)))
+def slab_of(room: int, device: torch.device) -> int:
+    """Bytes for what is formed at a time: a quarter of what may be used, or less."""
+    return max(1, min(room // 4, room_of(device)))
 
 
 def partition(
-    problem: Problem, every: Examples, reference: Reference, collector: Collector, budget: int | None
+    problem: Problem, every: Examples, reference: Reference, collector: Collector, room: int, asked: bool
 ) -> list[Group]:
-    """The division with the fewest forward passes that fits the budget, if there is one.
+    """The division with the fewest forward passes that fits the budget.
 
     A quarter of it is for gradients formed at a time, the rest for what a pass over the module holds and for
     what is kept of the parameters.
+
+    Args:
+        problem: module and loss.
+        every: all examples.
+        reference: one of them alone.
+        collector: looks at two of them.
+        room: bytes.
+        asked: whether somebody has asked for that budget. Where nobody has, more is taken if it is needed.
 
     Raises:
         BudgetError: if not even two examples and one parameter fit; the message says the least that would do.
     """
     names = list(problem.parameters)
-    device = next(iter(problem.parameters.values())).device
-    room = budget or default_budget(device)
     activations = reference.activation_bytes()
     one_pass = PASSES * activations
     n = len(every)
     everything = sum(p.numel() * p.element_size() for p in problem.parameters.values())
-    slab = slab_of(budget, device)
+    slab = slab_of(room, next(iter(problem.parameters.values())).device)
     # What is certain for a budget is only likely without one; it saves a look at two examples.
-    formed = everything if budget else reference.dense_bytes(problem.parameters)
-    if n * (one_pass + formed) <= 3 * room // 4 and (not budget or 2 * (everything + activations) <= room):
+    formed = everything if asked else reference.dense_bytes(problem.parameters)
+    if n * (one_pass + formed) <= 3 * room // 4 and (not asked or 2 * (everything + activations) <= room):
         return [Group(names, _examples_of_a_pass(n, activations, problem), None, slab)]
     held = collector.bytes_per_example(names, every)
     largest = max(held.values(), default=0)
     # the gradients of two examples taken alone; two examples in a pass, beside one parameter's part of four
     least = max(2 * (everything + activations), 2 * one_pass + 4 * largest)
-    if not budget:
+    if not asked:
         room = max(room, least)
     elif room < least:
         raise BudgetError(

@@ -6,7 +6,6 @@ from itertools import accumulate, pairwise
 
 from lightning_stiffness.gram.check import Witness
 from lightning_stiffness.gram.collect import Collected, Collector
-from lightning_stiffness.gram.devices import default_budget
 from lightning_stiffness.gram.division import divide, formed, own_of, parts_of_all
 from lightning_stiffness.gram.measurement import Measurement
 from lightning_stiffness.gram.multiply import multiply
@@ -92,7 +91,7 @@ class Together(Measurement):
             n, pairs = len(self.every), Total.pairs_of(self.n, self.m)
             owners = divide(mine, group.names, n, pairs, share.count)
             if owners is None:
-                mine = formed(mine, n, pairs, (self.budget or default_budget(self.device)) // 8)
+                mine = formed(mine, n, pairs, self.room // 8)
         except Exception as error:
             failed = error
         names = [name for name in group.names if name not in self.fallback]

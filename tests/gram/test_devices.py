@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_stiffness.gram import contract, devices, gradient_gram, partition, snapshot
+from lightning_stiffness.gram import contract, devices, gradient_gram, measurement, partition, snapshot
 from lightning_stiffness.gram.snapshot import Snapshot
 from lightning_stiffness.gram.total import Total
 
@@ -103,7 +103,7 @@ def test_without_a_budget_the_least_is_taken(monkeypatch: pytest.MonkeyPatch) ->
         return nn.functional.cross_entropy(module(batch[0]), batch[1], reduction="none")
 
     expected = gradient_gram(net, batch, loss_fn=loss_fn).values
-    monkeypatch.setattr(partition, "default_budget", lambda _: 1000)
+    monkeypatch.setattr(measurement, "default_budget", lambda _: 1000)
     values = gradient_gram(net, batch, loss_fn=loss_fn).values
     torch.testing.assert_close(values, expected, rtol=1e-9, atol=1e-12)
 
@@ -113,7 +113,7 @@ def test_budgets(monkeypatch: pytest.MonkeyPatch) -> None:
     assert devices.default_budget(cpu) == 2 << 30
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: 6 << 30)
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: 2 << 30)
-    for free, expected in ((60 << 30, 16 << 30), (1 << 30, 2 << 30)):
+    for free, expected in ((60 << 30, 16 << 30), (50 << 30, 8 << 30), (1 << 30, 2 << 30)):
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _, free=free: (free, 80 << 30))
         assert devices.default_budget(gpu) == expected
     assert devices.room_of(cpu) < devices.room_of(gpu)
