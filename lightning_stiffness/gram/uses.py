@@ -102,14 +102,19 @@ class Use:
 
 def flat(node: Any) -> Iterator[Any]:
     """The leaves of nested tuples, lists and dicts."""
-    if isinstance(node, tuple | list):
-        for item in node:
-            yield from flat(item)
-    elif isinstance(node, dict):
-        for item in node.values():
-            yield from flat(item)
-    else:
+    if isinstance(node, dict):
+        node = node.values()
+    elif not isinstance(node, _NESTED):
         yield node
+        return
+    for item in node:
+        if isinstance(item, _NESTED):
+            yield from flat(item)
+        else:  # without a generator of its own: most are leaves
+            yield item
+
+
+_NESTED = (tuple, list, dict)
 
 
 def rebuilt(node: Any, function: Callable[[Any], Any]) -> Any:
