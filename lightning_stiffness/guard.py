@@ -15,7 +15,7 @@ from lightning_stiffness.gram.batch import Batch, batch_size, map_leaves
 from lightning_stiffness.gram.state import kept_state
 from lightning_stiffness.hush import HUSH, Hush
 from lightning_stiffness.reach import is_users
-from lightning_stiffness.refusal import THROUGH_SELF, ReachesTraining, check_leaves
+from lightning_stiffness.refusal import THROUGH_SELF, ReachesTraining, UnusableStep, check_leaves
 from lightning_stiffness.surroundings import Surroundings
 
 _LOOKS = 3
@@ -85,7 +85,7 @@ def guarded(loss_fn: LossFn, module: nn.Module, shadow: nn.Module, precision: An
         try:
             with around.loss(alone=alone):
                 return loss_fn(given, _own(batch))
-        except NotImplementedError as error:
+        except (NotImplementedError, UnusableStep) as error:  # the second quotes what torch 2.4 says
             if not around.in_the_way(error):
                 raise
         return met(given, batch)

@@ -100,7 +100,9 @@ class Surroundings:
 
     def in_the_way(self, error: Exception) -> bool:
         """Whether watching was what a loss failed on; then it is not done again."""
-        found = self._watches and "HigherOrderOperator" in str(error)  # before torch 2.6
+        # What torch says before version 2.6, and in version 2.4
+        said = any(words in str(error) for words in ("HigherOrderOperator", "Current active mode"))
+        found = self._watches and said
         self._watches &= not found
         return found
 

@@ -90,4 +90,8 @@ def _written(func: Any) -> list[tuple[int, str]]:
     """Places and names of the arguments that an operation writes to."""
     schema = getattr(func, "_schema", None)  # operators of a higher order have none, and write to nothing
     arguments = enumerate(() if schema is None else schema.arguments)
-    return [(place, one.name) for place, one in arguments if one.is_write or one.name in _UNDECLARED]
+    return [(place, one.name) for place, one in arguments if _is_written(one) or one.name in _UNDECLARED]
+
+
+def _is_written(argument: Any) -> bool:
+    return argument.alias_info is not None and argument.alias_info.is_write
