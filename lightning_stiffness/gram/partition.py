@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lightning_stiffness.gram.batch import Batch, is_per_example, leaves
 from lightning_stiffness.gram.collect import Collector
-from lightning_stiffness.gram.devices import is_far, room_of
+from lightning_stiffness.gram.devices import room_of
 from lightning_stiffness.gram.problem import EngineRefusal, Examples, Problem
 from lightning_stiffness.gram.reference import Reference
 
@@ -110,7 +110,7 @@ def partition(
 
 def _examples_of_a_pass(n: int, activations: int, problem: Problem) -> int:
     """How many examples go through the module at a time where memory does not decide."""
-    if any(is_far(parameter.device) for parameter in problem.parameters.values()):
+    if any(parameter.device.type != "cpu" for parameter in problem.parameters.values()):
         return n
     passes = math.ceil(n / max(FEWEST, NEAR // max(1, activations)))
     return math.ceil(n / passes)

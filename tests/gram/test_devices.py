@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_stiffness.gram import contract, devices, gradient_gram, measurement, partition, snapshot
+from lightning_stiffness.gram import contract, devices, gradient_gram, measurement, snapshot
 from lightning_stiffness.gram.snapshot import Snapshot
 from lightning_stiffness.gram.total import Total
 
@@ -15,7 +15,7 @@ from .test_engines import assert_same, measured, reference
 @pytest.fixture
 def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> list[torch.Tensor]:
     """Small pieces, so that there are several; the tensors whose products were taken in long ones."""
-    for module in (contract, devices, partition, snapshot):
+    for module in (contract, devices, snapshot):
         monkeypatch.setattr(module, "is_far", lambda device: device.type != "meta")
     monkeypatch.setattr(contract, "SLAB", 3)
     monkeypatch.setattr(devices, "GPU_ROOM", 4096)
