@@ -114,7 +114,7 @@ def class_gradient_sums(
             f"expected batches to be batches of examples, as a DataLoader or a list [(x, y)] gives them, got "
             f"{arguments.shown(batches)}"
         )
-    device = next(iter(problem.parameters.values())).device
+    device = problem.device
     width = sum(p.numel() * (2 if p.is_complex() else 1) for p in problem.parameters.values())
     sums = torch.zeros(num_classes, width, dtype=accumulation_dtype(device), device=device)
     counts = torch.zeros(num_classes, dtype=torch.long, device=device)

@@ -63,8 +63,7 @@ class Measurement:
         self.plan = Plan()
         self.fallback: dict[str, str] = {}
         self.rounded: set[str] = set()
-        device = next(iter(problem.parameters.values())).device
-        self.device = device
+        device = self.device = problem.device
         self.room = budget or default_budget(device)
         """Bytes beside the module, the batch and the Gram."""
         self.n, self.m = len(rows), None if columns is None else len(columns)

@@ -68,7 +68,7 @@ def partition(
     one_pass = PASSES * activations
     n = len(every)
     everything = sum(p.numel() * p.element_size() for p in problem.parameters.values())
-    slab = slab_of(room, next(iter(problem.parameters.values())).device)
+    slab = collector.room
     # What is certain for a budget is only likely without one; it saves a look at two examples.
     formed = everything if asked else reference.dense_bytes(problem.parameters)
     if n * (one_pass + formed) <= 3 * room // 4 and (not asked or 2 * (everything + activations) <= room):

@@ -46,7 +46,7 @@ def agree_in_double(problem: Problem, every: Examples, witness: Witness, most: i
         alone = Witness.of(places, [example_gradient(double, examples.one(place)) for place in places])
         collector = Collector(double, refer(double, examples, places[0]))
         collected = collector.collect(names, examples, 0, most)
-        found = collected.products(names, places, next(iter(double.parameters.values())).device)
+        found = collected.products(names, places, double.device)
         wrong = compare(alone, found, collected.scalar).wrong.keys() | collector.failures.keys()
     except Exception:  # whatever stands in the way of a second look, the first one counts
         return set()

@@ -49,6 +49,11 @@ class Problem:
     noise: Noise = field(default_factory=Noise)
     """The random numbers that the loss draws, the same for every part of the problem."""
 
+    @property
+    def device(self) -> torch.device:
+        """That of the first parameter."""
+        return next(iter(self.parameters.values())).device
+
     def of(self, names: Iterable[str]) -> "Problem":
         """The same gradients with respect to some of the parameters, in this process alone."""
         return replace(self, parameters={n: self.parameters[n] for n in names}, share=None, layers=None)

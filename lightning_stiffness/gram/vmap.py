@@ -32,7 +32,8 @@ def vmap_gram(
         problem: what to differentiate.
         rows: the examples ``i``.
         columns: the examples ``j``; by default ``rows``.
-        memory_budget: bytes for the gradients held at a time; by default 1 GiB, on a GPU more.
+        memory_budget: bytes for the gradients held at a time; by default half of what may be
+            used, which leaves the other half to what vmap holds on the way.
 
     Returns:
         Inner products ``[n, m]`` in float64.
@@ -49,13 +50,8 @@ def vmap_gram(
             raise EngineRefusal(DRAWS)
     if _exchanges_data(problem, rows):
         raise EngineRefusal("its forward pass exchanges the data of tensors, which torch.func does not survive")
-    products = _by_groups(problem, rows, columns, memory_budget or _default_budget(problem))
+    products = _by_groups(problem, rows, columns, memory_budget or default_budget(problem.device) // 2)
     return vmap_gram(problem, rows, columns, memory_budget=memory_budget) if noise.woke() else products
-
-
-def _default_budget(problem: Problem) -> int:
-    """Half of what may be used: the other half is for what vmap holds on the way."""
-    return default_budget(next(iter(problem.parameters.values())).device) // 2
 
 
 class _Exchanges(TorchFunctionMode):

@@ -12,10 +12,8 @@ from torch.overrides import TorchFunctionMode
 from lightning_stiffness.gram import gradient_gram
 from lightning_stiffness.gram.backends import DifferentiableRNNs, full_precision
 
-newer = pytest.mark.skipif(
-    not hasattr(torch.backends.cuda.matmul, "fp32_precision") if torch.__version__ >= "2.9" else True,
-    reason="torch < 2.9 has only set_float32_matmul_precision and allow_tf32",
-)
+HAS_NEWER = torch.__version__ >= "2.9"
+newer = pytest.mark.skipif(not HAS_NEWER, reason="torch < 2.9 has only set_float32_matmul_precision and allow_tf32")
 
 SETTINGS: dict[str, Callable[[], None]] = {
     "nothing": lambda: None,
@@ -41,7 +39,7 @@ def precisions() -> list[str]:
         "torch.backends.cudnn.allow_tf32",
         "torch.backends.cuda.matmul.allow_tf32",
     ]
-    if torch.__version__ >= "2.9":
+    if HAS_NEWER:
         places = ["", ".cudnn", ".cudnn.conv", ".cudnn.rnn", ".cuda.matmul", ".mkldnn", ".mkldnn.matmul"]
         asked += [f"torch.backends{place}.fp32_precision" for place in places]
     return [said(question) for question in asked]
@@ -56,13 +54,11 @@ def said(question: str) -> str:
 
 @pytest.fixture(autouse=True)
 def as_before() -> Iterator[None]:
-    with full_precision():
-        pass  # that it puts everything back is what the tests below are about
     before = precisions()
     yield
     torch.set_float32_matmul_precision("highest")
     torch.backends.cudnn.allow_tf32 = True
-    if torch.__version__ >= "2.9":
+    if HAS_NEWER:
         for place in (
             torch.backends,
             torch.backends.cudnn,
