@@ -88,8 +88,8 @@ def test_the_time_without_the_check(monkeypatch):
     turns = len(found["without"])
     assert len(found["first"]) == len(found["later"]) == turns
     assert all(min(times) > 0 for times in found.values())
-    # first: two gradients alone; later: those of two examples by their values at once; without: the batch's
-    assert len(seen) == 2 + turns * (2 + 2 + 1)
+    # first: two gradients alone; later: the values of one example; without: the batch's, beside the trace of one
+    assert len(seen) == 2 + turns * (2 + 1 + 1)
     assert derivative.call_count == 3 + turns * (3 + 2 + 1)
 
 

@@ -91,6 +91,10 @@ class Collector:
         """Examples alone with whose values those in a batch are compared."""
         self.met: set[int] = set()
         """The positions of those that were found to be the same in what was collected last."""
+        self.ties = False
+        """Whether their gradients may differ where choices between equals fall otherwise."""
+        self.tied: set[str] = set()
+        """The parameters whose gradients do."""
 
     def collect(self, names: list[str], examples: Examples, offset: int, most: int) -> Collected:
         """Parts of the parameters ``names`` for some examples.
@@ -158,7 +162,7 @@ class Collector:
                         use.gradients, use.room = [next(grads) for _ in use.edges], self.room
                     if watcher.scrambled:
                         self._look_at_order(piece, uses, loss)
-                    self._compare(piece, watcher.functions, uses)
+                    self._compare(piece, watcher.functions, uses, loss.detach())
             del loss
         first = not out.sizes
         found: dict[str, list[Part]] = {}
@@ -179,12 +183,16 @@ class Collector:
             if out_of_order(use, [next(grads) for _ in use.edges], weights):
                 self._fail(use.roots, ELSEWHERE)
 
-    def _compare(self, piece: Piece, functions: list[Any], uses: list[Use]) -> None:
-        """Hold the companions that are in a piece against themselves."""
+    def _compare(self, piece: Piece, functions: list[Any], uses: list[Use], losses: Tensor) -> None:
+        """Hold the companions that are in a piece against themselves, where each has a loss of its own."""
         places = [(alone, piece.place(alone.position)) for alone in self.companions]
         inside = [(alone, place) for alone, place in places if place is not None]
-        if inside and agree(inside, functions, uses):
+        if not inside or losses.numel() != piece.size:
+            return
+        tied = agree(inside, functions, uses, losses, self.ties)
+        if tied is not None:
             self.met |= {alone.position for alone, _ in inside}
+            self.tied |= tied
 
     def _watcher(self, parameters: Mapping[str, Tensor], piece: Piece, reference: Reference) -> Watcher:
         labels = {id(p): name for name, p in parameters.items()}

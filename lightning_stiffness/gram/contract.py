@@ -18,11 +18,16 @@ from lightning_stiffness.gram.total import BAND, Total, add
 
 SLAB = 16384
 """Columns multiplied at a time; the partial sums are added in float64."""
+FAR_SLAB = 2048
+"""The same on a GPU, which takes many of them at once: up to three times as fast as with longer ones."""
 FIT = 1e-12, 1e12
 """Norms of float32 vectors whose products need no scaling; those of float64 may lie further apart."""
 
 NARROW = 128
 """Examples at most, for whose products threads divide columns."""
+
+SIDE, FAR_SIDE = 1024, 4096
+"""Positions on each side of a tile at most; and on a GPU."""
 
 TOGETHER = 8
 """Most parameters whose products are added in their own precision before they go to the float64 sum."""
@@ -81,12 +86,13 @@ def _product(vectors: Tensor, rows: slice, columns: slice) -> Tensor:
 
 def _long_product(vectors: Tensor, rows: slice, columns: slice, dtype: torch.dtype) -> Tensor:
     """The same in a few calls, however many columns there are: of :data:`SLAB` columns, summed in ``dtype``."""
-    count, rest = divmod(vectors.shape[1], SLAB)
+    wide = FAR_SLAB if is_far(vectors.device) else SLAB
+    count, rest = divmod(vectors.shape[1], wide)
     if count + bool(rest) <= 1:
         return _product(vectors, rows, columns)
-    slabs = vectors[:, : count * SLAB].view(len(vectors), count, SLAB).transpose(0, 1)
+    slabs = vectors[:, : count * wide].view(len(vectors), count, wide).transpose(0, 1)
     total = torch.bmm(slabs[:, columns], slabs[:, rows].mT).sum(0, dtype=dtype).T
-    return total + _product(vectors[:, count * SLAB :], rows, columns) if rest else total
+    return total + _product(vectors[:, count * wide :], rows, columns) if rest else total
 
 
 def add_layers(total: Total, layers: Sequence[tuple[Outer, bool]], room: int = ROOM) -> None:
@@ -178,7 +184,8 @@ def _add_tokens(
 ) -> None:
     """Products of all positions of some examples with those of others, a tile at a time."""
     t = left.shape[1]
-    side = max(1, min(1024, math.isqrt(room // (2 * left.element_size()))) // t)
+    most = FAR_SIDE if is_far(left.device) else SIDE
+    side = max(1, min(most, math.isqrt(room // (2 * left.element_size()))) // t)
     for i in range(rows.start, rows.stop, side):
         below = slice(i, min(i + side, rows.stop))
         a, b = left[below].flatten(0, 1), right[below].flatten(0, 1)

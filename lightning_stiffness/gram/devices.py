@@ -35,7 +35,9 @@ def default_budget(device: torch.device) -> int:
     if device.type != "cuda":
         return BUDGET
     free, _ = torch.cuda.mem_get_info(device)
-    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    stats = torch.cuda.memory_stats_as_nested_dict(device)  # memory_reserved() and its like list all of them twice
+    reserved, allocated = (stats.get(f"{what}_bytes", {}) for what in ("reserved", "allocated"))
+    kept = int(reserved.get("all", {}).get("current", 0) - allocated.get("all", {}).get("current", 0))
     quarter = (free + kept) // 4
     return max(BUDGET, 1 << max(0, quarter.bit_length() - 1))
 

@@ -98,7 +98,7 @@ class Measurement:
         groups = partition(self.problem, self.every, self.reference, collector, self.room, asked)
         groups = self._settled(groups)
         self.most = groups[0].most
-        collector.companions = alone.accompany()
+        collector.companions, collector.ties = alone.accompany(), alone.has_ties
         for group in self._undrawn(groups, witness):
             if group.block is None:
                 self._group(group, collector, witness)
@@ -114,8 +114,8 @@ class Measurement:
         if self.factors is not None:
             products = {layer: _scaled(one, self.factors, self.m is not None) for layer, one in products.items()}
         check_total(self, products, witness)
-        if self.sizes is None and not (self.fallback or self.rounded or collector.derived):
-            alone.prove(self.forms)
+        if self.sizes is None and not (self.fallback or collector.derived):
+            alone.prove(self.forms, ties=bool(self.rounded))
         if self.fallback:
             products = self._fall_back(products)
         return products, self.plan
@@ -213,6 +213,7 @@ class Measurement:
             if name in collector.failures:
                 self.fallback.setdefault(name, collector.failures[name])
         self.moved |= collector.moved
+        self.rounded |= collector.tied
         if collected.scalar:
             self._enter_sizes(collected, offset)
         held = range(offset, offset + sum(collected.sizes))
@@ -232,7 +233,8 @@ class Measurement:
             for name in self.rounding(group.most, near, list(wrong)):
                 witness.accept(name, near.positions, verdict.values[name])
                 del wrong[name]
-        self.fallback.update(wrong)
+        if wrong:
+            raise EngineRefusal(told(wrong))
         if collected.scalar:
             self.settle_factors(verdict.factors, near)
         return [name for name in names if name not in self.fallback]

@@ -10,6 +10,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from lightning_stiffness.gram.devices import ROOM, is_far
+from lightning_stiffness.gram.patches import from_patches, patches_of
+
 
 class Part(ABC):
     """Gradients of a parameter ``[R, C]`` for ``n`` examples."""
@@ -168,6 +171,7 @@ class Convolution(Part):
         padding: likewise.
         dilation: likewise.
         groups: groups of channels.
+        room: bytes for patches formed at a time.
     """
 
     formula = "conv G, G Gᵀ"
@@ -181,9 +185,10 @@ class Convolution(Part):
         padding: tuple[int, ...],
         dilation: tuple[int, ...],
         groups: int,
+        room: int = ROOM,
     ):
         self.inputs, self.gradient = inputs, gradient
-        self.weight, self.groups = weight, groups
+        self.weight, self.groups, self.room = weight, groups, room
         self.stride, self.padding, self.dilation = stride, padding, dilation
         self.n, self.rows = len(inputs), weight[0]
         self.columns = 1
@@ -192,7 +197,7 @@ class Convolution(Part):
         self.positions = gradient[0, :, 0].numel() if self.n else 0
 
     def dense(self, low: int, high: int) -> Tensor:
-        """Rows of the gradients, by one grouped convolution over all examples."""
+        """Rows of the gradients, by one grouped convolution over all examples; on a GPU by products."""
         n, images = self.inputs.shape[:2]
         space = self.inputs.shape[3:]
         inside = self.weight[1]  # channels of a group
@@ -203,6 +208,9 @@ class Convolution(Part):
             part = self._groups(first, last).dense(0, (last - first) * outside)
             return part.view(n, -1, self.columns)[:, low - first * outside : high - first * outside].flatten(1)
         gradient = self.gradient[:, :, low:high]
+        if is_far(gradient.device):
+            sight = self.weight[2:], self.stride, self.padding, self.dilation
+            return from_patches(self.inputs, gradient, *sight, self.groups, self.room)
         count = high - low
         x = self.inputs.transpose(0, 1).reshape(images, n * self.inputs.shape[2], *space)
         d = gradient.transpose(0, 1).reshape(images, n * count, *gradient.shape[3:])
@@ -232,6 +240,7 @@ class Convolution(Part):
             self.padding,
             self.dilation,
             last - first,
+            self.room,
         )
 
     def tensors(self) -> tuple[Tensor, ...]:
@@ -240,24 +249,14 @@ class Convolution(Part):
 
     def with_tensors(self, tensors: Sequence[Tensor]) -> "Convolution":
         """Other examples of the same convolution."""
-        return Convolution(
-            tensors[0], tensors[1], self.weight, self.stride, self.padding, self.dilation, self.groups
-        )
+        sight = self.weight, self.stride, self.padding, self.dilation
+        return Convolution(tensors[0], tensors[1], *sight, self.groups, self.room)
 
     def unfolded(self) -> Outer:
         """The same gradients from the input's patches: ``left [n, T, C_out]``, ``right [n, T, C_in·kernel]``."""
-        n, images = self.inputs.shape[:2]
-        patches = self.inputs.flatten(0, 1)
-        axes = len(self.stride)
-        pads = [p for padding in reversed(self.padding) for p in (padding, padding)]
-        patches = torch.nn.functional.pad(patches, pads)
-        for axis in range(axes):
-            reach = self.dilation[axis] * (self.weight[2 + axis] - 1) + 1
-            patches = patches.unfold(2 + axis, reach, self.stride[axis])[..., :: self.dilation[axis]]
-        # [n·k, C, *positions, *kernel] → [n, k·positions, C·kernel]
-        kept = self.gradient.shape[3:]
-        for axis in range(axes):
-            patches = patches.narrow(2 + axis, 0, kept[axis])
-        patches = patches.movedim(1, 1 + axes).reshape(n, images * kept.numel(), -1)
-        left = self.gradient.flatten(3).transpose(2, 3).reshape(n, images * kept.numel(), -1)
-        return Outer(left, patches)
+        space = self.gradient.shape[3:]
+        patches = patches_of(
+            self.inputs.flatten(0, 1), self.weight[2:], self.stride, self.padding, self.dilation, space
+        )
+        left = self.gradient.flatten(3).transpose(2, 3).reshape(self.n, self.positions, -1)
+        return Outer(left, patches.reshape(self.n, self.positions, -1))

@@ -1,5 +1,6 @@
 """Inner products of per-example vectors, safe against underflow and rounding."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -110,12 +111,12 @@ def scaled(vectors: Tensor) -> tuple[Tensor, Tensor]:
         vectors = vectors.float()
     if vectors.shape[1] == 0:
         return vectors, vectors.new_ones(len(vectors), dtype=accumulation_dtype(vectors.device))
-    largest = vectors.abs().amax(1)
+    largest = torch.linalg.vector_norm(vectors, math.inf, dim=1)
     exponent = torch.frexp(largest).exponent
     usable = torch.isfinite(largest) & (largest > 0)
     exponent = torch.where(usable, exponent, torch.zeros_like(exponent))
     limit = 1000 if vectors.dtype == torch.float64 else 120  # 2^limit itself has to be a number
     exponent = exponent.clamp(-limit, limit)
-    scaled = torch.ldexp(vectors, -exponent[:, None])
+    scaled = vectors * torch.ldexp(vectors.new_ones(len(vectors)), -exponent)[:, None]
     one = torch.ones(len(vectors), dtype=accumulation_dtype(vectors.device), device=vectors.device)
     return scaled, torch.ldexp(one, exponent)

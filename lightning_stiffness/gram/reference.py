@@ -38,7 +38,7 @@ class Reference:
     saved_as_usual: bool = False
     """Whether what it saved for its backward pass went through no function of the user's own."""
     loss: Tensor | None = None
-    """Its loss with the graph, until values are compared instead of gradients."""
+    """Its loss, where values are compared instead of gradients."""
 
     def explains(self, functions: list[Any]) -> bool:
         """Whether these are the functions called for it, in order, but for those that check its loss at the end."""
@@ -118,7 +118,7 @@ def refer(
         problem: module and loss.
         examples: all of them.
         position: which one.
-        familiar: whether its calls need no gradients; then it has its loss instead.
+        familiar: whether its values are enough; then it has its loss, and the gradients of its calls.
 
     Raises:
         LossError: if the loss is none.
@@ -132,7 +132,7 @@ def refer(
         alone = alone or REENTRANT in reference.nodes
         if loss.requires_grad and not alone:
             if not reference.strange and familiar(reference):
-                reference.loss = loss
+                _trace_back(reference, loss)
                 return reference
             found = _gradients([loss], parameters)
             grads, alone = found or grads, found is None
@@ -160,28 +160,22 @@ def _look_behind(reference: Reference, loss: Tensor) -> None:
     )
 
 
-def companions(problem: Problem, examples: Examples, first: Reference, position: int) -> list[Reference]:
-    """An example that has its loss and no gradients, and another one; both with the gradients of their calls.
-
-    Those of all calls: which of them are uses is not known before they are seen beside a batch.
-    """
+def companion(problem: Problem, examples: Examples, position: int) -> Reference:
+    """An example alone with its loss and the gradients of its calls."""
     with kept_state(problem.module), eager():
-        second, loss = _traced(problem, examples, position)
-        second.loss = loss
-        outputs = [
-            (call, i, edge)
-            for one in (first, second)
-            for call in one.calls
-            for i, edge in enumerate(call.edges)
-            if edge is not None
-        ]
-        losses = [one.loss for one in (first, second) if one.loss is not None and one.loss.requires_grad]
-        gradients = _gradients(losses, [edge for _, _, edge in outputs]) or (None,) * len(outputs)
-    for (call, i, _), gradient in zip(outputs, gradients, strict=True):
+        found, loss = _traced(problem, examples, position)
+        _trace_back(found, loss)
+    return found
+
+
+def _trace_back(reference: Reference, loss: Tensor) -> None:
+    """Enter its loss, and the gradients of all its calls: which of them are uses is known beside a batch."""
+    outputs = [(call, i, edge) for call in reference.calls for i, edge in enumerate(call.edges) if edge is not None]
+    gradients = _gradients([loss], [edge for _, _, edge in outputs]) if loss.requires_grad else None
+    for (call, i, _), gradient in zip(outputs, gradients or (), strict=gradients is not None):
         if gradient is not None:
             call.gradients = {**(call.gradients or {}), i: gradient}
-    first.loss = second.loss = None  # with the graph
-    return [first, second]
+    reference.loss = loss.detach()
 
 
 def _traced(problem: Problem, examples: Examples, position: int, among: int = 0) -> tuple[Reference, Tensor]:

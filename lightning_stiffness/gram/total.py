@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lightning_stiffness.gram.devices import is_far
 from lightning_stiffness.gram.product import Products, accumulation_dtype
 from lightning_stiffness.gram.share import Share
 
@@ -39,7 +40,8 @@ class Total:
     def __init__(self, n: int, m: int | None, device: torch.device, share: Share | None = None):
         self.n, self.m, self.share = n, m, share
         parts = 5 if share is None else 5 * share.count
-        self._step = STRIP if m is not None else min(TILE * max(round(n / parts / TILE), 1), HALF)
+        whole = m is not None or (share is None and is_far(device))  # a GPU is the faster the more it has to do
+        self._step = STRIP if whole else min(TILE * max(round(n / parts / TILE), 1), HALF)
         self._held: Tensor | None = None
         self.squares = torch.zeros(n + (m or 0), dtype=accumulation_dtype(device), device=device)
 

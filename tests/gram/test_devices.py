@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_stiffness.gram import contract, devices, gradient_gram, measurement, snapshot
+from lightning_stiffness.gram import contract, devices, gradient_gram, measurement, parts, snapshot, total
 from lightning_stiffness.gram.snapshot import Snapshot
 from lightning_stiffness.gram.total import Total
 
@@ -15,9 +15,10 @@ from .test_engines import assert_same, measured, reference
 @pytest.fixture
 def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> list[torch.Tensor]:
     """Small pieces, so that there are several; the tensors whose products were taken in long ones."""
-    for module in (contract, devices, snapshot):
+    for module in (contract, devices, parts, snapshot, total):
         monkeypatch.setattr(module, "is_far", lambda device: device.type != "meta")
     monkeypatch.setattr(contract, "SLAB", 3)
+    monkeypatch.setattr(contract, "FAR_SLAB", 3)
     monkeypatch.setattr(devices, "GPU_ROOM", 4096)
     seen: list[torch.Tensor] = []
     product = contract._long_product
@@ -45,9 +46,9 @@ def test_long_vectors(length: int, dtype: torch.dtype, m: int | None, as_on_a_gp
     vectors = torch.randn(40 + (m or 0), length, dtype=dtype) * torch.logspace(-25, 15, 40 + (m or 0))[:, None]
     vectors[3] = 0.0
     vectors = vectors.to(dtype)
-    total = Total(40, m, vectors.device)
-    contract.add_dense(total, vectors, 4 * len(vectors) * vectors.element_size() * 6 * contract.SLAB)
-    products = total.products()
+    found = Total(40, m, vectors.device)
+    contract.add_dense(found, vectors, 4 * len(vectors) * vectors.element_size() * 6 * contract.SLAB)
+    products = found.products()
     exact = vectors.double() @ vectors.double().T
     norms = exact.diagonal().sqrt()
     expected = exact if m is None else exact[:40, 40:]
@@ -111,8 +112,8 @@ def test_without_a_budget_the_least_is_taken(monkeypatch: pytest.MonkeyPatch) ->
 def test_budgets(monkeypatch: pytest.MonkeyPatch) -> None:
     cpu, gpu = torch.device("cpu"), torch.device("cuda")
     assert devices.default_budget(cpu) == 2 << 30
-    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: 6 << 30)
-    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: 2 << 30)
+    stats = {"reserved_bytes": {"all": {"current": 6 << 30}}, "allocated_bytes": {"all": {"current": 2 << 30}}}
+    monkeypatch.setattr(torch.cuda, "memory_stats_as_nested_dict", lambda _: stats)
     for free, expected in ((60 << 30, 16 << 30), (50 << 30, 8 << 30), (1 << 30, 2 << 30)):
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _, free=free: (free, 80 << 30))
         assert devices.default_budget(gpu) == expected

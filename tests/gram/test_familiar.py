@@ -381,3 +381,150 @@ def test_an_example_that_is_called_otherwise_than_its_batch(by_name):
         found = gradient_gram(module, (x, labels), loss_fn=loss)
         assert off(found, gradient_gram(module, (x, labels), loss_fn=loss, engine="loop")) < 1e-9
         assert not any("Error" in reason for reason in found.plan.fallbacks.values())
+
+
+@pytest.fixture
+def looked_at(monkeypatch):
+    """Positions of the examples that a measurement begins with; and of those that accompany it."""
+    first, more = [], []
+    refer, companion = alone.refer, alone.companion
+    monkeypatch.setattr(alone, "refer", lambda p, e, place, f: (first.append(place), refer(p, e, place, f))[1])
+    monkeypatch.setattr(alone, "companion", lambda p, e, place: (more.append(place), companion(p, e, place))[1])
+    return first, more
+
+
+def test_each_time_it_is_another_example_s_turn(looked_at):
+    first, more = looked_at
+    module = net()
+    for _ in range(9):
+        gradient_gram(module, batch(), loss_fn=loss_fn)
+    assert first[0] == first[1] == 1  # nothing is familiar yet, then everything is
+    assert len(set(first[1:])) > 6
+    assert all(0 < place < 12 for place in first)
+    assert more == []
+    familiar.forget()
+    gradient_gram(module, batch(), loss_fn=loss_fn)
+    assert first[-1] == 1
+
+
+@pytest.mark.parametrize("why", ["another batch", "a value"])
+def test_when_one_example_is_not_enough(why, looked_at):
+    first, more = looked_at
+
+    def loss(module, batch):
+        return loss_fn(module, batch) * (2.0 if why == "a value" and bool(batch[0].abs().max() > 99) else 1.0)
+
+    columns = batch(9, 1) if why == "another batch" else None
+    for _ in range(2):
+        gradient_gram(net(), batch(), columns, loss_fn=loss)
+    assert len(more) == 1
+    assert (more[0] >= 12) == (columns is not None)
+    assert more[0] != first[1]
+
+
+class CoupledInPart(Coupled):
+    """The same for a third of the examples."""
+
+    def forward(self, x):
+        hidden = self.first(x).tanh()
+        some = (x[:, :1] > 0.4) * self.mixing
+        return self.last(hidden + some * hidden.mean(0, keepdim=True))
+
+
+@pytest.mark.filterwarnings("ignore:stiffness of")
+def test_what_is_otherwise_for_some_is_seen_in_time():
+    module = CoupledInPart().double()
+    x, y = batch()
+    some = int((x[:, 0] > 0.4).sum())
+    assert 2 < some < 6
+    gradient_gram(module, (x, y), loss_fn=loss_fn)
+    module.mixing.fill_(0.5)
+    found = [gradient_gram(module, (x, y), loss_fn=loss_fn) for _ in range(8)]
+    noticed = [gram for gram in found if gram.plan.fallbacks]
+    assert noticed
+    expected = gradient_gram(module, (x, y), loss_fn=loss_fn, engine="loop")
+    assert all(off(gram, expected) < 1e-9 for gram in noticed)
+
+
+def test_a_loss_of_other_value_is_looked_at_more_closely(taken):
+    """What all uses take, and the gradients that come back, are the same."""
+    shift = 0.0
+
+    def loss(module, batch):
+        found = loss_fn(module, batch)
+        return found + shift * found.detach().mean()
+
+    module = net()
+    for _ in range(2):
+        gradient_gram(module, batch(), loss_fn=loss)
+    assert len(taken) == 1
+    shift = 1.0
+    found = gradient_gram(module, batch(), loss_fn=loss)
+    assert len(taken) > 1
+    assert not found.plan.fallbacks
+    assert off(found, gradient_gram(module, batch(), loss_fn=loss, engine="loop")) < 1e-12
+
+
+class NearZero(nn.Module):
+    """Some of many ReLUs have inputs within rounding of zero, which a batch rounds otherwise."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.enter, self.leave = nn.Linear(6, 8000), nn.Linear(8000, 3)
+        self.ties, self.pull = 3, 0.0
+        with torch.no_grad():  # so that what is before it weighs more than it does
+            self.leave.weight *= 50
+
+    def forward(self, x):
+        hidden = self.enter(x)
+        above = 1e-9 if len(x) > 1 else -1e-9
+        near = torch.arange(8000) < self.ties
+        hidden = torch.where(near, hidden - hidden.detach() + above, hidden).relu()
+        mean = hidden.mean(0, keepdim=True)
+        return self.leave(hidden + self.pull * (mean - mean.detach()))
+
+
+@pytest.fixture
+def doubled(monkeypatch):
+    """How often float64 was asked."""
+    times = []
+    look = measurement.agree_in_double
+
+    def counted(*given):
+        times.append(look(*given))
+        return times[-1] or {"enter.weight", "enter.bias"}  # float64 itself rounds nothing here
+
+    monkeypatch.setattr(measurement, "agree_in_double", counted)
+    return times
+
+
+@pytest.mark.filterwarnings("ignore:stiffness of")
+def test_ties_that_float64_has_explained_are_known(doubled):
+    torch.manual_seed(0)
+    module, data = NearZero(), (torch.randn(12, 6), torch.arange(12) % 3)
+    found = [gradient_gram(module, data, loss_fn=loss_fn) for _ in range(4)]
+    assert len(doubled) == 1
+    for gram in found:
+        assert not gram.plan.fallbacks
+        assert any("choice between equals" in note and "enter.weight" in note for note in gram.plan.notes)
+        assert torch.equal(gram.values, found[0].values)
+    expected = gradient_gram(module, data, loss_fn=loss_fn, engine="loop")
+    assert 1e-6 < off(found[0], expected) < familiar.TIE**2
+
+    module.ties = 800  # so many would make a difference: float64 is to say
+    gradient_gram(module, data, loss_fn=loss_fn)
+    assert len(doubled) == 2
+
+
+@pytest.mark.filterwarnings("ignore:stiffness of")
+def test_ties_do_not_excuse_what_comes_before_them(doubled, monkeypatch):
+    """Where the values that go into a use are others, it is no choice between equals."""
+    torch.manual_seed(0)
+    module, data = NearZero(), (torch.randn(12, 6), torch.arange(12) % 3)
+    gradient_gram(module, data, loss_fn=loss_fn)
+    gradient_gram(module, data, loss_fn=loss_fn)
+    assert len(doubled) == 1
+    monkeypatch.setattr(measurement, "agree_in_double", lambda *_: set())
+    module.pull = 0.5
+    found = gradient_gram(module, data, loss_fn=loss_fn)
+    assert found.plan.fallbacks

@@ -35,7 +35,9 @@ def convolution(
             sides = [side for t in reversed(total) for side in (t // 2, t - t // 2)]
             x = torch.unflatten(F.pad(x.flatten(0, 1), sides), 0, x.shape[:2])
         around = (0,) * axes if isinstance(padding, str) else _each(padding, axes)
-        parts.append((weight, Convolution(x, d, weight.shape, _each(stride, axes), around, spread, groups)))
+        parts.append(
+            (weight, Convolution(x, d, weight.shape, _each(stride, axes), around, spread, groups, use.room))
+        )
     if bias is not None and bias.wanted:
         parts.append(dense(bias, _channel_sums(d)))
     return parts
@@ -61,7 +63,7 @@ def transposed_convolution(
         shared(weight)
         x = _images(data(input).canonical(), axes)
         geometry = _each(stride, axes), _each(padding, axes), _each(dilation, axes)
-        parts.append((weight, Convolution(d, x, weight.shape, *geometry, groups)))
+        parts.append((weight, Convolution(d, x, weight.shape, *geometry, groups, use.room)))
     if bias is not None and bias.wanted:
         parts.append(dense(bias, _channel_sums(d)))
     return parts
