@@ -211,6 +211,7 @@ def check_share(job: dict[str, Any], tell: Tell) -> None:
         mock.patch.object(collect.Collector, "_compare", clocked(collect.Collector._compare, "check")),
         mock.patch.object(inside, "_compared", clocked(inside._compared, "check")),
         mock.patch.object(alone, "refer", clocked(within(alone.refer), "reference")),
+        mock.patch.object(alone, "refer_if_familiar", clocked(within(alone.refer_if_familiar), "reference")),
         mock.patch.object(alone.Alone, "_familiar", clocked(alone.Alone._familiar, "of the check")),
         mock.patch.object(reference, "_look_behind", clocked(reference._look_behind, "of the check")),
     ):
@@ -231,12 +232,10 @@ def unchecked(job: dict[str, Any], tell: Tell) -> None:
     from lightning_stiffness.gram import alone, familiar, measurement, reference
 
     class Nobody(alone.Alone):
-        has_ties = False
-
         def __init__(self, problem: Any, every: Any, place: int, _: Any):
-            with mock.patch.object(reference, "_trace_back", lambda *_: None):
+            with mock.patch.object(reference, "_trace_back"):
                 self.reference = reference.refer(problem, every, place, lambda _: True)
-            self.witness = alone.Witness([], {}, {})
+            self.witness, self.proof = alone.Witness([], {}, {}), familiar.Proof()
 
         def accompany(self) -> list[Any]:
             return []
@@ -255,7 +254,7 @@ def unchecked(job: dict[str, Any], tell: Tell) -> None:
             with contextlib.ExitStack() as stack:
                 if way == "first":
                     familiar.forget()
-                elif not familiar.any_proven():
+                elif not familiar.any_known():
                     compute()
                 if way == "without":
                     patch = mock.patch.multiple(

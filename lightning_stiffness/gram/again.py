@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lightning_stiffness.gram.check import Witness, sizes_of
 from lightning_stiffness.gram.loop import example_gradient
-from lightning_stiffness.gram.problem import EngineRefusal
+from lightning_stiffness.gram.problem import EngineRefusal, Examples, Problem
 from lightning_stiffness.gram.product import Products, Square
 
 if TYPE_CHECKING:  # which calls what is here
@@ -49,12 +49,13 @@ def check_total(measurement: "Measurement", layers: dict[str, Products], witness
 
 def look_again(measurement: "Measurement", layers: dict[str, Products], witness: Witness) -> None:
     """Compare a few more examples with themselves alone: that with the largest gradient, for a loss that is one
-    number, which may weigh its examples, another; and two each of those that some call may have put elsewhere, and
-    of those whose gradients are not finite.
+    number, which may weigh its examples, another; and two each of those that some call may have put elsewhere, of
+    those that have no gradient, and of those whose gradients are not finite.
 
     An example of a rare kind, such as the only one with a label for one of two losses, weighs more in a mean over
-    its kind than in one over all, and so has a large gradient. Losses that are one for each example are looked at
-    only where they pass through functions with gradients of their own: calls do not tell everything about those.
+    its kind than in one over all, and so has a large gradient. Of losses that are one for each example those with a
+    large gradient are looked at only where these pass through functions with gradients of their own, about which
+    calls do not tell everything, or where none of the examples compared before has a gradient.
 
     Args:
         measurement: what has been measured.
@@ -66,14 +67,19 @@ def look_again(measurement: "Measurement", layers: dict[str, Products], witness:
     """
     names = [name for name in measurement.problem.parameters if name not in measurement.fallback]
     scalar = measurement.sizes is not None
-    standing_out = 2 if scalar else int(measurement.reference.strange)
+    vain = bool(witness.positions) and not any(sizes_of(witness.table[name] for name in names))
+    standing_out = 2 if scalar or vain else int(measurement.reference.strange)
     moved = sorted(measurement.moved.difference(witness.positions))[:2]
     if not names:
         return
     total = _summed(layers)
     norms = total.squares if measurement.m is None else torch.cat([total.squares, total.other_squares])
-    lost = [] if math.isfinite(float(norms.sum())) else torch.nonzero(~norms.isfinite())[:2, 0].tolist()
-    places = sorted({*_standing_out(norms, witness, standing_out), *moved, *lost})
+    total_of_all, least = torch.stack([norms.sum(), norms.min()]).tolist()
+    lost = [] if math.isfinite(total_of_all) else torch.nonzero(~norms.isfinite())[:2, 0].tolist()
+    # Chosen by all together, as the examples with the largest losses are, the others have none
+    left_out = torch.nonzero(norms == 0)[:, 0].tolist() if least == 0 else []
+    left_out = [place for place in left_out if place not in witness.positions]
+    places = sorted({*_standing_out(norms, witness, standing_out), *moved, *lost, *left_out[:1], *left_out[-1:]})
     if not places:
         return
     alone, more = _alone(measurement, places, names)
@@ -91,8 +97,8 @@ def look_again(measurement: "Measurement", layers: dict[str, Products], witness:
         for a, square in enumerate(squares)
     ]
     fits = not (known and measurement.weighted) and all(
-        none or (math.isfinite(ratio) and (scalar or abs(ratio - 1) <= limit))
-        for ratio, none in zip(ratios, nothing, strict=True)
+        none or (math.isfinite(ratio) and square > 0 and (scalar or abs(ratio - 1) <= limit))
+        for square, ratio, none in zip(squares, ratios, nothing, strict=True)
     )
     for (a, i), (b, j) in itertools.combinations(enumerate(places), 2) if fits else ():
         across = _entry(total, measurement, i, j)
@@ -100,6 +106,7 @@ def look_again(measurement: "Measurement", layers: dict[str, Products], witness:
             cosine = across / math.sqrt(squares[a] * squares[b])  # whatever their factors, the angle is the same
             fits &= abs(cosine - alone[a][b] / math.sqrt(alone[a][a] * alone[b][b])) <= limit
     if not fits and not set(names) <= measurement.rounding(measurement.most, more, names):
+        measurement.alone.refute(places[0])
         raise EngineRefusal(
             "the gradient of an example in a batch is another than that of the example alone: the loss of a "
             "batch weighs parts of the losses by how many have them, or the module treats them otherwise"
@@ -140,3 +147,10 @@ def _entry(total: Products, measurement: "Measurement", i: int, j: int) -> float
         return float(total.squares[i] if i < n else total.other_squares[i - n])
     low, high = min(i, j), max(i, j)
     return float(total.values[low, high - n]) if low < n <= high else None
+
+
+def some_have_a_gradient(problem: Problem, every: Examples, count: int = 8) -> bool:
+    """Whether examples alone have a gradient, of a few spread over all."""
+    places = sorted({k * (len(every) - 1) // (count - 1) for k in range(count)})
+    found = (example_gradient(problem, every.one(place), place).values() for place in places)
+    return any(bool(g.any()) and bool(g.isfinite().all()) for gradients in found for g in gradients)

@@ -1,23 +1,26 @@
 """Examples by themselves, with which a batch is compared."""
 
-import bisect
-import itertools
 from collections.abc import Hashable, Iterable
+from itertools import accumulate, pairwise
 
 from lightning_stiffness.gram.check import Witness, sizes_of
 from lightning_stiffness.gram.familiar import (
+    Proof,
     Unnameable,
-    any_proven,
+    any_known,
     asks_for_values,
-    has_ties,
+    next_turn,
+    place_of,
     prove,
     proven,
+    refute,
     signature,
+    suspect,
 )
 from lightning_stiffness.gram.loop import example_gradient
 from lightning_stiffness.gram.parts import Convolution, Dense, Outer, Part
 from lightning_stiffness.gram.problem import Examples, Problem
-from lightning_stiffness.gram.reference import Reference, companion, refer
+from lightning_stiffness.gram.reference import Reference, companion, refer, refer_if_familiar
 
 _PROVABLE: frozenset[type[Part]] = frozenset({Outer, Dense, Convolution})
 """Forms whose products are formed in the same way whatever the values are."""
@@ -30,28 +33,40 @@ class Alone:
     Args:
         problem: module and loss.
         every: all examples.
-        place: of the first one, whose calls are the reference.
+        place: of the first one, whose calls are the reference; where they are familiar, it is another's turn.
         setting: whatever else a measurement's way to its result depends on.
     """
 
     def __init__(self, problem: Problem, every: Examples, place: int, setting: Hashable):
         self.problem, self.every, self.setting = problem, every, setting
         self.key: Hashable = None
+        self.proof = Proof()
+        """What is known of its calls where they were proven before."""
         self.witness = Witness([], {}, {})
         """Empty where values are compared."""
         self.companions: list[Reference] = []
-        self.reference = refer(problem, every, place, self._familiar)
+        self.turn = next_turn() if any_known() else 0
+        self.spans = [span for span in pairwise(accumulate(every.sizes, initial=0)) if span[1] - span[0] > 1]
+        """Of the batches of several."""
+        reference = self._taking_turns(place) if self.turn else None
+        self.reference = reference or refer(problem, every, place, self._familiar)
         if self.reference.loss is None:
             self.look_closer()
+
+    def _taking_turns(self, place: int) -> Reference | None:
+        """The example of the same batch whose turn it is, if its calls are familiar: it may be of another kind."""
+        low, high = next(span for span in self.spans if span[0] <= place < span[1])
+        return refer_if_familiar(self.problem, self.every, low + place_of(self.turn, high - low), self._familiar)
 
     def accompany(self) -> list[Reference]:
         """Those whose values are to be compared; none where gradients are."""
         if self.reference.loss is not None:
             self.companions.append(self.reference)
-            second = self._second_place()
-            apart = self._batch_of(second) != self._batch_of(self.reference.position)
-            if apart or asks_for_values(self.reference):
-                self.companions.append(companion(self.problem, self.every, second))
+            if len(self.spans) > 1 or asks_for_values(self.reference):
+                second = companion(self.problem, self.every, self._second_place())
+                # of its own batch, a shorter one would be no reason to look closer each time
+                if len(self.spans) > 1 or self._signature(second) == self.key or not self._is_alike(second):
+                    self.companions.append(second)
         return self.companions
 
     def look_closer(self) -> None:
@@ -68,11 +83,6 @@ class Alone:
         places = sorted(gradients)
         self.witness.fill(Witness.of(places, [gradients[place] for place in places]))
 
-    @property
-    def has_ties(self) -> bool:
-        """Whether its calls are known to decide between equals by rounding."""
-        return has_ties(self.key)
-
     def prove(self, forms: Iterable[type[Part]], *, ties: bool) -> None:
         """Remember calls whose gradients were found to be right, with each parameter's different from zero.
 
@@ -85,31 +95,46 @@ class Alone:
         tables = self.witness.table.values()
         if not tables or self.reference.strange or self.problem.noise.drawn or not _PROVABLE.issuperset(forms):
             return
-        if all(any(sizes_of([table])) for table in tables):
-            self.key = self._signature(self.reference) if self.key is None else self.key
-            if self.key is not None:
-                prove(self.key, ties=ties)
+        if all(any(sizes_of([table])) for table in tables) and self.named() is not None:
+            prove(self.key, Proof(ties, dict(self.reference.known)))
+
+    def named(self) -> Hashable:
+        """What tells its calls from others; None where something has no name."""
+        self.key = self._signature(self.reference) if self.key is None else self.key
+        return self.key
+
+    def refute(self, place: int) -> None:
+        """Remember an example that showed the gradients of a batch to be others."""
+        if self.named() is not None:
+            refute(self.key, place)
 
     def _second_place(self) -> int:
-        """One more example than the reference: from the end of the last other batch of several, if there is one."""
-        first = self.reference.position
-        ends = itertools.accumulate(self.every.sizes)
-        spans = [(end - size, end) for size, end in zip(self.every.sizes, ends, strict=True) if size > 1]
-        others = [span for span in spans if not span[0] <= first < span[1]]
-        end = (others or spans)[-1][1]
-        return end - 2 if end - 2 != first else end - 1
-
-    def _batch_of(self, place: int) -> int:
-        """Which of the batches an example is in."""
-        return bisect.bisect([*itertools.accumulate(self.every.sizes)], place)
+        """One more example than the reference: one that showed something wrong before, or of another batch if there
+        is one."""
+        first, known = self.reference.position, suspect(self.key)
+        if known is not None and known != first and any(low <= known < high for low, high in self.spans):
+            return known
+        others = [span for span in self.spans if not span[0] <= first < span[1]]
+        low, high = others[-1 - self.turn % len(others)] if others else self.spans[-1]
+        place = low + place_of(self.turn, high - low) if self.turn else high - 2
+        return place if place != first else low + (place + 1 - low) % (high - low)
 
     def _familiar(self, reference: Reference) -> bool:
-        if not any_proven() or self.problem.noise.drawn:
+        if not any_known() or self.problem.noise.drawn:
             return False
         self.key = self._signature(reference)
-        return self.key is not None and proven(self.key)
+        proof = None if self.key is None else proven(self.key)
+        if proof is None:
+            return False
+        self.proof = proof
+        reference.known.update(proof.known)
+        return True
 
-    def _signature(self, reference: Reference) -> Hashable:
+    def _is_alike(self, other: Reference) -> bool:
+        """Whether another example has the reference's calls, but for their shapes."""
+        return self._signature(other, shapes=False) == self._signature(self.reference, shapes=False)
+
+    def _signature(self, reference: Reference, *, shapes: bool = True) -> Hashable:
         problem, share = self.problem, self.problem.share
         names = {id(parameter): name for name, parameter in problem.parameters.items()}
         if any(parameter._backward_hooks for parameter in problem.parameters.values()):
@@ -117,6 +142,6 @@ class Alone:
         among = None if share is None else (share.rank, share.count)
         setting = self.setting, self.every.sizes, problem.scale is None, among, tuple(problem.parameters)
         try:
-            return setting, signature(reference, names)
+            return setting, signature(reference, names, shapes=shapes)
         except Unnameable:
             return None

@@ -34,7 +34,7 @@ class Watcher(TorchFunctionMode):
 
     ``functions`` is afterwards what was called, in order; ``failures`` says which parameters' uses are none that
     the log explains, and why; ``moved`` places of examples that calls may have put elsewhere,
-    ``scrambled`` whether others may have.
+    ``scrambled`` whether others may have, ``mixed`` whether some call made numbers of all examples together.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Watcher(TorchFunctionMode):
         self.uses: list[Use] = []
         self.failures: dict[str, str] = {}
         self.moved: set[int] = set()
-        self.scrambled = False
+        self.scrambled = self.mixed = False
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run a call and keep it if it is a use."""
@@ -68,7 +68,9 @@ class Watcher(TorchFunctionMode):
             self.scrambled = self.scrambled or scrambles(func, args, self.n, self._is_pure)
         taken = self._taken(args, kwargs)
         if not taken:
-            return func(*args, **kwargs)
+            out = func(*args, **kwargs)
+            self.mixed = self.mixed or self._mixes(place, func, args, kwargs, out)
+            return out
         roots = frozenset().union(*(entry.roots for entry in taken))
         sources = self._sources(args, kwargs) if roots else []  # before the call may change one in place
         twin: Any = func
@@ -92,6 +94,24 @@ class Watcher(TorchFunctionMode):
             else:
                 self._watch(place, twin, func, args, kwargs, outs, taken, roots, sources)
         return out
+
+    def _mixes(self, place: int, func: Any, args: Any, kwargs: Any, out: Any) -> bool:
+        """Whether a call makes numbers of several examples together: its result has not as many parts as they are,
+        though what it takes has."""
+        outs = (out,) if isinstance(out, Tensor) else out if isinstance(out, tuple | list) else ()
+        call = self.log[place] if place < len(self.log) else None
+        if not outs or call is None or call.function != func:
+            return False
+        of_one = (call.out,) if isinstance(call.out, Tensor) else call.out
+        for many, one in zip(outs, of_one, strict=False):
+            if isinstance(many, Tensor) and isinstance(one, Tensor) and many.is_floating_point():
+                if _grown(one, many, self.n):
+                    continue
+                if many.shape != one.shape:
+                    return True
+                given = zip(flat((call.args, call.kwargs)), flat((args, kwargs)), strict=False)
+                return any(isinstance(b, Tensor) and isinstance(a, Tensor) and a.shape != b.shape for a, b in given)
+        return False
 
     def _is_pure(self, tensor: Any) -> bool:
         return id(tensor) in self.pure
@@ -233,6 +253,12 @@ class Watcher(TorchFunctionMode):
             raise UndecidedAxis(f"the order of the examples within axis {candidates[0].axis} is open")
         self.known[key] = layout
         return layout
+
+
+def _grown(one: Tensor, many: Tensor, n: int) -> bool:
+    """Whether a tensor has grown with the examples, along one axis."""
+    other = [(a, b) for a, b in zip(one.shape, many.shape, strict=False) if a != b]
+    return one.ndim == many.ndim and len(other) == 1 and other[0][1] == n * other[0][0]
 
 
 def _rewritten(changed: Any, sources: list[Node]) -> list[Node]:

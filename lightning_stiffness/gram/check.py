@@ -107,8 +107,8 @@ class Verdict:
 
     factors: list[float]
     """Size of each witness's gradient over that of the example alone; NaN where that is zero."""
-    wrong: dict[str, str]
-    """Parameter → by how much it is off."""
+    wrong: dict[str, float]
+    """Parameter → by how much of the norms it is off."""
     values: dict[str, Square]
     """The inner products compared, without those factors."""
 
@@ -146,11 +146,28 @@ def compare(witness: Witness, values: dict[str, Square], scalar: bool) -> Verdic
         limit = witness.limits[name]
         relative = _excess(square, witness.table[name], alone, limit)
         if relative is not None:
-            wrong[name] = (
-                f"its gradients in a batch differ from those of single examples (by {relative:.1e} of "
-                f"the norms, allowed {limit:.0e})"
-            )
+            wrong[name] = relative
     return Verdict(factors, wrong, values)
+
+
+def described(wrong: dict[str, float], witness: Witness) -> str:
+    """What is wrong, in words."""
+    names = ", ".join([*wrong][:3]) + (" …" if len(wrong) > 3 else "")
+    most, limit = max(wrong.values()), max(witness.limits[name] for name in wrong)
+    return (
+        f"its gradients in a batch differ from those of single examples (those of {names} by {most:.1e} of the "
+        f"norms, allowed {limit:.0e})"
+    )
+
+
+def most_off(witness: Witness, values: dict[str, Square], wrong: Iterable[str]) -> int:
+    """The position of the example whose own gradients are wrong by most."""
+    found = [0.0 for _ in witness.positions]
+    for name in wrong:
+        for i, right in enumerate(_diagonal(witness.table[name])):
+            off = abs(values[name][i][i] - right)
+            found[i] += (off / right if right else math.inf) if off > 0 else 0.0
+    return witness.positions[found.index(max(found))]
 
 
 def _excess(values: Square, expected: Square, alone: list[float], limit: float) -> float | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -12,7 +13,6 @@ from lightning_stiffness.gram.calls import refuse_operators
 from lightning_stiffness.gram.capture import Watcher
 from lightning_stiffness.gram.derived import pushed_back, resolved
 from lightning_stiffness.gram.devices import ROOM
-from lightning_stiffness.gram.familiar import agree
 from lightning_stiffness.gram.few import Few
 from lightning_stiffness.gram.loop import example_gradient
 from lightning_stiffness.gram.order import ELSEWHERE, out_of_order, weights_of
@@ -25,6 +25,7 @@ from lightning_stiffness.gram.rules import parts_of, valueless
 from lightning_stiffness.gram.scaled import times
 from lightning_stiffness.gram.state import kept_state
 from lightning_stiffness.gram.uses import Pure, StaleOperand, Use
+from lightning_stiffness.gram.values import agree
 
 
 @dataclass
@@ -95,6 +96,8 @@ class Collector:
         """Whether their gradients may differ where choices between equals fall otherwise."""
         self.tied: set[str] = set()
         """The parameters whose gradients do."""
+        self.mixed: list[tuple[Piece, Tensor]] = []
+        """Pieces over whose examples some call sums, or the like, and their losses or loss."""
 
     def collect(self, names: list[str], examples: Examples, offset: int, most: int) -> Collected:
         """Parts of the parameters ``names`` for some examples.
@@ -128,7 +131,8 @@ class Collector:
 
     def bytes_per_example(self, names: list[str], every: Examples) -> dict[str, int]:
         """Bytes that each parameter's gradients take for one example, in the form they are kept in."""
-        low = self.reference.position - 1
+        place = self.reference.position
+        low = place if place in accumulate(every.sizes, initial=0) else place - 1
         collected = self.collect(names, every.part(low, low + 2), low, 2)
         return {
             name: sum(min(part.bytes_per_example(), part.dense_bytes()) for part in collected.parts[name][0])
@@ -156,6 +160,8 @@ class Collector:
                     self.moved |= {piece.offset + piece.start + place for place in watcher.moved}
                     for name, reason in watcher.failures.items():
                         self.failures.setdefault(name, reason)
+                    if watcher.mixed:
+                        self.mixed.append((piece, loss.detach()))
                     self._fail(hidden(loss, uses, parameters), HIDDEN)
                     grads = iter(_gradients(loss.sum(), uses, keep=watcher.scrambled))
                     for use in uses:

@@ -9,6 +9,7 @@ calls no rule covers, go through ``torch.func`` or the loop by themselves.
 
 from dataclasses import replace
 
+from lightning_stiffness.gram.again import some_have_a_gradient
 from lightning_stiffness.gram.check import CoupledExamples
 from lightning_stiffness.gram.measurement import Measurement
 from lightning_stiffness.gram.partition import BudgetError
@@ -46,8 +47,12 @@ def planned(
     measurement = kind(problem, rows, columns, every, memory_budget)
     try:
         return measurement.run()
-    except (CoupledExamples, LossError, BudgetError, Abandoned):
+    except (LossError, BudgetError, Abandoned):
         raise  # for the caller to mend: no other engine would do
+    except CoupledExamples as coupled:
+        if not some_have_a_gradient(problem, every):
+            raise
+        reason = str(coupled)
     except EngineRefusal as refusal:
         reason = str(refusal)
     except Exception as error:  # whatever it was that a rule did not foresee, the other engines decide

@@ -13,12 +13,16 @@ from lightning_stiffness.gram.check import (
     TOLERANCE_DOUBLE,
     Witness,
     compare,
+    described,
+    most_off,
     sizes_of,
 )
 from lightning_stiffness.gram.collect import Collected, Collector
 from lightning_stiffness.gram.devices import default_budget
 from lightning_stiffness.gram.draws import DRAWS, touched_by_draws
 from lightning_stiffness.gram.fallback import by_other_engines, slowly, steps_of, told
+from lightning_stiffness.gram.familiar import note_halved, was_halved
+from lightning_stiffness.gram.halves import APART, NO_SUM, most_apart
 from lightning_stiffness.gram.multiply import multiply
 from lightning_stiffness.gram.partition import (
     PASSES,
@@ -42,8 +46,8 @@ WEIGHTED = (
 )
 
 ROUNDED = (
-    "In float32 a choice between equals, as of a ReLU at zero, falls otherwise in a batch than for an example "
-    "alone; in float64 both agree: {}"
+    "In float32 rounding decides something in a batch otherwise than for an example alone, as a choice between "
+    "equals (a ReLU at zero), or all of a gradient that is next to nothing; in float64 both agree: {}"
 )
 
 REDUCED = (
@@ -72,6 +76,8 @@ class Measurement:
         self.sizes: torch.Tensor | None = None
         self.could_be_sum = self.could_be_mean = True
         self.forms: set[type[Part]] = set()
+        self.halved: set[tuple[int, int]] = set()
+        """First position and size of the batches that were held against their halves."""
         self.moved: set[int] = set()
         """Examples that some calls may have put elsewhere."""
         self.lean = 0.0
@@ -98,7 +104,7 @@ class Measurement:
         groups = partition(self.problem, self.every, self.reference, collector, self.room, asked)
         groups = self._settled(groups)
         self.most = groups[0].most
-        collector.companions, collector.ties = alone.accompany(), alone.has_ties
+        collector.companions, collector.ties = alone.accompany(), alone.proof.ties
         for group in self._undrawn(groups, witness):
             if group.block is None:
                 self._group(group, collector, witness)
@@ -197,13 +203,32 @@ class Measurement:
     ) -> list[str]:
         """The parameters whose gradients agree with those of single examples; the others fall back."""
         self._refuse_draws(group)
-        return self._compared(group, collected, offset, collector, witness)
+        good = self._compared(group, collected, offset, collector, witness)
+        self._refuse_mixing(collector)
+        return good
 
     def _refuse_draws(self, group: Group) -> None:
         """In a batch, and for no example alone: unless nothing depends on it, as on what a library drew that was
         imported meanwhile, there is no telling what does for an example."""
         if self.problem.noise.woke() and touched_by_draws(self.problem, self.every, group.most):
             raise EngineRefusal(DRAWS)
+
+    def _refuse_mixing(self, collector: Collector) -> None:
+        """Where losses are others in half a batch; those that are one number are looked at once in a process."""
+        reduced = bool(collector.mixed) and self.reference.is_reduced()  # half precision rounds as it likes
+        for piece, losses in [] if reduced else collector.mixed:
+            place, one = (piece.offset + piece.start, piece.size), losses.numel() != piece.size
+            known = self.could_be_sum != self.could_be_mean
+            if place in self.halved or (one and (not known or was_halved(self.alone.named()))):
+                continue
+            self.halved.add(place)
+            worst = most_apart(self.problem, piece, losses)
+            if worst is not None:
+                self.alone.refute(place[0] + worst[0])
+                raise EngineRefusal((NO_SUM if one else APART).format(worst[1]))
+        if self.halved and self.sizes is not None and self.alone.named() is not None:
+            note_halved(self.alone.key)
+        collector.mixed.clear()
 
     def _compared(
         self, group: Group, collected: Collected, offset: int, collector: Collector, witness: Witness
@@ -234,7 +259,8 @@ class Measurement:
                 witness.accept(name, near.positions, verdict.values[name])
                 del wrong[name]
         if wrong:
-            raise EngineRefusal(told(wrong))
+            self.alone.refute(most_off(near, verdict.values, wrong))
+            raise EngineRefusal(described(wrong, near))
         if collected.scalar:
             self.settle_factors(verdict.factors, near)
         return [name for name in names if name not in self.fallback]

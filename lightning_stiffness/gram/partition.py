@@ -10,7 +10,6 @@ from torch import Tensor
 from lightning_stiffness.gram.batch import Batch, is_per_example, leaves
 from lightning_stiffness.gram.collect import Collector
 from lightning_stiffness.gram.devices import room_of
-from lightning_stiffness.gram.familiar import turn
 from lightning_stiffness.gram.problem import EngineRefusal, Examples, Problem
 from lightning_stiffness.gram.reference import Reference
 
@@ -120,8 +119,6 @@ def _examples_of_a_pass(n: int, activations: int, problem: Problem) -> int:
 def first_place(every: Examples) -> int:
     """An example of the batch of several whose examples are largest: what it takes is what each takes at most.
 
-    Not the first one, and after measurements whose calls were familiar another one than theirs.
-
     Raises:
         EngineRefusal: if every batch has one example.
     """
@@ -133,8 +130,8 @@ def first_place(every: Examples) -> int:
     ]
     if not several:
         raise EngineRefusal("its examples come one by one, not in batches")
-    start, _, size = max(several, key=lambda one: _bytes_of_one(*one[1:]))
-    return start + 1 + turn(size - 1)
+    start, _, _ = max(several, key=lambda one: _bytes_of_one(*one[1:]))
+    return start + 1
 
 
 def _bytes_of_one(batch: Batch, size: int) -> int:

@@ -37,10 +37,10 @@ def agree_in_double(problem: Problem, every: Examples, witness: Witness, most: i
         Those of the names that agree; none where the module cannot be copied, or does not run in float64.
     """
     try:
-        double = _in_double(problem, names)
+        double = in_double(problem, names)
         held = [piece for piece in every.pieces(most) if _inside(piece, witness.positions)]
-        batches = tuple(_converted(batch) for _, _, batch in held)
-        singles = [_converted(every.one(start + i)) for start, size, _ in held for i in range(size)]
+        batches = tuple(converted(batch) for _, _, batch in held)
+        singles = [converted(every.one(start + i)) for start, size, _ in held for i in range(size)]
         examples = Examples(batches, tuple(size for _, size, _ in held), singles if every.singles else None)
         places = [_place(held, position) for position in witness.positions]
         alone = Witness.of(places, [example_gradient(double, examples.one(place)) for place in places])
@@ -53,14 +53,17 @@ def agree_in_double(problem: Problem, every: Examples, witness: Witness, most: i
     return {name for name in names if name not in wrong and _same_size(alone, witness, name)}
 
 
-def _in_double(problem: Problem, names: list[str]) -> Problem:
+def in_double(problem: Problem, names: list[str]) -> Problem:
+    """The same gradients, by some parameters, on a copy of the module in float64."""
     module: nn.Module = copy.deepcopy(problem.module).double()
     parameters = dict(module.named_parameters())
     scale = problem.scale and {name: problem.scale[name].double() for name in names}
     return Problem(module, problem.loss_fn, {name: parameters[name] for name in names}, scale=scale)
 
 
-def _converted(batch: Any) -> Any:
+def converted(batch: Any) -> Any:
+    """A batch with float64 for float32."""
+
     def double(leaf: Any) -> Any:
         return leaf.double() if isinstance(leaf, Tensor) and leaf.dtype == torch.float32 else leaf
 

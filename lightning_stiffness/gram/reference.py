@@ -142,6 +142,25 @@ def refer(
     return reference
 
 
+def refer_if_familiar(
+    problem: Problem, examples: Examples, position: int, familiar: Callable[[Reference], bool]
+) -> Reference | None:
+    """The same of an example whose values are enough; None where they are not, or it can't be taken alone."""
+    if examples.singles is not None:
+        return None
+    try:
+        with kept_state(problem.module), eager():
+            reference, loss = _traced(problem, examples, position)
+            _look_behind(reference, loss)
+            usual = loss.requires_grad and not reference.strange and REENTRANT not in reference.nodes
+            if not usual or not familiar(reference):
+                return None
+            _trace_back(reference, loss)
+            return reference
+    except Exception:  # as an empty sequence that no batch is padded for: the usual example is there for that
+        return None
+
+
 def _gradients(losses: list[Tensor], inputs: Sequence[Any]) -> tuple[Tensor | None, ...] | None:
     """Of examples alone; None where the loop knows better what to do, or what to say."""
     try:

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from lightning_stiffness.gram import alone, familiar, gradient_gram, measurement
+from lightning_stiffness.gram import alone, familiar, gradient_gram, measurement, values
 from tests.gram.cases import CASES
 from tests.gram.test_engines import assert_same, measured, reference
 from tests.gram.test_paths import Twice
@@ -203,9 +203,9 @@ class Idle(nn.Module):
 def test_what_is_never_taken_for_proven(kind):
     module, data, loss = unprovable(kind)
     gradient_gram(module, data, loss_fn=loss)
-    assert not familiar.any_proven()
+    assert not familiar.any_known()
     gradient_gram(net(), batch(), loss_fn=loss_fn)
-    assert familiar.any_proven()  # as what is usual is
+    assert familiar.any_known()  # as what is usual is
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -213,8 +213,8 @@ def test_what_is_never_taken_for_proven(kind):
 @pytest.mark.parametrize("name", CASES)
 def test_values_alone_tell_what_is_wrong(name, cross, monkeypatch):
     """Also where nothing was proven before: every case by its values, gradients only where these differ."""
-    monkeypatch.setattr(alone, "any_proven", lambda: True)
-    monkeypatch.setattr(alone, "proven", lambda _: True)
+    monkeypatch.setattr(alone, "any_known", lambda: True)
+    monkeypatch.setattr(alone, "proven", lambda _: familiar.Proof())
     case = CASES[name]
     got = measured(case, "layerwise", cross)
     if got is not None:
@@ -224,11 +224,11 @@ def test_values_alone_tell_what_is_wrong(name, cross, monkeypatch):
 def test_only_so_many_are_remembered(monkeypatch):
     monkeypatch.setattr(familiar, "MOST", 3)
     for key in "abcd":
-        familiar.prove(key)
-    assert [familiar.proven(key) for key in "abcd"] == [False, True, True, True]
+        familiar.prove(key, familiar.Proof())
+    assert [familiar.proven(key) is not None for key in "abcd"] == [False, True, True, True]
     familiar.proven("b")
-    familiar.prove("e")
-    assert [familiar.proven(key) for key in "bcde"] == [True, False, True, True]
+    familiar.prove("e", familiar.Proof())
+    assert [familiar.proven(key) is not None for key in "bcde"] == [True, False, True, True]
 
 
 @pytest.mark.filterwarnings("ignore:stiffness of")
@@ -377,7 +377,8 @@ def test_an_example_that_is_called_otherwise_than_its_batch(by_name):
 
     x, y = batch()
     module = Coupled().double()
-    for labels in (torch.ones_like(y), torch.ones_like(y).index_fill_(0, torch.tensor([10]), 0)):
+    odd = torch.tensor([familiar.place_of(1, len(x))])
+    for labels in (torch.ones_like(y), torch.ones_like(y).index_fill_(0, odd, 0)):
         found = gradient_gram(module, (x, labels), loss_fn=loss)
         assert off(found, gradient_gram(module, (x, labels), loss_fn=loss, engine="loop")) < 1e-9
         assert not any("Error" in reason for reason in found.plan.fallbacks.values())
@@ -387,8 +388,14 @@ def test_an_example_that_is_called_otherwise_than_its_batch(by_name):
 def looked_at(monkeypatch):
     """Positions of the examples that a measurement begins with; and of those that accompany it."""
     first, more = [], []
-    refer, companion = alone.refer, alone.companion
-    monkeypatch.setattr(alone, "refer", lambda p, e, place, f: (first.append(place), refer(p, e, place, f))[1])
+    companion = alone.companion
+    for name, refer in (("refer", alone.refer), ("refer_if_familiar", alone.refer_if_familiar)):
+
+        def noted(problem, examples, place, known, refer=refer):
+            first.append(place)
+            return refer(problem, examples, place, known)
+
+        monkeypatch.setattr(alone, name, noted)
     monkeypatch.setattr(alone, "companion", lambda p, e, place: (more.append(place), companion(p, e, place))[1])
     return first, more
 
@@ -398,9 +405,8 @@ def test_each_time_it_is_another_example_s_turn(looked_at):
     module = net()
     for _ in range(9):
         gradient_gram(module, batch(), loss_fn=loss_fn)
-    assert first[0] == first[1] == 1  # nothing is familiar yet, then everything is
-    assert len(set(first[1:])) > 6
-    assert all(0 < place < 12 for place in first)
+    assert first == [1, *(familiar.place_of(turn, 12) for turn in range(1, 9))]
+    assert len(set(first)) > 7
     assert more == []
     familiar.forget()
     gradient_gram(module, batch(), loss_fn=loss_fn)
@@ -452,7 +458,7 @@ def test_a_loss_of_other_value_is_looked_at_more_closely(taken):
 
     def loss(module, batch):
         found = loss_fn(module, batch)
-        return found + shift * found.detach().mean()
+        return found + shift * len(found)
 
     module = net()
     for _ in range(2):
@@ -509,7 +515,7 @@ def test_ties_that_float64_has_explained_are_known(doubled):
         assert any("choice between equals" in note and "enter.weight" in note for note in gram.plan.notes)
         assert torch.equal(gram.values, found[0].values)
     expected = gradient_gram(module, data, loss_fn=loss_fn, engine="loop")
-    assert 1e-6 < off(found[0], expected) < familiar.TIE**2
+    assert 1e-6 < off(found[0], expected) < values.TIE**2
 
     module.ties = 800  # so many would make a difference: float64 is to say
     gradient_gram(module, data, loss_fn=loss_fn)
@@ -528,3 +534,19 @@ def test_ties_do_not_excuse_what_comes_before_them(doubled, monkeypatch):
     module.pull = 0.5
     found = gradient_gram(module, data, loss_fn=loss_fn)
     assert found.plan.fallbacks
+
+
+def test_an_example_without_a_gradient_proves_nothing(taken):
+    """As one that is beyond the margin of a hinge loss."""
+
+    def loss(module, batch):
+        return loss_fn(module, batch) * (batch[0][:, 0] > margin)
+
+    module, margin = net(), -99.0
+    for _ in range(2):
+        gradient_gram(module, batch(), loss_fn=loss)
+    assert len(taken) == 1
+    margin = 99.0
+    found = gradient_gram(module, batch(), loss_fn=loss)
+    assert len(taken) > 1
+    assert not found.values.any()

@@ -1,0 +1,83 @@
+"""The losses of a batch held against those of its halves, where a call makes numbers of all examples together."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightning_stiffness.gram.batch import Batch, take
+from lightning_stiffness.gram.check import TOLERANCE, TOLERANCE_DOUBLE
+from lightning_stiffness.gram.precise import converted, in_double
+from lightning_stiffness.gram.problem import Problem
+from lightning_stiffness.gram.reference import Piece, eager
+from lightning_stiffness.gram.state import kept_state
+
+APART = (
+    "the loss of an example is another where its batch is smaller (by {:.1e} of it): the examples affect each "
+    "other, as where those with the largest losses are chosen, or values are held against the batch's mean"
+)
+
+NO_SUM = (
+    "the loss of a batch is neither the mean nor the sum of those of its halves (by {:.1e} of it): the examples "
+    "affect each other, as where values are held against the batch's mean"
+)
+
+
+def most_apart(problem: Problem, piece: Piece, losses: Tensor) -> tuple[int, float] | None:
+    """The example whose loss differs most between a batch and its halves, and by how much of the loss.
+
+    One forward pass more, without gradients. A threshold that all examples decide together may show at none of the
+    few that are taken alone. What differs in float32 is looked at again in float64: a small loss is the difference
+    of large numbers.
+
+    Args:
+        problem: module and loss.
+        piece: the batch.
+        losses: of its examples; or one number, which is held against the mean and the sum of the halves'.
+
+    Returns:
+        The place in the batch (0 for one number); None if none differs, or a half can't be taken.
+    """
+    with torch.no_grad():
+        found = _apart(problem, piece, piece.batch, losses)
+        if found is None or losses.dtype == torch.float64:
+            return found
+        try:
+            double, batch = in_double(problem, list(problem.parameters)), converted(piece.batch)
+            again = _loss(double, piece, batch)
+        except Exception:  # a module that does not run in float64: the single examples have to do
+            return None
+        return _apart(double, piece, batch, again)
+
+
+def _loss(problem: Problem, piece: Piece, batch: Batch) -> Tensor:
+    problem.noise.seed(piece.offset + piece.start, 1)
+    with kept_state(problem.module), eager():
+        return problem.loss_fn(problem.module, batch).detach()
+
+
+def _apart(problem: Problem, piece: Piece, batch: Batch, losses: Tensor) -> tuple[int, float] | None:
+    middle, each = piece.size // 2, losses.numel() == piece.size
+    halves: list[Any] = []
+    for part in (slice(0, middle), slice(middle, piece.size)):
+        try:
+            found = _loss(problem, piece, take(batch, part, piece.size))
+        except Exception:  # a batch of another length is not asked for: the single examples have to do
+            return None
+        if found.numel() != (part.stop - part.start if each else 1):
+            return None
+        halves.append(found.reshape(-1).double())
+    together, apart = losses.reshape(-1).double(), torch.cat(halves)
+    size = apart.abs().nan_to_num(0.0, 0.0, 0.0)
+    size = size + size.mean() if each else size.amax()
+    if not each:
+        mean = (middle * halves[0] + (piece.size - middle) * halves[1]) / piece.size
+        total = halves[0] + halves[1]
+        apart = mean if bool((together - mean).abs() <= (together - total).abs()) else total
+    relative = (together - apart).abs() / size.clamp_min(1e-300)
+    relative[~(together.isfinite() | apart.isfinite())] = 0.0
+    worst = int(relative.nan_to_num(math.inf).argmax())
+    off = float(relative[worst].nan_to_num(math.inf))
+    limit = TOLERANCE_DOUBLE if losses.dtype == torch.float64 else 10 * TOLERANCE
+    return None if off <= limit else (worst, off)
