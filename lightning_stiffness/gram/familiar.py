@@ -161,7 +161,7 @@ def signature(reference: Reference, names: Mapping[int, str], *, shapes: bool = 
     Args:
         reference: the example alone.
         names: identity → name, of the measured parameters.
-        shapes: whether those count.
+        shapes: whether those count, and the nodes, which follow from them too.
 
     Raises:
         Unnameable: if an argument is of a kind that has no name of its own.
@@ -172,7 +172,7 @@ def signature(reference: Reference, names: Mapping[int, str], *, shapes: bool = 
         (call.function, _form(call.args, names, shapes), _form(call.kwargs, names, shapes))
         for call in reference.calls
     ]
-    return reference.nodes, tuple(calls)
+    return reference.nodes if shapes else (), tuple(calls)  # by its shape a call may take one way or another
 
 
 _NODE: Any = Tensor.grad_fn.__get__  # type: ignore[union-attr]
