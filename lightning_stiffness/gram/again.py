@@ -96,17 +96,19 @@ def look_again(measurement: "Measurement", layers: dict[str, Products], witness:
         alone[a][a] == 0 if square == 0 else not (math.isfinite(square) or math.isfinite(alone[a][a]))
         for a, square in enumerate(squares)
     ]
-    fits = not (known and measurement.weighted) and all(
-        none or (math.isfinite(ratio) and square > 0 and (scalar or abs(ratio - 1) <= limit))
-        for square, ratio, none in zip(squares, ratios, nothing, strict=True)
-    )
+    odd = [
+        place
+        for place, square, ratio, none in zip(places, squares, ratios, nothing, strict=True)
+        if not (none or (math.isfinite(ratio) and square > 0 and (scalar or abs(ratio - 1) <= limit)))
+    ]
+    fits = not odd and not (known and measurement.weighted)
     for (a, i), (b, j) in itertools.combinations(enumerate(places), 2) if fits else ():
         across = _entry(total, measurement, i, j)
         if across is not None and math.isfinite(across) and squares[a] * squares[b] > 0:
             cosine = across / math.sqrt(squares[a] * squares[b])  # whatever their factors, the angle is the same
             fits &= abs(cosine - alone[a][b] / math.sqrt(alone[a][a] * alone[b][b])) <= limit
     if not fits and not set(names) <= measurement.rounding(measurement.most, more, names):
-        measurement.alone.refute(places[0])
+        measurement.alone.refute((odd or places)[0])
         raise EngineRefusal(
             "the gradient of an example in a batch is another than that of the example alone: the loss of a "
             "batch weighs parts of the losses by how many have them, or the module treats them otherwise"

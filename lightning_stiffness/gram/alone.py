@@ -35,9 +35,12 @@ class Alone:
         every: all examples.
         place: of the first one, whose calls are the reference; where they are familiar, it is another's turn.
         setting: whatever else a measurement's way to its result depends on.
+        own: the first and behind the last of the examples that this process differentiates; None for all.
     """
 
-    def __init__(self, problem: Problem, every: Examples, place: int, setting: Hashable):
+    def __init__(
+        self, problem: Problem, every: Examples, place: int, setting: Hashable, own: tuple[int, int] | None = None
+    ):
         self.problem, self.every, self.setting = problem, every, setting
         self.key: Hashable = None
         self.proof = Proof()
@@ -46,8 +49,10 @@ class Alone:
         """Empty where values are compared."""
         self.companions: list[Reference] = []
         self.turn = next_turn() if any_known() else 0
-        self.spans = [span for span in pairwise(accumulate(every.sizes, initial=0)) if span[1] - span[0] > 1]
-        """Of the batches of several."""
+        first, last = own or (0, len(every))
+        held = [(max(low, first), min(high, last)) for low, high in pairwise(accumulate(every.sizes, initial=0))]
+        self.spans = [(low, high) for low, high in held if high - low > 1]
+        """Those of them that are of one batch."""
         reference = self._taking_turns(place) if self.turn else None
         self.reference = reference or refer(problem, every, place, self._familiar)
         if self.reference.loss is None:
@@ -55,8 +60,11 @@ class Alone:
 
     def _taking_turns(self, place: int) -> Reference | None:
         """The example of the same batch whose turn it is, if its calls are familiar: it may be of another kind."""
-        low, high = next(span for span in self.spans if span[0] <= place < span[1])
-        return refer_if_familiar(self.problem, self.every, low + place_of(self.turn, high - low), self._familiar)
+        span = next((span for span in self.spans if span[0] <= place < span[1]), None)
+        if span is None:
+            return None
+        turn = span[0] + place_of(self.turn, span[1] - span[0])
+        return refer_if_familiar(self.problem, self.every, turn, self._familiar)
 
     def accompany(self) -> list[Reference]:
         """Those whose values are to be compared; none where gradients are."""

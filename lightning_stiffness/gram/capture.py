@@ -102,7 +102,7 @@ class Watcher(TorchFunctionMode):
         call = self.log[place] if place < len(self.log) else None
         if not outs or call is None or call.function != func:
             return False
-        of_one = (call.out,) if isinstance(call.out, Tensor) else call.out
+        of_one = call.out if isinstance(call.out, tuple | list) else (call.out,)
         for many, one in zip(outs, of_one, strict=False):
             if isinstance(many, Tensor) and isinstance(one, Tensor) and many.is_floating_point():
                 if _grown(one, many, self.n):

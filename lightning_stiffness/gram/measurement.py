@@ -97,7 +97,7 @@ class Measurement:
     def run(self) -> tuple[dict[str, Products], Plan]:
         """The whole measurement."""
         setting = self.n, self.m, self.room, tuple((layer, *names) for layer, names in self.layers.items())
-        alone = self.alone = Alone(self.problem, self.every, self._reference_place(), setting)
+        alone = self.alone = Alone(self.problem, self.every, self._reference_place(), setting, self._own())
         witness, self.reference = alone.witness, alone.reference
         collector = Collector(self.problem, self.reference, slab_of(self.room, self.device))
         asked = self.budget is not None
@@ -133,6 +133,10 @@ class Measurement:
     def _reference_place(self) -> int:
         """An example of a batch of several: with its like alone, it tells which axis holds the examples."""
         return first_place(self.every)
+
+    def _own(self) -> tuple[int, int]:
+        """The first and behind the last of the examples that this process differentiates."""
+        return 0, len(self.every)
 
     def _undrawn(self, groups: list[Group], witness: Witness) -> list[Group]:
         """The groups without the parameters whose gradients depend on random numbers: those fall back."""

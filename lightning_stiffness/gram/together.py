@@ -75,14 +75,17 @@ class Together(Measurement):
 
     def _reference_place(self) -> int:
         """One of the examples that this process differentiates."""
-        low, high = self.share.span(len(self.every))
+        low, high = self._own()
         return low + first_place(self.every.part(low, high)) if low < high else 0
+
+    def _own(self) -> tuple[int, int]:
+        return self.share.span(len(self.every))
 
     def _group(self, group: Group, collector: Collector, witness: Witness) -> None:
         """Each process differentiates, and checks, some of the examples, and multiplies some of the parameters, or
         of the rows of the Gram."""
         share = self.share
-        low, high = share.span(len(self.every))
+        low, high = self._own()
         mine, owners, failed = Collected({}, {}), None, None
         try:
             mine = collector.collect(group.names, self.every.part(low, high), low, group.most)

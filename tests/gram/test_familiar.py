@@ -6,6 +6,7 @@ from torch import nn
 from torch.nn import functional
 
 from lightning_stiffness.gram import alone, familiar, gradient_gram, measurement, values
+from lightning_stiffness.gram.problem import Examples, Problem
 from tests.gram.cases import CASES
 from tests.gram.test_engines import assert_same, measured, reference
 from tests.gram.test_paths import Twice
@@ -411,6 +412,22 @@ def test_each_time_it_is_another_example_s_turn(looked_at):
     familiar.forget()
     gradient_gram(module, batch(), loss_fn=loss_fn)
     assert first[-1] == 1
+
+
+def test_each_process_looks_at_examples_of_its_own(looked_at):
+    """Others are not among those that it has gradients of."""
+    first, more = looked_at
+    module = net()
+    problem = Problem(module, loss_fn, dict(module.named_parameters()))
+    every, own = Examples.of(batch(40), batch(20, 1)), (25, 50)
+    for _ in range(9):
+        one = alone.Alone(problem, every, 26, "a setting", own)
+        one.accompany()
+        familiar.prove(one.named(), familiar.Proof())
+    assert len(set(first)) > 7
+    assert len(set(more)) > 5
+    assert all(25 <= place < 40 for place in first)
+    assert all(40 <= place < 50 for place in more)
 
 
 @pytest.mark.parametrize("why", ["another batch", "a value"])
