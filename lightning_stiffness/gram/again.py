@@ -8,9 +8,12 @@ import torch
 from torch import Tensor
 
 from lightning_stiffness.gram.check import Witness, sizes_of
+from lightning_stiffness.gram.familiar import note_seen, was_seen
 from lightning_stiffness.gram.loop import example_gradient
 from lightning_stiffness.gram.problem import EngineRefusal, Examples, Problem
 from lightning_stiffness.gram.product import Products, Square
+from lightning_stiffness.gram.reference import eager
+from lightning_stiffness.gram.state import kept_state
 
 if TYPE_CHECKING:  # which calls what is here
     from lightning_stiffness.gram.measurement import Measurement
@@ -77,9 +80,8 @@ def look_again(measurement: "Measurement", layers: dict[str, Products], witness:
     total_of_all, least = torch.stack([norms.sum(), norms.min()]).tolist()
     lost = [] if math.isfinite(total_of_all) else torch.nonzero(~norms.isfinite())[:2, 0].tolist()
     # Chosen by all together, as the examples with the largest losses are, the others have none
-    left_out = torch.nonzero(norms == 0)[:, 0].tolist() if least == 0 else []
-    left_out = [place for place in left_out if place not in witness.positions]
-    places = sorted({*_standing_out(norms, witness, standing_out), *moved, *lost, *left_out[:1], *left_out[-1:]})
+    left_out = _left_out(measurement, norms, witness) if least == 0 else []
+    places = sorted({*_standing_out(norms, witness, standing_out), *moved, *lost, *left_out})
     if not places:
         return
     alone, more = _alone(measurement, places, names)
@@ -107,12 +109,41 @@ def look_again(measurement: "Measurement", layers: dict[str, Products], witness:
         if across is not None and math.isfinite(across) and squares[a] * squares[b] > 0:
             cosine = across / math.sqrt(squares[a] * squares[b])  # whatever their factors, the angle is the same
             fits &= abs(cosine - alone[a][b] / math.sqrt(alone[a][a] * alone[b][b])) <= limit
+    if fits and left_out and measurement.alone.named() is not None:
+        note_seen((NOTHING, measurement.alone.key))
     if not fits and not set(names) <= measurement.rounding(measurement.most, more, names):
         measurement.alone.refute((odd or places)[0])
         raise EngineRefusal(
             "the gradient of an example in a batch is another than that of the example alone: the loss of a "
             "batch weighs parts of the losses by how many have them, or the module treats them otherwise"
         )
+
+
+NOTHING = "examples without a gradient"
+"""What was seen of calls, beside whose examples."""
+
+
+def _left_out(measurement: "Measurement", squares: Tensor, witness: Witness) -> list[int]:
+    """Examples without a gradient that are to be taken alone: two, until they were seen to be right for the same
+    calls. From then on the loss of one tells, where each has one."""
+    alone, without = measurement.alone, torch.nonzero(squares == 0)[:, 0].tolist()
+    without = [place for place in without if place not in witness.positions]
+    if not without:
+        return []
+    if alone.named() is None or not was_seen((NOTHING, alone.key)):
+        return [without[0], without[-1]]
+    place = without[alone.turn % len(without)]
+    start = max((start for start in measurement.losses if start <= place), default=None)
+    if start is None:
+        return []
+    with torch.no_grad(), kept_state(measurement.problem.module), eager():
+        own = float(measurement.problem.example_loss(measurement.every.one(place), place))
+    together = float(measurement.losses[start].reshape(-1)[place - start])
+    return [] if own == together or abs(own - together) <= NEAR * abs(own) else [place]
+
+
+NEAR = 1e-3
+"""Difference of an example's loss in a batch from that alone, relative to it, that is no reason to look closer."""
 
 
 def _standing_out(squares: Tensor, witness: Witness, count: int) -> list[int]:

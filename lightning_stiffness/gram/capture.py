@@ -96,15 +96,17 @@ class Watcher(TorchFunctionMode):
         return out
 
     def _mixes(self, place: int, func: Any, args: Any, kwargs: Any, out: Any) -> bool:
-        """Whether a call makes numbers of several examples together: its result has not as many parts as they are,
-        though what it takes has."""
+        """Whether a call makes values of several examples together: its result has not as many parts as they are,
+        though what it takes has; or it ranks them."""
+        if func in _RANKING:
+            return True
         outs = (out,) if isinstance(out, Tensor) else out if isinstance(out, tuple | list) else ()
         call = self.log[place] if place < len(self.log) else None
         if not outs or call is None or call.function != func:
             return False
         of_one = call.out if isinstance(call.out, tuple | list) else (call.out,)
         for many, one in zip(outs, of_one, strict=False):
-            if isinstance(many, Tensor) and isinstance(one, Tensor) and many.is_floating_point():
+            if isinstance(many, Tensor) and isinstance(one, Tensor):
                 if _grown(one, many, self.n):
                     continue
                 if many.shape != one.shape:
@@ -253,6 +255,16 @@ class Watcher(TorchFunctionMode):
             raise UndecidedAxis(f"the order of the examples within axis {candidates[0].axis} is open")
         self.known[key] = layout
         return layout
+
+
+_RANKING: frozenset[Any] = frozenset(
+    {
+        *(torch.sort, torch.argsort, torch.msort, torch.unique, torch.bincount, torch.cumsum, torch.searchsorted),
+        *(Tensor.sort, Tensor.argsort, Tensor.msort, Tensor.unique, Tensor.bincount, Tensor.cumsum),
+        *(Tensor.tolist, Tensor.numpy, Tensor.__array__),
+    }
+)
+"""What gives examples a rank, or all of their values to Python, though it may grow with them."""
 
 
 def _grown(one: Tensor, many: Tensor, n: int) -> bool:

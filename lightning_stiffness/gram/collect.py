@@ -90,6 +90,8 @@ class Collector:
         """Positions of examples that some calls may have put elsewhere."""
         self.companions: list[Reference] = []
         """Examples alone with whose values those in a batch are compared."""
+        self.losses: dict[int, Tensor] = {}
+        """First position of a piece → the losses of its examples, where each has one."""
         self.met: set[int] = set()
         """The positions of those that were found to be the same in what was collected last."""
         self.ties = False
@@ -160,6 +162,8 @@ class Collector:
                     self.moved |= {piece.offset + piece.start + place for place in watcher.moved}
                     for name, reason in watcher.failures.items():
                         self.failures.setdefault(name, reason)
+                    if loss.numel() == piece.size:
+                        self.losses[piece.offset + piece.start] = loss.detach()
                     if watcher.mixed:
                         self.mixed.append((piece, loss.detach()))
                     self._fail(hidden(loss, uses, parameters), HIDDEN)

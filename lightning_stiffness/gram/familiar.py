@@ -41,7 +41,7 @@ class Proof:
 
 _proven: OrderedDict[Hashable, Proof] = OrderedDict()
 _suspects: OrderedDict[Hashable, int] = OrderedDict()
-_halved: OrderedDict[Hashable, None] = OrderedDict()
+_seen: OrderedDict[Hashable, None] = OrderedDict()
 _lock = threading.Lock()
 _turns = 0
 
@@ -76,15 +76,15 @@ def suspect(key: Hashable) -> int | None:
     return _suspects.get(key)
 
 
-def was_halved(key: Hashable) -> bool:
-    """Whether the loss of a batch that these calls are of was held against that of its halves."""
-    return key in _halved
+def was_seen(key: Hashable) -> bool:
+    """Whether something that takes its time was found to be right before."""
+    return key in _seen
 
 
-def note_halved(key: Hashable) -> None:
-    """Remember that it was, and that they add up."""
+def note_seen(key: Hashable) -> None:
+    """Remember that it was."""
     with _lock:
-        _keep(_halved, key, None)
+        _keep(_seen, key, None)
 
 
 def _keep(memory: OrderedDict[Hashable, Any], key: Hashable, value: Any) -> None:
@@ -118,7 +118,7 @@ def forget() -> None:
     with _lock:
         _proven.clear()
         _suspects.clear()
-        _halved.clear()
+        _seen.clear()
         _turns = 0
 
 

@@ -13,15 +13,24 @@ from lightning_stiffness.gram.problem import Problem
 from lightning_stiffness.gram.reference import Piece, eager
 from lightning_stiffness.gram.state import kept_state
 
+HALVES = "halves"
+"""What was seen of calls, beside which."""
+
 APART = (
     "the loss of an example is another where its batch is smaller (by {:.1e} of it): the examples affect each "
     "other, as where those with the largest losses are chosen, or values are held against the batch's mean"
 )
 
-NO_SUM = (
-    "the loss of a batch is neither the mean nor the sum of those of its halves (by {:.1e} of it): the examples "
-    "affect each other, as where values are held against the batch's mean"
+NO_MEAN = (
+    "the loss of a batch is not the mean of those of its halves (by {:.1e} of it): the examples affect each other, "
+    "as where values are held against the batch's mean"
 )
+
+
+ROUNDING = 1e-3
+"""How much smaller a difference is in float64, that is rounding in float32."""
+TINY = 1e-13
+"""Losses of next to nothing are rounding in float64 too."""
 
 
 def most_apart(problem: Problem, piece: Piece, losses: Tensor) -> tuple[int, float] | None:
@@ -34,21 +43,22 @@ def most_apart(problem: Problem, piece: Piece, losses: Tensor) -> tuple[int, flo
     Args:
         problem: module and loss.
         piece: the batch.
-        losses: of its examples; or one number, which is held against the mean and the sum of the halves'.
+        losses: of its examples; or their mean.
 
     Returns:
-        The place in the batch (0 for one number); None if none differs, or a half can't be taken.
+        The place in the batch (0 for a mean); None if none differs, or a half can't be taken.
     """
     with torch.no_grad():
         found = _apart(problem, piece, piece.batch, losses)
         if found is None or losses.dtype == torch.float64:
-            return found
+            return found and found[:2]
         try:
             double, batch = in_double(problem, list(problem.parameters)), converted(piece.batch)
-            again = _loss(double, piece, batch)
+            again = _apart(double, piece, batch, _loss(double, piece, batch))
         except Exception:  # a module that does not run in float64: the single examples have to do
             return None
-        return _apart(double, piece, batch, again)
+    # A loss that is zero but for rounding differs there too, by as much less as float64 rounds less
+    return again[:2] if again is not None and again[2] > ROUNDING * found[2] else None
 
 
 def _loss(problem: Problem, piece: Piece, batch: Batch) -> Tensor:
@@ -57,7 +67,8 @@ def _loss(problem: Problem, piece: Piece, batch: Batch) -> Tensor:
         return problem.loss_fn(problem.module, batch).detach()
 
 
-def _apart(problem: Problem, piece: Piece, batch: Batch, losses: Tensor) -> tuple[int, float] | None:
+def _apart(problem: Problem, piece: Piece, batch: Batch, losses: Tensor) -> tuple[int, float, float] | None:
+    """The place, the difference relative to the losses, and the difference."""
     middle, each = piece.size // 2, losses.numel() == piece.size
     halves: list[Any] = []
     for part in (slice(0, middle), slice(middle, piece.size)):
@@ -72,12 +83,11 @@ def _apart(problem: Problem, piece: Piece, batch: Batch, losses: Tensor) -> tupl
     size = apart.abs().nan_to_num(0.0, 0.0, 0.0)
     size = size + size.mean() if each else size.amax()
     if not each:
-        mean = (middle * halves[0] + (piece.size - middle) * halves[1]) / piece.size
-        total = halves[0] + halves[1]
-        apart = mean if bool((together - mean).abs() <= (together - total).abs()) else total
-    relative = (together - apart).abs() / size.clamp_min(1e-300)
-    relative[~(together.isfinite() | apart.isfinite())] = 0.0
+        apart = (middle * halves[0] + (piece.size - middle) * halves[1]) / piece.size
+    difference = (together - apart).abs()
+    difference[(difference <= TINY) | ~(together.isfinite() | apart.isfinite())] = 0.0
+    relative = difference / size.clamp_min(TINY)
     worst = int(relative.nan_to_num(math.inf).argmax())
     off = float(relative[worst].nan_to_num(math.inf))
     limit = TOLERANCE_DOUBLE if losses.dtype == torch.float64 else 10 * TOLERANCE
-    return None if off <= limit else (worst, off)
+    return None if off <= limit else (worst, off, float(difference[worst].nan_to_num(math.inf)))

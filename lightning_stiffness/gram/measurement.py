@@ -11,6 +11,7 @@ from lightning_stiffness.gram.alone import Alone
 from lightning_stiffness.gram.check import (
     TOLERANCE,
     TOLERANCE_DOUBLE,
+    CoupledExamples,
     Witness,
     compare,
     described,
@@ -21,8 +22,8 @@ from lightning_stiffness.gram.collect import Collected, Collector
 from lightning_stiffness.gram.devices import default_budget
 from lightning_stiffness.gram.draws import DRAWS, touched_by_draws
 from lightning_stiffness.gram.fallback import by_other_engines, slowly, steps_of, told
-from lightning_stiffness.gram.familiar import note_halved, was_halved
-from lightning_stiffness.gram.halves import APART, NO_SUM, most_apart
+from lightning_stiffness.gram.familiar import note_seen, was_seen
+from lightning_stiffness.gram.halves import APART, HALVES, NO_MEAN, most_apart
 from lightning_stiffness.gram.multiply import multiply
 from lightning_stiffness.gram.partition import (
     PASSES,
@@ -39,6 +40,11 @@ from lightning_stiffness.gram.precise import agree_in_double
 from lightning_stiffness.gram.problem import EngineRefusal, Examples, Problem
 from lightning_stiffness.gram.product import Products, accumulation_dtype
 from lightning_stiffness.gram.total import Total
+
+AGAIN = 8
+"""Every how many measurements the losses of a batch are held against those of its halves again."""
+NO_ROUNDING = 0.01
+"""Error of an inner product, relative to the norms, by which an example is remembered: less may be rounding."""
 
 WEIGHTED = (
     "The loss of a batch is no plain mean or sum of the examples' losses: each example's gradient keeps a positive "
@@ -76,6 +82,8 @@ class Measurement:
         self.sizes: torch.Tensor | None = None
         self.could_be_sum = self.could_be_mean = True
         self.forms: set[type[Part]] = set()
+        self.losses: dict[int, torch.Tensor] = {}
+        """First position of a piece → the losses of its examples, where each has one."""
         self.halved: set[tuple[int, int]] = set()
         """First position and size of the batches that were held against their halves."""
         self.moved: set[int] = set()
@@ -111,6 +119,7 @@ class Measurement:
             else:
                 self._blockwise(group, group.block, collector, witness)
         products = {layer: total.products() for layer, total in self.totals.items()}
+        self.losses = collector.losses
         look_again(self, products, witness)
         if self.weighted:
             self.plan.notes.append(WEIGHTED)
@@ -218,21 +227,26 @@ class Measurement:
             raise EngineRefusal(DRAWS)
 
     def _refuse_mixing(self, collector: Collector) -> None:
-        """Where losses are others in half a batch; those that are one number are looked at once in a process."""
-        reduced = bool(collector.mixed) and self.reference.is_reduced()  # half precision rounds as it likes
-        for piece, losses in [] if reduced else collector.mixed:
+        """Where losses are others in half a batch: asked once for the same calls, and of losses that are one for
+        each example now and then again."""
+        mixed, collector.mixed = collector.mixed, []
+        # half precision rounds as it likes, and other numbers are drawn for a half
+        if not mixed or self.problem.noise.drawn or self.reference.is_reduced():
+            return
+        key = HALVES, self.alone.named() or (type(self.problem.module), self.every.sizes)
+        if was_seen(key) and (self.alone.turn % AGAIN or not self.alone.turn):
+            return
+        for piece, losses in mixed:
             place, one = (piece.offset + piece.start, piece.size), losses.numel() != piece.size
-            known = self.could_be_sum != self.could_be_mean
-            if place in self.halved or (one and (not known or was_halved(self.alone.named()))):
+            if place in self.halved or (one and (self.could_be_sum or not self.could_be_mean)):
                 continue
             self.halved.add(place)
             worst = most_apart(self.problem, piece, losses)
             if worst is not None:
                 self.alone.refute(place[0] + worst[0])
-                raise EngineRefusal((NO_SUM if one else APART).format(worst[1]))
-        if self.halved and self.sizes is not None and self.alone.named() is not None:
-            note_halved(self.alone.key)
-        collector.mixed.clear()
+                raise EngineRefusal((NO_MEAN if one else APART).format(worst[1]))
+        if sum(size for _, size in self.halved) >= len(self.every):
+            note_seen(key)
 
     def _compared(
         self, group: Group, collected: Collected, offset: int, collector: Collector, witness: Witness
@@ -256,14 +270,22 @@ class Measurement:
             return names
         self.forms |= {type(part) for name in names for piece in collected.parts[name] for part in piece}
         values = collected.products(names, [p - offset for p in near.positions], self.device, group.slab)
-        verdict = compare(near, values, collected.scalar)
+        try:
+            verdict = compare(near, values, collected.scalar)
+        except CoupledExamples:  # or gradients that are nothing but rounding in a batch, and nothing alone
+            if not set(names) <= self.rounding(group.most, near, names):
+                raise
+            for name in names:
+                witness.accept(name, near.positions, values[name])
+            return names
         wrong = verdict.wrong
         if wrong:
             for name in self.rounding(group.most, near, list(wrong)):
                 witness.accept(name, near.positions, verdict.values[name])
                 del wrong[name]
         if wrong:
-            self.alone.refute(most_off(near, verdict.values, wrong))
+            if max(wrong.values()) > NO_ROUNDING:
+                self.alone.refute(most_off(near, verdict.values, wrong))
             raise EngineRefusal(described(wrong, near))
         if collected.scalar:
             self.settle_factors(verdict.factors, near)

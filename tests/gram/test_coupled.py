@@ -9,10 +9,20 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lightning_stiffness.gram import GradientGram, alone, familiar, gradient_gram, halves
+from lightning_stiffness.gram import again as again_module
 from lightning_stiffness.gram.check import CoupledExamples
 from tests.gram.test_scales import off
 
 N = 60
+
+
+@pytest.fixture
+def taken(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Positions of the examples whose gradients were taken alone, beside the reference."""
+    positions: list[int] = []
+    take = alone.example_gradient
+    monkeypatch.setattr(alone, "example_gradient", lambda p, e, at: positions.append(at) or take(p, e, at))
+    return positions
 
 
 def network(seed: int) -> nn.Module:
@@ -52,7 +62,21 @@ def without_outliers(module: nn.Module, batch: Any) -> Tensor:
     return of_each(module, (torch.where((x - mean).abs() > 2 * deviation, mean, x), batch[1]))
 
 
-CHOOSING = [hard_ones, easy_ones, mean_of_hard_ones, without_outliers]
+def by_rank(module: nn.Module, batch: Any) -> Tensor:
+    """The hardest twentieth weighs twice."""
+    losses = of_each(module, batch)
+    rank = losses.detach().argsort(descending=True).argsort()
+    return torch.where(rank < len(losses) // 20 + 1, 2 * losses, losses)
+
+
+def by_number(module: nn.Module, batch: Any) -> Tensor:
+    """The same, by Python's numbers."""
+    losses = of_each(module, batch)
+    least = sorted(losses.tolist())[-(len(losses) // 20 + 1)]
+    return torch.where(losses >= least, 2 * losses, losses)
+
+
+CHOOSING = [hard_ones, easy_ones, mean_of_hard_ones, without_outliers, by_rank, by_number]
 
 
 def measured(module: nn.Module, batch: Any, loss_fn: Any) -> tuple[GradientGram, list[str]]:
@@ -72,6 +96,65 @@ def test_what_all_examples_decide_together(loss_fn: Any, seed: int) -> None:
         assert off(gram, expected) < 1e-9
         assert gram.plan.fallbacks
         assert len(messages) == 1
+
+
+@pytest.mark.parametrize("constant", [0.0, 0.7])
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+def test_a_constant_beside_the_losses(reduction: str, constant: float) -> None:
+    """As a penalty of frozen weights."""
+
+    def loss_fn(module: nn.Module, batch: Any) -> Tensor:
+        return F.cross_entropy(module(batch[0]), batch[1], reduction=reduction) + constant
+
+    module, batch = network(0), data()
+    gram, messages = measured(module, batch, loss_fn)
+    assert not messages
+    assert off(gram, gradient_gram(module, batch, loss_fn=loss_fn, engine="loop")) < 1e-9
+
+
+def test_numbers_that_are_drawn_are_none_of_the_batch() -> None:
+    """Only what depends on them is left to the loop."""
+
+    class TwoHeads(nn.Module):
+        def __init__(self, first: nn.Module) -> None:
+            super().__init__()
+            self.first, self.last, self.other = first[0], first[2], nn.Linear(30, 5).double()
+
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            hidden = self.first(x).tanh()
+            return self.last(hidden), self.other(F.dropout(hidden.detach(), 0.5))
+
+    def loss_fn(module: nn.Module, batch: Any) -> Tensor:
+        one, two = module(batch[0])
+        losses = F.cross_entropy(one, batch[1], reduction="none") + F.cross_entropy(two, batch[1], reduction="none")
+        losses.detach().mean()
+        return losses
+
+    module, batch = TwoHeads(network(0)), data()
+    for _ in range(2):
+        gram, _ = measured(module, batch, loss_fn)
+        assert sorted(gram.plan.fallbacks) == ["other.bias", "other.weight"]
+
+
+def test_examples_without_a_gradient_cost_none_once_they_are_known(taken: list[int], monkeypatch: Any) -> None:
+    """As those beyond the margin of a hinge loss."""
+    again = []
+    take = again_module.example_gradient
+    monkeypatch.setattr(again_module, "example_gradient", lambda p, e, at: again.append(at) or take(p, e, at))
+
+    def loss_fn(module: nn.Module, batch: Any) -> Tensor:
+        return F.multi_margin_loss(module(batch[0]), batch[1], reduction="none") * (batch[0][:, 0] < 1)
+
+    module, (x, y) = network(0), data()
+    x[:, 0] = -1.0
+    x[[4, 30, 50], 0] = 2.0
+    expected = gradient_gram(module, (x, y), loss_fn=loss_fn, engine="loop")
+    for _ in range(4):
+        gram, messages = measured(module, (x, y), loss_fn)
+        assert off(gram, expected) < 1e-9
+        assert not messages
+    assert again == [4, 50]
+    assert len(taken) == 1
 
 
 def test_the_few_that_are_compared_would_not_show_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,7 +215,7 @@ def test_a_mean_over_what_all_examples_decide_together(monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])
-@pytest.mark.parametrize("reduce", [torch.sum, torch.mean, lambda losses: losses])
+@pytest.mark.parametrize("reduce", [torch.mean, lambda losses: losses])
 def test_rounding_is_no_reason(reduce: Any, sign: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """Small losses in float32 are differences of large numbers; losses of both signs may cancel."""
     seen = []
@@ -153,6 +236,18 @@ def test_rounding_is_no_reason(reduce: Any, sign: float, monkeypatch: pytest.Mon
     assert len(seen) == 2
     assert seen[0] is not None  # so it is in float32
     assert seen[1] is None
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_losses_that_are_nothing_but_rounding(dtype: torch.dtype) -> None:
+    """The mean of what a LayerNorm gives."""
+
+    def loss_fn(module: nn.Module, batch: Any) -> Tensor:
+        return F.layer_norm(module(batch[0]), [5]).mean(1).mean()
+
+    module, (x, y) = network(0).to(dtype), data()
+    _, messages = measured(module, (x.to(dtype), y), loss_fn)
+    assert not any("halves" in message for message in messages)
 
 
 def test_batches_of_one_length_alone() -> None:
@@ -221,15 +316,6 @@ class Trimmed(nn.Module):
         x = x[:, : int(lengths.max())] if self.how == "a number" else x[:, : lengths.max()]
         inside = torch.arange(x.shape[1]) < lengths[:, None]
         return self.leave((self.enter(x).tanh() * inside[..., None]).sum(1) / lengths[:, None])
-
-
-@pytest.fixture
-def taken(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Positions of the examples whose gradients were taken alone, beside the reference."""
-    positions: list[int] = []
-    take = alone.example_gradient
-    monkeypatch.setattr(alone, "example_gradient", lambda p, e, at: positions.append(at) or take(p, e, at))
-    return positions
 
 
 @pytest.mark.parametrize("how", ["a number", "a tensor"])
