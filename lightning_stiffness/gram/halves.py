@@ -1,17 +1,25 @@
 """The losses of a batch held against those of its halves, where a call makes numbers of all examples together."""
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from lightning_stiffness.gram.batch import Batch, take
 from lightning_stiffness.gram.check import TOLERANCE, TOLERANCE_DOUBLE
+from lightning_stiffness.gram.familiar import note_seen, was_seen
 from lightning_stiffness.gram.precise import converted, in_double
-from lightning_stiffness.gram.problem import Problem
+from lightning_stiffness.gram.problem import EngineRefusal, Problem
 from lightning_stiffness.gram.reference import Piece, eager
 from lightning_stiffness.gram.state import kept_state
+
+if TYPE_CHECKING:  # which calls what is here
+    from lightning_stiffness.gram.collect import Collector
+    from lightning_stiffness.gram.measurement import Measurement
+
+AGAIN = 8
+"""Every how many measurements the losses of a batch are held against those of its halves again."""
 
 HALVES = "halves"
 """What was seen of calls, beside which."""
@@ -31,6 +39,38 @@ ROUNDING = 1e-3
 """How much smaller a difference is in float64, that is rounding in float32."""
 TINY = 1e-13
 """Losses of next to nothing are rounding in float64 too."""
+
+
+def refuse_mixing(measurement: "Measurement", collector: "Collector") -> None:
+    """Look whether losses are others in half a batch: once for the same calls, and where they are one for each
+    example now and then again.
+
+    Args:
+        measurement: what is measured.
+        collector: has the batches in which a call made values of all examples together; they are taken from it.
+
+    Raises:
+        EngineRefusal: if they are.
+    """
+    mixed, collector.mixed = collector.mixed, []
+    problem, alone = measurement.problem, measurement.alone
+    # half precision rounds as it likes, and other numbers are drawn for a half
+    if not mixed or problem.noise.drawn or measurement.reference.is_reduced():
+        return
+    key = HALVES, alone.named() or (type(problem.module), measurement.every.sizes)
+    if was_seen(key) and (alone.turn % AGAIN or not alone.turn):
+        return
+    for piece, losses in mixed:
+        place, one = (piece.offset + piece.start, piece.size), losses.numel() != piece.size
+        if place in measurement.halved or (one and (measurement.could_be_sum or not measurement.could_be_mean)):
+            continue
+        measurement.halved.add(place)
+        worst = most_apart(problem, piece, losses)
+        if worst is not None:
+            alone.refute(place[0] + worst[0])
+            raise EngineRefusal((NO_MEAN if one else APART).format(worst[1]))
+    if sum(size for _, size in measurement.halved) >= len(measurement.every):
+        note_seen(key)
 
 
 def most_apart(problem: Problem, piece: Piece, losses: Tensor) -> tuple[int, float] | None:

@@ -22,8 +22,7 @@ from lightning_stiffness.gram.collect import Collected, Collector
 from lightning_stiffness.gram.devices import default_budget
 from lightning_stiffness.gram.draws import DRAWS, touched_by_draws
 from lightning_stiffness.gram.fallback import by_other_engines, slowly, steps_of, told
-from lightning_stiffness.gram.familiar import note_seen, was_seen
-from lightning_stiffness.gram.halves import APART, HALVES, NO_MEAN, most_apart
+from lightning_stiffness.gram.halves import refuse_mixing
 from lightning_stiffness.gram.multiply import multiply
 from lightning_stiffness.gram.partition import (
     PASSES,
@@ -41,8 +40,6 @@ from lightning_stiffness.gram.problem import EngineRefusal, Examples, Problem
 from lightning_stiffness.gram.product import Products, accumulation_dtype
 from lightning_stiffness.gram.total import Total
 
-AGAIN = 8
-"""Every how many measurements the losses of a batch are held against those of its halves again."""
 NO_ROUNDING = 0.01
 """Error of an inner product, relative to the norms, by which an example is remembered: less may be rounding."""
 
@@ -217,7 +214,7 @@ class Measurement:
         """The parameters whose gradients agree with those of single examples; the others fall back."""
         self._refuse_draws(group)
         good = self._compared(group, collected, offset, collector, witness)
-        self._refuse_mixing(collector)
+        refuse_mixing(self, collector)
         return good
 
     def _refuse_draws(self, group: Group) -> None:
@@ -225,28 +222,6 @@ class Measurement:
         imported meanwhile, there is no telling what does for an example."""
         if self.problem.noise.woke() and touched_by_draws(self.problem, self.every, group.most):
             raise EngineRefusal(DRAWS)
-
-    def _refuse_mixing(self, collector: Collector) -> None:
-        """Where losses are others in half a batch: asked once for the same calls, and of losses that are one for
-        each example now and then again."""
-        mixed, collector.mixed = collector.mixed, []
-        # half precision rounds as it likes, and other numbers are drawn for a half
-        if not mixed or self.problem.noise.drawn or self.reference.is_reduced():
-            return
-        key = HALVES, self.alone.named() or (type(self.problem.module), self.every.sizes)
-        if was_seen(key) and (self.alone.turn % AGAIN or not self.alone.turn):
-            return
-        for piece, losses in mixed:
-            place, one = (piece.offset + piece.start, piece.size), losses.numel() != piece.size
-            if place in self.halved or (one and (self.could_be_sum or not self.could_be_mean)):
-                continue
-            self.halved.add(place)
-            worst = most_apart(self.problem, piece, losses)
-            if worst is not None:
-                self.alone.refute(place[0] + worst[0])
-                raise EngineRefusal((NO_MEAN if one else APART).format(worst[1]))
-        if sum(size for _, size in self.halved) >= len(self.every):
-            note_seen(key)
 
     def _compared(
         self, group: Group, collected: Collected, offset: int, collector: Collector, witness: Witness

@@ -160,7 +160,6 @@ def test_examples_without_a_gradient_cost_none_once_they_are_known(taken: list[i
 def test_the_few_that_are_compared_would_not_show_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """Why there is a look at the halves of a batch."""
     monkeypatch.setattr(halves, "most_apart", lambda *_: None)
-    monkeypatch.setattr("lightning_stiffness.gram.measurement.most_apart", lambda *_: None)
     wrong = []
     for seed in range(6):
         module, batch = network(seed), data()
@@ -174,9 +173,7 @@ def test_numbers_of_all_examples_that_no_loss_depends_on(monkeypatch: pytest.Mon
     """As an accuracy that is logged: one forward pass more, and nothing else."""
     asked = []
     look = halves.most_apart
-    monkeypatch.setattr(
-        "lightning_stiffness.gram.measurement.most_apart", lambda *given: asked.append(look(*given)) or asked[-1]
-    )
+    monkeypatch.setattr(halves, "most_apart", lambda *given: asked.append(look(*given)) or asked[-1])
 
     def loss_fn(module: nn.Module, batch: Any) -> Tensor:
         losses = of_each(module, batch)
@@ -196,9 +193,7 @@ def test_a_mean_over_what_all_examples_decide_together(monkeypatch: pytest.Monke
     """Held against the halves once in a process: afterwards it is as it was."""
     asked = []
     look = halves.most_apart
-    monkeypatch.setattr(
-        "lightning_stiffness.gram.measurement.most_apart", lambda *given: (asked.append(1), look(*given))[1]
-    )
+    monkeypatch.setattr(halves, "most_apart", lambda *given: (asked.append(1), look(*given))[1])
     batch = data()
     for seed in range(3):
         module = network(seed)
@@ -282,7 +277,7 @@ def test_where_no_example_compared_has_a_gradient(
     detached: bool, halved: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not halved:
-        monkeypatch.setattr("lightning_stiffness.gram.measurement.most_apart", lambda *_: None)
+        monkeypatch.setattr(halves, "most_apart", lambda *_: None)
     module, (x, y) = Shifted(network(0), detached), data()
     y[[1, N - 2]] = -100
 
@@ -377,7 +372,7 @@ class Touched(Shifted):
 
 def test_an_example_that_showed_something_wrong_is_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Otherwise the numbers would change from one measurement to the next though nothing else does."""
-    monkeypatch.setattr("lightning_stiffness.gram.measurement.most_apart", lambda *_: None)
+    monkeypatch.setattr(halves, "most_apart", lambda *_: None)
     module, (x, y) = Touched(network(0), False), data()
     gram, _ = measured(module, (x, y), of_each)
     assert not gram.plan.fallbacks
