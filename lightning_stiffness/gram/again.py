@@ -132,14 +132,16 @@ def _left_out(measurement: "Measurement", squares: Tensor, witness: Witness) -> 
         return []
     if alone.named() is None or not was_seen((NOTHING, alone.key)):
         return [without[0], without[-1]]
-    place = without[alone.turn % len(without)]
-    start = max((start for start in measurement.losses if start <= place), default=None)
-    if start is None:
+    spans = [range(start, start + losses.numel()) for start, losses in measurement.losses.items()]
+    own = [place for place in without if any(place in span for span in spans)]  # of this process
+    if not own:
         return []
+    place = own[alone.turn % len(own)]
+    start = next(span.start for span in spans if place in span)
     with torch.no_grad(), kept_state(measurement.problem.module), eager():
-        own = float(measurement.problem.example_loss(measurement.every.one(place), place))
+        by_itself = float(measurement.problem.example_loss(measurement.every.one(place), place))
     together = float(measurement.losses[start].reshape(-1)[place - start])
-    return [] if own == together or abs(own - together) <= NEAR * abs(own) else [place]
+    return [] if by_itself == together or abs(by_itself - together) <= NEAR * abs(by_itself) else [place]
 
 
 NEAR = 1e-3

@@ -70,6 +70,24 @@ def few(share: Share) -> None:
         assert not both.plan.fallbacks, (sizes, both.plan.fallbacks)
 
 
+def without_gradients(share: Share) -> None:
+    """Examples of all processes that have none, once the calls are known: each looks at those of its own."""
+    torch.manual_seed(3)
+    net, x = nn.Sequential(nn.Linear(8, 6), nn.Tanh(), nn.Linear(6, 4)), torch.randn(100, 8)
+    examples = Examples.of((x, torch.arange(100) % 4))
+
+    def loss_fn(module, batch):
+        losses = functional.cross_entropy(module(batch[0]), batch[1], reduction="none")
+        return losses * (batch[0][:, 0] < 0.5)
+
+    alone = gram_of_examples(net, examples, loss_fn=loss_fn)
+    assert int((alone.norms == 0).sum()) > 10
+    for _ in range(5):
+        both = gram_of_examples(net, examples, loss_fn=loss_fn, share=share)
+        assert torch.allclose(both.values, alone.values, rtol=1e-5, atol=1e-7)
+        assert not both.plan.fallbacks, both.plan.fallbacks
+
+
 def disagree(rank: int, share: Share) -> None:
     """Processes that divide the work each in its own way, as memory or rounding may have it, end with the Gram."""
     torch.manual_seed(1)
@@ -175,6 +193,7 @@ def main() -> None:
     few(share)
     print(rank, "few")
     disagree(rank, share)
+    without_gradients(share)
     print(rank, "unlike")
 
     # One process fails: the other hears of it and goes on alone, with the right numbers.
