@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from lightning_stiffness.gram.check import Witness, sizes_of
+from lightning_stiffness.gram.check import Witness, sizes_of, spread
 from lightning_stiffness.gram.familiar import note_seen, was_seen
 from lightning_stiffness.gram.loop import example_gradient
 from lightning_stiffness.gram.problem import EngineRefusal, Examples, Problem
@@ -186,6 +186,5 @@ def _entry(total: Products, measurement: "Measurement", i: int, j: int) -> float
 
 def some_have_a_gradient(problem: Problem, every: Examples, count: int = 8) -> bool:
     """Whether examples alone have a gradient, of a few spread over all."""
-    places = sorted({k * (len(every) - 1) // (count - 1) for k in range(count)})
-    found = (example_gradient(problem, every.one(place), place).values() for place in places)
+    found = (example_gradient(problem, every.one(i), i).values() for i in spread(len(every), count))
     return any(bool(g.any()) and bool(g.isfinite().all()) for gradients in found for g in gradients)

@@ -48,7 +48,7 @@ class Alone:
         self.witness = Witness([], {}, {})
         """Empty where values are compared."""
         self.companions: list[Reference] = []
-        self.turn = next_turn() if any_known() else 0
+        self.turn = next_turn()
         first, last = own or (0, len(every))
         held = [(max(low, first), min(high, last)) for low, high in pairwise(accumulate(every.sizes, initial=0))]
         self.spans = [(low, high) for low, high in held if high - low > 1]

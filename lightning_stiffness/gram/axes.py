@@ -1,5 +1,6 @@
 """Which axis of a tensor holds the examples, told from one example and many."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -44,6 +45,14 @@ class Layout:
         return tensor.narrow(self.axis, place, 1) if self.inner == 1 else self.canonical(tensor, n)[place]
 
 
+def grown_axis(single: Sequence[int], full: Sequence[int], n: int) -> int | None:
+    """The one axis that is ``n`` times as long for ``n`` examples as for one; None if it is not one alone."""
+    if len(single) != len(full):
+        return None
+    grown = [axis for axis, (one, many) in enumerate(zip(single, full, strict=True)) if one != many]
+    return grown[0] if len(grown) == 1 and full[grown[0]] == n * single[grown[0]] else None
+
+
 def layouts(single: tuple[int, ...], full: tuple[int, ...], n: int) -> list[Layout]:
     """Layouts that explain a tensor's shape for ``n`` examples by its shape for one.
 
@@ -64,12 +73,11 @@ def layouts(single: tuple[int, ...], full: tuple[int, ...], n: int) -> list[Layo
     """
     if single == full:
         return []
-    grown = [axis for axis, (one, many) in enumerate(zip(single, full, strict=False)) if one != many]
-    if len(single) != len(full) or len(grown) != 1 or full[grown[0]] != n * single[grown[0]]:
+    axis = grown_axis(single, full, n)
+    if axis is None:
         raise UndecidedAxis(
             f"no axis tells the examples apart: shape {list(single)} for one example, {list(full)} for {n}"
         )
-    axis = grown[0]
     inner = single[axis]
     return [Layout(axis, inner, True)] if inner == 1 else [Layout(axis, inner, True), Layout(axis, inner, False)]
 

@@ -17,6 +17,7 @@ from torch.overrides import TorchFunctionMode
 
 from lightning_stiffness.gram.axes import Layout, UndecidedAxis, decide, layouts
 from lightning_stiffness.gram.calls import COMPOSITE, Call, inplace, opened
+from lightning_stiffness.gram.mixing import mixes
 from lightning_stiffness.gram.moves import INDEXING, moved, scrambles
 from lightning_stiffness.gram.uses import Function, Operand, Pure, Use, flat
 
@@ -69,7 +70,9 @@ class Watcher(TorchFunctionMode):
         taken = self._taken(args, kwargs)
         if not taken:
             out = func(*args, **kwargs)
-            self.mixed = self.mixed or self._mixes(place, func, args, kwargs, out)
+            if not self.mixed:
+                call = self.log[place] if place < len(self.log) else None
+                self.mixed = mixes(call, func, args, kwargs, out, self.n)
             return out
         roots = frozenset().union(*(entry.roots for entry in taken))
         sources = self._sources(args, kwargs) if roots else []  # before the call may change one in place
@@ -94,26 +97,6 @@ class Watcher(TorchFunctionMode):
             else:
                 self._watch(place, twin, func, args, kwargs, outs, taken, roots, sources)
         return out
-
-    def _mixes(self, place: int, func: Any, args: Any, kwargs: Any, out: Any) -> bool:
-        """Whether a call makes values of several examples together: its result has not as many parts as they are,
-        though what it takes has; or it ranks them."""
-        if func in _RANKING:
-            return True
-        outs = (out,) if isinstance(out, Tensor) else out if isinstance(out, tuple | list) else ()
-        call = self.log[place] if place < len(self.log) else None
-        if not outs or call is None or call.function != func:
-            return False
-        of_one = call.out if isinstance(call.out, tuple | list) else (call.out,)
-        for many, one in zip(outs, of_one, strict=False):
-            if isinstance(many, Tensor) and isinstance(one, Tensor):
-                if _grown(one, many, self.n):
-                    continue
-                if many.shape != one.shape:
-                    return True
-                given = zip(flat((call.args, call.kwargs)), flat((args, kwargs)), strict=False)
-                return any(isinstance(b, Tensor) and isinstance(a, Tensor) and a.shape != b.shape for a, b in given)
-        return False
 
     def _is_pure(self, tensor: Any) -> bool:
         return id(tensor) in self.pure
@@ -255,22 +238,6 @@ class Watcher(TorchFunctionMode):
             raise UndecidedAxis(f"the order of the examples within axis {candidates[0].axis} is open")
         self.known[key] = layout
         return layout
-
-
-_RANKING: frozenset[Any] = frozenset(
-    {
-        *(torch.sort, torch.argsort, torch.msort, torch.unique, torch.bincount, torch.cumsum, torch.searchsorted),
-        *(Tensor.sort, Tensor.argsort, Tensor.msort, Tensor.unique, Tensor.bincount, Tensor.cumsum),
-        *(Tensor.tolist, Tensor.numpy, Tensor.__array__),
-    }
-)
-"""What gives examples a rank, or all of their values to Python, though it may grow with them."""
-
-
-def _grown(one: Tensor, many: Tensor, n: int) -> bool:
-    """Whether a tensor has grown with the examples, along one axis."""
-    other = [(a, b) for a, b in zip(one.shape, many.shape, strict=False) if a != b]
-    return one.ndim == many.ndim and len(other) == 1 and other[0][1] == n * other[0][0]
 
 
 def _rewritten(changed: Any, sources: list[Node]) -> list[Node]:

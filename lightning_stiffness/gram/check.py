@@ -209,11 +209,11 @@ def check_against_loop(
     Raises:
         EngineRefusal: if an inner product is off by more than ``TOLERANCE`` of the norms.
     """
-    picked = _spread(len(rows), count)
+    picked = spread(len(rows), count)
     if columns is None:
         other, expected = picked, loop_gram(problem, _only(rows, picked))
     else:
-        other = _spread(len(columns), count)
+        other = spread(len(columns), count)
         expected = loop_gram(problem, _only(rows, picked), _only(columns, other))
     got = products.values[picked][:, other]
     scale = expected.squares.sqrt()[:, None] * expected.other_squares.sqrt()[None, :]
@@ -234,7 +234,8 @@ def _off(got: Tensor, expected: Tensor, scale: Tensor) -> Tensor:
     return ~((got - expected).abs() <= TOLERANCE * scale) & ~both_lost
 
 
-def _spread(n: int, count: int) -> list[int]:
+def spread(n: int, count: int) -> list[int]:
+    """Places of ``count`` examples, or all there are, evenly over ``n``."""
     return sorted({round(i * (n - 1) / max(1, count - 1)) for i in range(min(count, n))})
 
 

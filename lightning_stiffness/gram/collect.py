@@ -136,6 +136,8 @@ class Collector:
         place = self.reference.position
         low = place if place in accumulate(every.sizes, initial=0) else place - 1
         collected = self.collect(names, every.part(low, low + 2), low, 2)
+        self.losses.clear()  # these two are no batch of the measurement
+        self.mixed.clear()
         return {
             name: sum(min(part.bytes_per_example(), part.dense_bytes()) for part in collected.parts[name][0])
             for name in names

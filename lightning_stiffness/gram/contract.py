@@ -85,7 +85,8 @@ def _product(vectors: Tensor, rows: slice, columns: slice) -> Tensor:
 
 
 def _long_product(vectors: Tensor, rows: slice, columns: slice, dtype: torch.dtype) -> Tensor:
-    """The same in a few calls, however many columns there are: of :data:`SLAB` columns, summed in ``dtype``."""
+    """The same in a few calls, however many columns there are: each of :data:`SLAB`
+    columns, or :data:`FAR_SLAB`, summed in ``dtype``."""
     wide = FAR_SLAB if is_far(vectors.device) else SLAB
     count, rest = divmod(vectors.shape[1], wide)
     if count + bool(rest) <= 1:

@@ -1,7 +1,7 @@
 """The losses of a batch held against those of its halves, where a call makes numbers of all examples together."""
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -33,7 +33,6 @@ NO_MEAN = (
     "the loss of a batch is not the mean of those of its halves (by {:.1e} of it): the examples affect each other, "
     "as where values are held against the batch's mean"
 )
-
 
 ROUNDING = 1e-3
 """How much smaller a difference is in float64, that is rounding in float32."""
@@ -110,7 +109,7 @@ def _loss(problem: Problem, piece: Piece, batch: Batch) -> Tensor:
 def _apart(problem: Problem, piece: Piece, batch: Batch, losses: Tensor) -> tuple[int, float, float] | None:
     """The place, the difference relative to the losses, and the difference."""
     middle, each = piece.size // 2, losses.numel() == piece.size
-    halves: list[Any] = []
+    halves: list[Tensor] = []
     for part in (slice(0, middle), slice(middle, piece.size)):
         try:
             found = _loss(problem, piece, take(batch, part, piece.size))

@@ -264,7 +264,7 @@ class Measurement:
             raise EngineRefusal(described(wrong, near))
         if collected.scalar:
             self.settle_factors(verdict.factors, near)
-        return [name for name in names if name not in self.fallback]
+        return names
 
     def rounding(self, most: int, near: Witness, wrong: list[str]) -> set[str]:
         """Those of the wrong parameters that are wrong by rounding alone: in float64 they are right."""

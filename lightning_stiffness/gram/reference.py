@@ -125,16 +125,13 @@ def refer(
     """
     parameters = list(problem.parameters.values())
     grads: tuple[Tensor | None, ...] = (None,) * len(parameters)
-    alone = examples.singles is not None  # what is alone may be built otherwise than what is sliced
     with kept_state(problem.module), eager():
-        reference, loss = _traced(problem, examples, position)
-        _look_behind(reference, loss)
-        alone = alone or REENTRANT in reference.nodes
+        reference, loss, enough = _traced_back(problem, examples, position, familiar)
+        if enough:
+            return reference
+        alone = _is_built_alone(examples, reference)
         if loss.requires_grad and not alone:
-            if not reference.strange and familiar(reference):
-                _trace_back(reference, loss)
-                return reference
-            found = _gradients([loss], parameters)
+            found = _gradients(loss, parameters)
             grads, alone = found or grads, found is None
     reference.gradients = (
         example_gradient(problem, examples.one(position), position) if alone else by_name(problem, grads)
@@ -150,21 +147,35 @@ def refer_if_familiar(
         return None
     try:
         with kept_state(problem.module), eager():
-            reference, loss = _traced(problem, examples, position)
-            _look_behind(reference, loss)
-            usual = loss.requires_grad and not reference.strange and REENTRANT not in reference.nodes
-            if not usual or not familiar(reference):
-                return None
-            _trace_back(reference, loss)
-            return reference
+            reference, _, enough = _traced_back(problem, examples, position, familiar)
+            return reference if enough else None
     except Exception:  # as an empty sequence that no batch is padded for: the usual example is there for that
         return None
 
 
-def _gradients(losses: list[Tensor], inputs: Sequence[Any]) -> tuple[Tensor | None, ...] | None:
-    """Of examples alone; None where the loop knows better what to do, or what to say."""
+def _traced_back(
+    problem: Problem, examples: Examples, position: int, familiar: Callable[[Reference], bool]
+) -> tuple[Reference, Tensor, bool]:
+    """The calls of one example, its loss, and whether its values are enough, which it then has."""
+    reference, loss = _traced(problem, examples, position)
+    _look_behind(reference, loss)
+    usual = loss.requires_grad and not reference.strange and not _is_built_alone(examples, reference)
+    enough = usual and familiar(reference)
+    if enough:
+        _trace_back(reference, loss)
+    return reference, loss, enough
+
+
+def _is_built_alone(examples: Examples, reference: Reference) -> bool:
+    """Whether an example alone is to be left to the loop: it may be built otherwise than what is sliced, or has a
+    checkpoint that is gone through anew."""
+    return examples.singles is not None or REENTRANT in reference.nodes
+
+
+def _gradients(loss: Tensor, inputs: Sequence[Any]) -> tuple[Tensor | None, ...] | None:
+    """Of an example alone; None where the loop knows better what to do, or what to say."""
     try:
-        return torch.autograd.grad(losses, inputs, allow_unused=True)
+        return torch.autograd.grad(loss, inputs, allow_unused=True)
     except RuntimeError:
         return None
 
@@ -190,7 +201,7 @@ def companion(problem: Problem, examples: Examples, position: int) -> Reference:
 def _trace_back(reference: Reference, loss: Tensor) -> None:
     """Enter its loss, and the gradients of all its calls: which of them are uses is known beside a batch."""
     outputs = [(call, i, edge) for call in reference.calls for i, edge in enumerate(call.edges) if edge is not None]
-    gradients = _gradients([loss], [edge for _, _, edge in outputs]) if loss.requires_grad else None
+    gradients = _gradients(loss, [edge for _, _, edge in outputs]) if loss.requires_grad else None
     for (call, i, _), gradient in zip(outputs, gradients or (), strict=gradients is not None):
         if gradient is not None:
             call.gradients = {**(call.gradients or {}), i: gradient}
