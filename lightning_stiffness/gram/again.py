@@ -31,7 +31,7 @@ def check_total(measurement: "Measurement", layers: dict[str, Products], witness
         EngineRefusal: if it differs.
     """
     names = [name for name in measurement.problem.parameters if name not in measurement.fallback]
-    if not names or measurement.weighted or not witness.positions:
+    if not names or measurement.reduction.weighted or not witness.positions:
         return
     total = _summed(layers)
     tables = [witness.table[name] for name in names]
@@ -69,7 +69,7 @@ def look_again(measurement: "Measurement", layers: dict[str, Products], witness:
         EngineRefusal: if they differ.
     """
     names = [name for name in measurement.problem.parameters if name not in measurement.fallback]
-    scalar = measurement.sizes is not None
+    scalar = measurement.reduction.scalar
     vain = bool(witness.positions) and not any(sizes_of(witness.table[name] for name in names))
     standing_out = 2 if scalar or vain else int(measurement.reference.strange)
     moved = sorted(measurement.moved.difference(witness.positions))[:2]
@@ -91,7 +91,7 @@ def look_again(measurement: "Measurement", layers: dict[str, Products], witness:
         math.sqrt(square / own[a]) if own[a] > 0 else math.nan
         for a, (square, own) in enumerate(zip(squares, alone, strict=True))
     ]
-    known = measurement.could_be_sum != measurement.could_be_mean
+    known = measurement.reduction.form is not None
     if scalar:
         measurement.settle_factors(ratios, more)
     nothing = [
@@ -103,7 +103,7 @@ def look_again(measurement: "Measurement", layers: dict[str, Products], witness:
         for place, square, ratio, none in zip(places, squares, ratios, nothing, strict=True)
         if not (none or (math.isfinite(ratio) and square > 0 and (scalar or abs(ratio - 1) <= limit)))
     ]
-    fits = not odd and not (known and measurement.weighted)
+    fits = not odd and not (known and measurement.reduction.weighted)
     for (a, i), (b, j) in itertools.combinations(enumerate(places), 2) if fits else ():
         across = _entry(total, measurement, i, j)
         if across is not None and math.isfinite(across) and squares[a] * squares[b] > 0:

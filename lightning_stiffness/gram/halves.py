@@ -61,7 +61,7 @@ def refuse_mixing(measurement: "Measurement", collector: "Collector") -> None:
         return
     for piece, losses in mixed:
         place, one = (piece.offset + piece.start, piece.size), losses.numel() != piece.size
-        if place in measurement.halved or (one and (measurement.could_be_sum or not measurement.could_be_mean)):
+        if place in measurement.halved or (one and measurement.reduction.form != "mean"):
             continue
         measurement.halved.add(place)
         worst = most_apart(problem, piece, losses)

@@ -1,6 +1,5 @@
 """One measurement by the layerwise engine: collect, check, multiply; the rest by other engines."""
 
-import math
 import warnings
 from dataclasses import replace
 
@@ -9,8 +8,6 @@ import torch
 from lightning_stiffness.gram.again import check_total, look_again
 from lightning_stiffness.gram.alone import Alone
 from lightning_stiffness.gram.check import (
-    TOLERANCE,
-    TOLERANCE_DOUBLE,
     CoupledExamples,
     Witness,
     compare,
@@ -37,7 +34,8 @@ from lightning_stiffness.gram.parts import Part
 from lightning_stiffness.gram.plan import Plan, Step
 from lightning_stiffness.gram.precise import agree_in_double
 from lightning_stiffness.gram.problem import EngineRefusal, Examples, Problem
-from lightning_stiffness.gram.product import Products, accumulation_dtype
+from lightning_stiffness.gram.product import Products
+from lightning_stiffness.gram.reduction import Reduction, rounding_of
 from lightning_stiffness.gram.total import Total
 
 NO_ROUNDING = 0.01
@@ -76,8 +74,7 @@ class Measurement:
         self.n, self.m = len(rows), None if columns is None else len(columns)
         self.layers = problem.by_layer()
         self.totals = {layer: Total(self.n, self.m, device) for layer in self.layers}
-        self.sizes: torch.Tensor | None = None
-        self.could_be_sum = self.could_be_mean = True
+        self.reduction = Reduction()
         self.forms: set[type[Part]] = set()
         self.losses: dict[int, torch.Tensor] = {}
         """First position of a piece → the losses of its examples, where each has one."""
@@ -85,19 +82,6 @@ class Measurement:
         """First position and size of the batches that were held against their halves."""
         self.moved: set[int] = set()
         """Examples that some calls may have put elsewhere."""
-        self.lean = 0.0
-        """Negative where examples' factors are nearer those of a sum than those of a mean."""
-
-    @property
-    def factors(self) -> torch.Tensor | None:
-        """Size of the pass of each example, by which a mean is too small; None where there is nothing to mend."""
-        as_sum = self.could_be_sum and not self.could_be_mean
-        return None if as_sum or (self.weighted and self.lean < 0) else self.sizes
-
-    @property
-    def weighted(self) -> bool:
-        """Whether each example's gradient keeps a positive factor of its own."""
-        return self.sizes is not None and not self.could_be_sum and not self.could_be_mean
 
     def run(self) -> tuple[dict[str, Products], Plan]:
         """The whole measurement."""
@@ -118,15 +102,15 @@ class Measurement:
         products = {layer: total.products() for layer, total in self.totals.items()}
         self.losses = collector.losses
         look_again(self, products, witness)
-        if self.weighted:
+        if self.reduction.weighted:
             self.plan.notes.append(WEIGHTED)
         if self.rounded:
             why = REDUCED if self.reference.is_reduced() else ROUNDED
             self.plan.notes.append(why.format(", ".join(sorted(self.rounded))))
-        if self.factors is not None:
-            products = {layer: _scaled(one, self.factors, self.m is not None) for layer, one in products.items()}
+        cross = self.m is not None
+        products = {layer: self.reduction.mended(one, cross=cross) for layer, one in products.items()}
         check_total(self, products, witness)
-        if self.sizes is None and not (self.fallback or collector.derived):
+        if not self.reduction.scalar and not (self.fallback or collector.derived):
             alone.prove(self.forms, ties=bool(self.rounded))
         if self.fallback:
             products = self._fall_back(products)
@@ -233,7 +217,7 @@ class Measurement:
         self.moved |= collector.moved
         self.rounded |= collector.tied
         if collected.scalar:
-            self._enter_sizes(collected, offset)
+            self.reduction.enter(collected.sizes, offset, len(self.every), self.device)
         held = range(offset, offset + sum(collected.sizes))
         not_met = {one.position for one in collector.companions} - collector.met
         unusual = collected.scalar or collector.derived
@@ -276,24 +260,10 @@ class Measurement:
         self.rounded |= rounded
         return rounded
 
-    def _enter_sizes(self, collected: Collected, offset: int) -> None:
-        """Keep how many examples each one's loss was averaged with, if it was."""
-        sizes = torch.tensor([size for size in collected.sizes for _ in range(size)], device=self.device)
-        if self.sizes is None:
-            self.sizes = torch.ones(len(self.every), dtype=accumulation_dtype(self.device), device=self.device)
-        self.sizes[offset : offset + len(sizes)] = sizes.to(self.sizes.dtype)
-
     def settle_factors(self, ratios: list[float], near: Witness) -> None:
         """See whether the loss of a batch is the mean of the examples' losses, the sum, or something between."""
-        assert self.sizes is not None
-        double = next(iter(self.problem.parameters.values())).dtype in (torch.float64, torch.complex128)
-        rounding = TOLERANCE_DOUBLE if double else 3 * TOLERANCE  # parts of a module may compute in less
-        for ratio, position in zip(ratios, near.positions, strict=True):
-            if math.isfinite(ratio) and ratio > 0:
-                size = float(self.sizes[position])
-                self.could_be_sum &= abs(ratio - 1) < rounding
-                self.could_be_mean &= abs(ratio * size - 1) < rounding
-                self.lean += abs(math.log(ratio)) - abs(math.log(ratio * size))
+        rounding = rounding_of(next(iter(self.problem.parameters.values())).dtype)
+        self.reduction.settle(ratios, near.positions, rounding)
 
     def all_fall_back(self, reason: str) -> tuple[dict[str, Products], Plan]:
         """The measurement by the other engines."""
@@ -303,7 +273,7 @@ class Measurement:
 
     def _fall_back(self, products: dict[str, Products]) -> dict[str, Products]:
         """Add what the other engines find for the parameters that fell back."""
-        if self.weighted and len(self.fallback) < len(self.problem.parameters):
+        if self.reduction.weighted and len(self.fallback) < len(self.problem.parameters):
             # each example has a factor of its own, which the other engines do not share
             raise EngineRefusal(
                 f"its loss is a weighted mean, and parts of it need another engine: {told(self.fallback)}"
@@ -315,12 +285,3 @@ class Measurement:
             self.plan.steps += steps_of(part, found, engine, self.fallback)
         warnings.warn(slowly(self.problem, engine, self.fallback), stacklevel=2)
         return products
-
-
-def _scaled(products: Products, factors: torch.Tensor, cross: bool) -> Products:
-    n = len(products.values)
-    rows = factors[:n]
-    columns = factors[n:] if cross else rows
-    squares = products.squares * rows**2
-    other = products.other_squares * columns**2 if cross else squares
-    return Products(products.values * rows[:, None] * columns[None, :], squares, other)

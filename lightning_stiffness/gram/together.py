@@ -13,6 +13,7 @@ from lightning_stiffness.gram.partition import Group, first_place
 from lightning_stiffness.gram.plan import Plan, Step
 from lightning_stiffness.gram.problem import Examples, Problem
 from lightning_stiffness.gram.product import Products
+from lightning_stiffness.gram.reduction import Reduction
 from lightning_stiffness.gram.share import Share
 from lightning_stiffness.gram.total import Total
 
@@ -24,9 +25,7 @@ class _Said:
     division: list[tuple[int, int | None]]
     """Parameters and block of each of its groups."""
     fallback: dict[str, str]
-    could_be_sum: bool
-    could_be_mean: bool
-    lean: float
+    reduction: Reduction
     moved: set[int]
     owners: dict[str, int] | None
     """Who is to multiply which parameters; None where the rows are divided."""
@@ -106,7 +105,7 @@ class Together(Measurement):
         collected = reduce(Collected.beside, [parts.only(own) for _, parts in told])
         del mine, told  # so that what is multiplied is let go
         if collected.scalar:
-            self._enter_sizes(collected, 0)
+            self.reduction.enter(collected.sizes, 0, len(self.every), self.device)
         for layer, names in self._by_layer(good):
             total = Total(self.n, self.m, self.device, share if agreed is None else None)
             steps = multiply(self.problem, collected, [n for n in names if n in own], total, group.slab)
@@ -115,9 +114,8 @@ class Together(Measurement):
             self.plan.steps += _joined(done, by_rows=agreed is None)
 
     def _said(self, owners: dict[str, int] | None) -> _Said:
-        return _Said(
-            self.division, self.fallback, self.could_be_sum, self.could_be_mean, self.lean, self.moved, owners
-        )
+        known = replace(self.reduction, sizes=None)
+        return _Said(self.division, self.fallback, known, self.moved, owners)
 
     def _agreed(self, names: list[str], told: list[_Said]) -> tuple[list[str], dict[str, int] | None]:
         """The parameters that every process trusts, as rounding may decide otherwise on one of them, and who is to
@@ -128,13 +126,11 @@ class Together(Measurement):
         """
         if any(said.division != told[0].division for said in told):
             raise _Unlike
-        self.lean = sum(said.lean for said in told)
+        self.reduction.merge([said.reduction for said in told])
         for said in told:
             self.moved |= said.moved
             for name, reason in said.fallback.items():
                 self.fallback.setdefault(name, reason)
-            self.could_be_sum &= said.could_be_sum
-            self.could_be_mean &= said.could_be_mean
         return [name for name in names if name not in self.fallback], told[0].owners
 
 
