@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from lightning_stiffness.gram.alone import is_near
 from lightning_stiffness.gram.check import Witness, sizes_of, spread
 from lightning_stiffness.gram.familiar import note_seen, was_seen
 from lightning_stiffness.gram.loop import example_gradient
 from lightning_stiffness.gram.problem import EngineRefusal, Examples, Problem
 from lightning_stiffness.gram.product import Products, Square
-from lightning_stiffness.gram.reference import eager
-from lightning_stiffness.gram.state import kept_state
 
 if TYPE_CHECKING:  # which calls what is here
     from lightning_stiffness.gram.measurement import Measurement
@@ -71,7 +70,8 @@ def look_again(measurement: "Measurement", layers: dict[str, Products], witness:
     names = [name for name in measurement.problem.parameters if name not in measurement.fallback]
     scalar = measurement.reduction.scalar
     vain = bool(witness.positions) and not any(sizes_of(witness.table[name] for name in names))
-    standing_out = 2 if scalar or vain else int(measurement.reference.strange)
+    # Where values are compared, such examples are among those whose values are
+    standing_out = 2 if (scalar and witness.positions) or vain else int(measurement.reference.strange)
     moved = sorted(measurement.moved.difference(witness.positions))[:2]
     if not names:
         return
@@ -93,7 +93,7 @@ def look_again(measurement: "Measurement", layers: dict[str, Products], witness:
     ]
     known = measurement.reduction.form is not None
     if scalar:
-        measurement.settle_factors(ratios, more)
+        measurement.settle_factors(ratios, more.positions)
     nothing = [
         alone[a][a] == 0 if square == 0 else not (math.isfinite(square) or math.isfinite(alone[a][a]))
         for a, square in enumerate(squares)
@@ -137,15 +137,7 @@ def _left_out(measurement: "Measurement", squares: Tensor, witness: Witness) -> 
     if not own:
         return []
     place = own[alone.turn % len(own)]
-    start = next(span.start for span in spans if place in span)
-    with torch.no_grad(), kept_state(measurement.problem.module), eager():
-        by_itself = float(measurement.problem.example_loss(measurement.every.one(place), place))
-    together = float(measurement.losses[start].reshape(-1)[place - start])
-    return [] if by_itself == together or abs(by_itself - together) <= NEAR * abs(by_itself) else [place]
-
-
-NEAR = 1e-3
-"""Difference of an example's loss in a batch from that alone, relative to it, that is no reason to look closer."""
+    return [] if is_near(measurement.losses, place, alone.loss_of(place)) else [place]
 
 
 def _standing_out(squares: Tensor, witness: Witness, count: int) -> list[int]:

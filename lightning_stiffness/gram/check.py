@@ -42,8 +42,7 @@ class Witness:
     def of(cls, positions: list[int], gradients: list[dict[str, Tensor]]) -> "Witness":
         """From gradients, which are not kept: for each example, parameter → gradient."""
         first = gradients[0]
-        double = (torch.float64, torch.complex128)
-        limits = {name: TOLERANCE_DOUBLE if g.dtype in double else TOLERANCE for name, g in first.items()}
+        limits = {name: limit_of(g.dtype) for name, g in first.items()}
         values = _products([list(one.values()) for one in gradients])
         return cls(positions, dict(zip(first, values, strict=True)), limits)
 
@@ -65,6 +64,11 @@ class Witness:
         for a, i in enumerate(places):
             for b, j in enumerate(places):
                 self.table[name][i][j] = values[a][b]
+
+
+def limit_of(dtype: torch.dtype) -> float:
+    """Largest allowed error of an inner product of gradients of some type, relative to the two norms."""
+    return TOLERANCE_DOUBLE if dtype in (torch.float64, torch.complex128) else TOLERANCE
 
 
 def _products(gradients: list[list[Tensor]]) -> list[Square]:

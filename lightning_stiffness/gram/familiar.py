@@ -22,6 +22,9 @@ from lightning_stiffness.gram.calls import Call
 from lightning_stiffness.gram.reference import Reference
 from lightning_stiffness.gram.uses import flat
 
+ENOUGH = 2
+"""Examples whose gradients were found to be right with the same calls, from which on values are compared."""
+
 MOST = 256
 """Sets of calls that are remembered."""
 
@@ -37,6 +40,10 @@ class Proof:
     """Whether they did so in float64 alone, as float32 rounds choices between equals."""
     known: Mapping[tuple[int, int], Layout] = field(default_factory=dict)
     """Layouts that the values of an example told."""
+    form: str = "each"
+    """Whether the loss of a batch was one for each example, or their mean or sum."""
+    seen: int = ENOUGH
+    """Of how many examples the gradients were held against those alone."""
 
 
 _proven: OrderedDict[Hashable, Proof] = OrderedDict()

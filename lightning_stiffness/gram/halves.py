@@ -57,10 +57,11 @@ def refuse_mixing(measurement: "Measurement", collector: "Collector") -> None:
     if not mixed or problem.noise.drawn or measurement.reference.is_reduced():
         return
     key = HALVES, alone.named() or (type(problem.module), measurement.every.sizes)
-    if was_seen(key) and (alone.turn % AGAIN or not alone.turn):
-        return
+    known, soon = was_seen(key), bool(alone.turn % AGAIN or not alone.turn)
     for piece, losses in mixed:
         place, one = (piece.offset + piece.start, piece.size), losses.numel() != piece.size
+        if known and (one or soon):
+            continue
         if place in measurement.halved or (one and measurement.reduction.form != "mean"):
             continue
         measurement.halved.add(place)

@@ -92,8 +92,11 @@ class Measurement:
         asked = self.budget is not None
         groups = partition(self.problem, self.every, self.reference, collector, self.room, asked)
         groups = self._settled(groups)
+        if alone.waits and (asked or len(groups) > 1 or groups[0].block is not None):
+            alone.look_closer()  # so that no gradient is held beside what the budget is for
         self.most = groups[0].most
         collector.companions, collector.ties = alone.accompany(), alone.proof.ties
+        collector.form = alone.proof.form
         for group in self._undrawn(groups, witness):
             if group.block is None:
                 self._group(group, collector, witness)
@@ -110,8 +113,9 @@ class Measurement:
         cross = self.m is not None
         products = {layer: self.reduction.mended(one, cross=cross) for layer, one in products.items()}
         check_total(self, products, witness)
-        if not self.reduction.scalar and not (self.fallback or collector.derived):
-            alone.prove(self.forms, ties=bool(self.rounded))
+        form = self.reduction.form
+        if form is not None and not (self.fallback or collector.derived):
+            alone.prove(self.forms, form, ties=bool(self.rounded))
         if self.fallback:
             products = self._fall_back(products)
         return products, self.plan
@@ -220,14 +224,21 @@ class Measurement:
             self.reduction.enter(collected.sizes, offset, len(self.every), self.device)
         held = range(offset, offset + sum(collected.sizes))
         not_met = {one.position for one in collector.companions} - collector.met
-        unusual = collected.scalar or collector.derived
-        if collector.companions and (unusual or not not_met.isdisjoint(held)):
-            self.alone.look_closer()
-        near = witness.among(held.start, held.stop)
+        alone = self.alone
+        if collector.companions:
+            if collector.astray or collector.derived or not not_met.isdisjoint(held):
+                alone.look_closer()
+            elif collected.scalar:
+                self._rely_on(collector)
         names = [name for name in names if name not in self.fallback]
+        self.forms |= {type(part) for name in names for piece in collected.parts[name] for part in piece}
+        if alone.waits and names:
+            if alone.is_itself(collected, offset, names):
+                return names
+            alone.look_closer()
+        near = witness.among(held.start, held.stop)
         if not names or not near.positions:
             return names
-        self.forms |= {type(part) for name in names for piece in collected.parts[name] for part in piece}
         values = collected.products(names, [p - offset for p in near.positions], self.device, group.slab)
         try:
             verdict = compare(near, values, collected.scalar)
@@ -247,8 +258,15 @@ class Measurement:
                 self.alone.refute(most_off(near, verdict.values, wrong))
             raise EngineRefusal(described(wrong, near))
         if collected.scalar:
-            self.settle_factors(verdict.factors, near)
+            self.settle_factors(verdict.factors, near.positions)
         return names
+
+    def _rely_on(self, collector: Collector) -> None:
+        """What a loss that is one number was found to be before, it was found to be now, by values."""
+        assert self.reduction.sizes is not None
+        met = sorted(collector.met)
+        sizes = self.reduction.sizes[met].tolist()
+        self.settle_factors([1.0 if collector.form == "sum" else 1 / size for size in sizes], met)
 
     def rounding(self, most: int, near: Witness, wrong: list[str]) -> set[str]:
         """Those of the wrong parameters that are wrong by rounding alone: in float64 they are right."""
@@ -260,10 +278,10 @@ class Measurement:
         self.rounded |= rounded
         return rounded
 
-    def settle_factors(self, ratios: list[float], near: Witness) -> None:
+    def settle_factors(self, ratios: list[float], positions: list[int]) -> None:
         """See whether the loss of a batch is the mean of the examples' losses, the sum, or something between."""
         rounding = rounding_of(next(iter(self.problem.parameters.values())).dtype)
-        self.reduction.settle(ratios, near.positions, rounding)
+        self.reduction.settle(ratios, positions, rounding)
 
     def all_fall_back(self, reason: str) -> tuple[dict[str, Products], Plan]:
         """The measurement by the other engines."""

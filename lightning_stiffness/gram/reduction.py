@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lightning_stiffness.gram.check import TOLERANCE, TOLERANCE_DOUBLE
+from lightning_stiffness.gram.check import TOLERANCE, limit_of
 from lightning_stiffness.gram.product import Products, accumulation_dtype
 
 
@@ -108,4 +108,5 @@ class Reduction:
 
 def rounding_of(dtype: torch.dtype) -> float:
     """What a factor may be off by for gradients of this type; parts of a module may compute in less."""
-    return TOLERANCE_DOUBLE if dtype in (torch.float64, torch.complex128) else 3 * TOLERANCE
+    limit = limit_of(dtype)
+    return 3 * limit if limit == TOLERANCE else limit

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from typing import Any, NamedTuple
 
 import torch
@@ -22,6 +23,16 @@ TRIED = 8
 """Examples of a piece that are taken alone, at most, to find one whose calls are those of the piece."""
 
 
+class Wanted(Enum):
+    """What is wanted of an example alone, beside its calls."""
+
+    GRADIENTS = auto()
+    LATER = auto()
+    """Gradients, once a batch has been differentiated: what that had in memory is at hand then."""
+    VALUES = auto()
+    """Its loss, and the gradients of its calls instead of the parameters'."""
+
+
 @dataclass
 class Reference:
     """One example alone: its calls, by which the examples' axis is told, and its gradients."""
@@ -35,10 +46,20 @@ class Reference:
     """Names of the nodes of its graph."""
     strange: bool = False
     """Whether its loss passes through something that calls do not tell everything about."""
+    usual: bool = False
+    """Whether it has a gradient, is no matter for the loop, and calls tell everything about it."""
     saved_as_usual: bool = False
     """Whether what it saved for its backward pass went through no function of the user's own."""
     loss: Tensor | None = None
     """Its loss, where values are compared instead of gradients."""
+    graph: Tensor | None = None
+    """Its loss, by which its gradients are yet to be taken."""
+
+    def take_gradients(self, problem: Problem) -> None:
+        """Go back through the graph, which is not to be used any more; no gradients where it can't be done."""
+        loss, self.graph = self.graph, None
+        found = None if loss is None else _gradients(loss, list(problem.parameters.values()))
+        self.gradients = {} if found is None else by_name(problem, found)
 
     def explains(self, functions: list[Any]) -> bool:
         """Whether these are the functions called for it, in order, but for those that check its loss at the end."""
@@ -110,7 +131,7 @@ def eager() -> Iterator[None]:
 
 
 def refer(
-    problem: Problem, examples: Examples, position: int, familiar: Callable[[Reference], bool] = lambda _: False
+    problem: Problem, examples: Examples, position: int, wanted: "Callable[[Reference], Wanted] | None" = None
 ) -> Reference:
     """Trace one example alone.
 
@@ -118,7 +139,7 @@ def refer(
         problem: module and loss.
         examples: all of them.
         position: which one.
-        familiar: whether its values are enough; then it has its loss, and the gradients of its calls.
+        wanted: what is wanted of an example that calls tell everything about; by default its gradients.
 
     Raises:
         LossError: if the loss is none.
@@ -126,8 +147,8 @@ def refer(
     parameters = list(problem.parameters.values())
     grads: tuple[Tensor | None, ...] = (None,) * len(parameters)
     with kept_state(problem.module), eager():
-        reference, loss, enough = _traced_back(problem, examples, position, familiar)
-        if enough:
+        reference, loss, what = _traced_back(problem, examples, position, wanted)
+        if what is not Wanted.GRADIENTS:
             return reference
         alone = _is_built_alone(examples, reference)
         if loss.requires_grad and not alone:
@@ -140,30 +161,33 @@ def refer(
 
 
 def refer_if_familiar(
-    problem: Problem, examples: Examples, position: int, familiar: Callable[[Reference], bool]
+    problem: Problem, examples: Examples, position: int, wanted: "Callable[[Reference], Wanted]"
 ) -> Reference | None:
-    """The same of an example whose values are enough; None where they are not, or it can't be taken alone."""
+    """The same of an example whose gradients are not wanted at once; None where they are, or it can't be taken
+    alone."""
     if examples.singles is not None:
         return None
     try:
         with kept_state(problem.module), eager():
-            reference, _, enough = _traced_back(problem, examples, position, familiar)
-            return reference if enough else None
+            reference, _, what = _traced_back(problem, examples, position, wanted)
+            return None if what is Wanted.GRADIENTS else reference
     except Exception:  # as an empty sequence that no batch is padded for: the usual example is there for that
         return None
 
 
 def _traced_back(
-    problem: Problem, examples: Examples, position: int, familiar: Callable[[Reference], bool]
-) -> tuple[Reference, Tensor, bool]:
-    """The calls of one example, its loss, and whether its values are enough, which it then has."""
+    problem: Problem, examples: Examples, position: int, wanted: "Callable[[Reference], Wanted] | None"
+) -> "tuple[Reference, Tensor, Wanted]":
+    """The calls of one example, its loss, and what is wanted of it; its values where it is those."""
     reference, loss = _traced(problem, examples, position)
     _look_behind(reference, loss)
-    usual = loss.requires_grad and not reference.strange and not _is_built_alone(examples, reference)
-    enough = usual and familiar(reference)
-    if enough:
+    reference.usual = loss.requires_grad and not reference.strange and not _is_built_alone(examples, reference)
+    what = wanted(reference) if wanted is not None and reference.usual else Wanted.GRADIENTS
+    if what is Wanted.VALUES:
         _trace_back(reference, loss)
-    return reference, loss, enough
+    elif what is Wanted.LATER:
+        reference.graph = loss
+    return reference, loss, what
 
 
 def _is_built_alone(examples: Examples, reference: Reference) -> bool:
@@ -190,11 +214,21 @@ def _look_behind(reference: Reference, loss: Tensor) -> None:
     )
 
 
-def companion(problem: Problem, examples: Examples, position: int) -> Reference:
-    """An example alone with its loss and the gradients of its calls."""
-    with kept_state(problem.module), eager():
-        found, loss = _traced(problem, examples, position)
-        _trace_back(found, loss)
+def companion(problem: Problem, examples: Examples, position: int, among: int = 0) -> Reference | None:
+    """An example alone with its loss and the gradients of its calls; None where it can't be taken alone.
+
+    Args:
+        problem: module and loss.
+        examples: some of all.
+        position: of the example among them.
+        among: place of the first of them among all.
+    """
+    try:
+        with kept_state(problem.module), eager():
+            found, loss = _traced(problem, examples, position, among)
+            _trace_back(found, loss)
+    except Exception:  # as an empty sequence that no batch is padded for
+        return None
     return found
 
 

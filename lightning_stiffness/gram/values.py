@@ -21,7 +21,12 @@ Pairs = list[tuple[Tensor, Tensor, Use | None]]
 
 
 def agree(
-    companions: Sequence[tuple[Reference, int]], functions: list[Any], uses: list[Use], losses: Tensor, ties: bool
+    companions: Sequence[tuple[Reference, int]],
+    functions: list[Any],
+    uses: list[Use],
+    losses: Tensor | None,
+    ties: bool,
+    factor: float = 1.0,
 ) -> set[str] | None:
     """Whether the values of some examples in a batch are those that they have alone.
 
@@ -32,7 +37,8 @@ def agree(
         companions: examples by themselves, with the gradients of their calls; and their places in the batch.
         functions: what was called for the batch, in order.
         uses: those of the batch, with gradients.
-        losses: of the batch, one for each example.
+        losses: of the batch, one for each example; None where it has one number.
+        factor: that number's gradient by an example's loss.
         ties: whether gradients in float32 may differ by :data:`TIE`.
 
     Returns:
@@ -44,13 +50,37 @@ def agree(
         for alone, place in companions:
             if alone.loss is None or not _complete(alone, functions):
                 return None
-            pairs.append((losses[place].reshape(()), alone.loss, None))
+            if losses is not None:
+                pairs.append((losses[place].reshape(()), alone.loss, None))
             for use in uses:
-                found = _pairs(use, place, alone.calls[use.place])
+                found = _pairs(use, place, alone.calls[use.place], factor)
                 if found is None:
                     return None
                 pairs += found
         return _unlike(pairs, ties)
+
+
+def standing_out(uses: Sequence[Use], n: int) -> int | None:
+    """The example whose outputs have the largest gradients.
+
+    Those of a rare kind, such as the only one with a label for one of two losses, weigh more in a mean over their
+    kind than in one over all.
+
+    Args:
+        uses: of a batch, with gradients.
+        n: its examples.
+
+    Returns:
+        Its place in the batch; None where there is no telling.
+    """
+    total: Tensor | None = None
+    for use in uses:
+        for layout, gradient in zip(use.output_layouts, use.gradients, strict=True):
+            if layout is not None and gradient is not None:
+                rows = layout.canonical(gradient.detach(), n).reshape(n, -1)
+                squares = torch.linalg.vector_norm(rows, dim=1).float().square()
+                total = squares if total is None or total.device != squares.device else total + squares
+    return None if total is None else int(total.nan_to_num(0.0, 0.0, 0.0).argmax())
 
 
 def _complete(alone: Reference, functions: list[Any]) -> bool:
@@ -59,7 +89,7 @@ def _complete(alone: Reference, functions: list[Any]) -> bool:
     return alone.explains(functions) and more == ENDING
 
 
-def _pairs(use: Use, place: int, call: Call) -> Pairs | None:
+def _pairs(use: Use, place: int, call: Call, factor: float) -> Pairs | None:
     """Gradients and inputs of one use in the batch and alone; None where they cannot be held against each other."""
     pairs: Pairs = []
     for layout, many, output in zip(use.output_layouts, use.gradients, use.output_places, strict=True):
@@ -68,7 +98,7 @@ def _pairs(use: Use, place: int, call: Call) -> Pairs | None:
             continue
         if one is None or many is None or layout is None:
             return None
-        pairs.append((layout.of(many, use.n, place), one, use))
+        pairs.append((layout.of(many, use.n, place), one if factor == 1 else one * factor, use))
     operands, inputs = [*flat((use.args, use.kwargs))], [*flat((call.args, call.kwargs))]
     if len(operands) != len(inputs) or [*use.kwargs] != [*call.kwargs]:
         return None

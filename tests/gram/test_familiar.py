@@ -1,12 +1,16 @@
 """Where calls were proven before, values are compared instead of gradients; nothing wrong passes by that."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional
 
+from lightning_stiffness.gram import again as again_module
 from lightning_stiffness.gram import alone, familiar, gradient_gram, measurement, values
 from lightning_stiffness.gram.problem import Examples, Problem
+from lightning_stiffness.gram.reference import Reference
 from tests.gram.cases import CASES
 from tests.gram.test_engines import assert_same, measured, reference
 from tests.gram.test_paths import Twice
@@ -54,22 +58,33 @@ def mean_loss(module, batch):
 
 @pytest.fixture
 def taken(monkeypatch):
-    """Positions of the examples whose gradients were taken alone, beside the reference."""
+    """Positions of the examples whose gradients were taken alone."""
     positions: list[int] = []
-    take = alone.example_gradient
+    take, back, refer = alone.example_gradient, Reference.take_gradients, alone.refer
 
     def counted(problem, example, position):
         positions.append(position)
         return take(problem, example, position)
 
+    def gone_back(self, problem):
+        positions.append(self.position)
+        return back(self, problem)
+
+    def referred(problem, examples, position, wanted):
+        found = refer(problem, examples, position, wanted)
+        positions.extend([position] if found.gradients else [])
+        return found
+
+    monkeypatch.setattr(alone, "refer", referred)
     monkeypatch.setattr(alone, "example_gradient", counted)
+    monkeypatch.setattr(Reference, "take_gradients", gone_back)
     return positions
 
 
 @pytest.mark.parametrize("settings", [{}, {"memory_budget": 4000}, {"memory_budget": 2600}, {"cross": True}, {
     "per_layer": True
 }], ids=str)  # fmt: skip
-def test_the_second_time_values_are_compared(settings, taken):
+def test_after_the_gradients_of_two_examples_values_are_compared(settings, taken):
     settings = dict(settings)
     rows, columns = batch(), batch(9, 1) if settings.pop("cross", False) else None
     module = net()
@@ -81,14 +96,16 @@ def test_the_second_time_values_are_compared(settings, taken):
         assert not found.plan.fallbacks
 
     both()
-    assert len(taken) == 1
-    for step in range(3):  # as training changes the weights, and the probe may change
+    two = columns is not None or "memory_budget" in settings  # a budget is for no gradient beside a batch
+    assert len(taken) == (2 if two else 1)
+    for step in range(4):  # as training changes the weights, and the probe may change
         with torch.no_grad():
             for parameter in module.parameters():
                 parameter += 0.1 * torch.randn_like(parameter)
         rows = batch(seed=step + 2)
         both()
-    assert len(taken) == 1
+    assert len(taken) == 2
+    assert len(set(taken)) == 2
 
 
 def first_of(kind):
@@ -127,28 +144,29 @@ def first_of(kind):
     *("activation", "names", "smoothing", "weight hook", "frozen"),
 ])  # fmt: skip
 def test_what_is_not_the_same_is_compared_by_gradients(kind, taken):
-    gradient_gram(net(), batch(), loss_fn=loss_fn)
-    gradient_gram(net(), batch(), loss_fn=loss_fn)
-    assert len(taken) == 1
+    for _ in range(4):
+        gradient_gram(net(), batch(), loss_fn=loss_fn)
+    assert len(taken) == 2
     module, other, settings = first_of(kind)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("warnings.warn", lambda *_, **__: None)
         found = gradient_gram(module, other, **settings)
-    assert len(taken) > 1
+    assert len(taken) > 2
     settings.pop("per_layer", None), settings.pop("memory_budget", None)
     assert off(found, gradient_gram(module, other, engine="loop", **settings)) < 1e-5
 
 
 @pytest.mark.filterwarnings("ignore:stiffness of")
 @pytest.mark.parametrize("only_backward", [False, True])
-def test_calls_that_are_the_same_and_couple_examples_now(only_backward, taken):
+@pytest.mark.parametrize("known", [1, 2, 4])
+def test_calls_that_are_the_same_and_couple_examples_now(known, only_backward, taken):
     module = Coupled(only_backward).double()
-    gradient_gram(module, batch(), loss_fn=loss_fn)
-    gradient_gram(module, batch(), loss_fn=loss_fn)
-    assert len(taken) == 1
+    for _ in range(known):
+        gradient_gram(module, batch(), loss_fn=loss_fn)
+    assert len(taken) == min(known, 2)
     module.mixing.fill_(0.5)
     found = gradient_gram(module, batch(), loss_fn=loss_fn)
-    assert len(taken) > 1
+    assert len(taken) > min(known, 2)
     assert found.plan.fallbacks
     assert off(found, gradient_gram(module, batch(), loss_fn=loss_fn, engine="loop")) < 1e-9
 
@@ -167,8 +185,8 @@ class Straight(torch.autograd.Function):
 
 def unprovable(kind):
     module, data, loss = net(), batch(), loss_fn
-    if kind == "one number":
-        loss = mean_loss
+    if kind == "weighted mean":
+        loss = lambda m, b: functional.cross_entropy(m(b[0]), b[1], torch.tensor([1.0, 2.0, 9.0]).double())  # noqa: E731
     elif kind == "own function":
         loss = lambda m, b: loss_fn(m, b) + Straight.apply(m(b[0])).mean(1)  # noqa: E731
     elif kind == "draws":
@@ -199,7 +217,7 @@ class Idle(nn.Module):
 @pytest.mark.filterwarnings("ignore:stiffness of", "ignore:`torch.jit.script`")
 @pytest.mark.parametrize(
     "kind",
-    ["one number", "own function", "draws", "embedding", "fallback", "unused parameter", "activation hook"],
+    ["weighted mean", "own function", "draws", "embedding", "fallback", "unused parameter", "activation hook"],
 )
 def test_what_is_never_taken_for_proven(kind):
     module, data, loss = unprovable(kind)
@@ -214,12 +232,29 @@ def test_what_is_never_taken_for_proven(kind):
 @pytest.mark.parametrize("name", CASES)
 def test_values_alone_tell_what_is_wrong(name, cross, monkeypatch):
     """Also where nothing was proven before: every case by its values, gradients only where these differ."""
-    monkeypatch.setattr(alone, "any_known", lambda: True)
     monkeypatch.setattr(alone, "proven", lambda _: familiar.Proof())
     case = CASES[name]
     got = measured(case, "layerwise", cross)
     if got is not None:
         assert_same(got, reference(case, cross), case)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("cross", [False, True], ids=["self", "cross"])
+@pytest.mark.parametrize("name", CASES)
+def test_values_alone_tell_what_is_wrong_in_a_mean(name, cross, monkeypatch):
+    """The same of the mean of a case's losses, which each example shows a part of."""
+    case = CASES[name]
+
+    def build():
+        module, data, loss = case.builder()
+        return module, data, lambda m, b: loss(m, b).mean()
+
+    expected = reference(case, cross)
+    monkeypatch.setattr(alone, "proven", lambda _: familiar.Proof(form="mean"))
+    got = measured(replace(case, builder=build), "layerwise", cross)
+    if got is not None:
+        assert_same(got, expected, case)
 
 
 def test_only_so_many_are_remembered(monkeypatch):
@@ -478,14 +513,65 @@ def test_a_loss_of_other_value_is_looked_at_more_closely(taken):
         return found + shift * len(found)
 
     module = net()
-    for _ in range(2):
+    for _ in range(4):
         gradient_gram(module, batch(), loss_fn=loss)
-    assert len(taken) == 1
+    assert len(taken) == 2
     shift = 1.0
     found = gradient_gram(module, batch(), loss_fn=loss)
-    assert len(taken) > 1
+    assert len(taken) > 2
     assert not found.plan.fallbacks
     assert off(found, gradient_gram(module, batch(), loss_fn=loss, engine="loop")) < 1e-12
+
+
+@pytest.mark.filterwarnings("ignore:stiffness of")
+@pytest.mark.parametrize("cross", [False, True])
+def test_a_mean_over_the_few_that_have_a_label_is_no_plain_mean(cross, taken):
+    """Whoever's turn it is: the example with such a label stands out."""
+
+    def loss(module, batch):
+        x, y, labelled = batch
+        more = module(x).square().sum(1) * labelled
+        return mean_loss(module, (x, y)) + more.sum() / labelled.sum().clamp(min=1)
+
+    module, n = net(), 40
+    sides = [(*batch(n, seed), torch.ones(n, dtype=DOUBLE)) for seed in range(1 + cross)]
+    for _ in range(4):
+        found = gradient_gram(module, *sides, loss_fn=loss)
+        assert off(found, gradient_gram(module, *sides, loss_fn=loss, engine="loop")) < 1e-12
+        assert not found.plan.fallbacks
+    known = len(taken)
+    assert known == 2
+    for place in (3, 11, 25):
+        sides[-1][2].zero_()[place] = 1.0
+        for _ in range(3):
+            found = gradient_gram(module, *sides, loss_fn=loss)
+            assert off(found, gradient_gram(module, *sides, loss_fn=loss, engine="loop")) < 1e-9
+            assert found.plan.fallbacks
+    assert len(taken) > known
+
+
+@pytest.mark.filterwarnings("ignore:stiffness of")
+@pytest.mark.parametrize("settings", [{}, {"memory_budget": 4000}, {"memory_budget": 2600}], ids=str)
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_losses_that_are_one_number_are_compared_by_values_too(reduction, settings, taken, monkeypatch):
+    again = []
+    take = again_module.example_gradient
+    monkeypatch.setattr(again_module, "example_gradient", lambda p, e, at: again.append(at) or take(p, e, at))
+
+    def loss(module, batch):
+        return functional.cross_entropy(module(batch[0]), batch[1], reduction=form)
+
+    module, form = net(), reduction
+    for seed in range(5):
+        found = gradient_gram(module, batch(seed=seed), loss_fn=loss, **settings)
+        assert off(found, gradient_gram(module, batch(seed=seed), loss_fn=loss, engine="loop")) < 1e-12
+        assert not found.plan.fallbacks
+    assert len(taken) == 2
+    assert len(again) == 2
+    form = "mean" if reduction == "sum" else "sum"  # by its calls it might be the same
+    found = gradient_gram(module, batch(), loss_fn=loss, **settings)
+    assert off(found, gradient_gram(module, batch(), loss_fn=loss, engine="loop")) < 1e-12
+    assert len(taken) > 2
 
 
 class NearZero(nn.Module):
@@ -560,10 +646,10 @@ def test_an_example_without_a_gradient_proves_nothing(taken):
         return loss_fn(module, batch) * (batch[0][:, 0] > margin)
 
     module, margin = net(), -99.0
-    for _ in range(2):
+    for _ in range(4):
         gradient_gram(module, batch(), loss_fn=loss)
-    assert len(taken) == 1
+    assert len(taken) == 2
     margin = 99.0
     found = gradient_gram(module, batch(), loss_fn=loss)
-    assert len(taken) > 1
+    assert len(taken) > 2
     assert not found.values.any()
