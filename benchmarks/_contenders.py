@@ -18,13 +18,19 @@ Compute = Callable[[], Tensor]
 """Forms the Gram ``[n, n]``."""
 
 
-def engine(name: str, memory_budget: int | None = None) -> Callable[[Network, int], Compute]:
-    """An engine of this package."""
+def mean_loss(module: torch.nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+    """The mean of the examples' losses."""
+    return loss_fn(module, batch).mean()
+
+
+def engine(name: str, memory_budget: int | None = None, *, mean: bool = False) -> Callable[[Network, int], Compute]:
+    """An engine of this package; by the mean of the losses, as a training step gives it, or by each."""
+    loss = mean_loss if mean else loss_fn
 
     def prepare(network: Network, room: int) -> Compute:
         batch = (network.x, network.y)
         return lambda: (
-            gradient_gram(network.module, batch, loss_fn=loss_fn, engine=name, memory_budget=memory_budget).values
+            gradient_gram(network.module, batch, loss_fn=loss, engine=name, memory_budget=memory_budget).values
         )
 
     return prepare

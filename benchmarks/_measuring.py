@@ -173,8 +173,7 @@ def check_share(job: dict[str, Any], tell: Tell) -> None:
     their values as in later measurements of the same module; and the trace of one, needed without a check too."""
     from lightning_stiffness.gram import alone, collect, familiar, measurement, reference
 
-    network = built(job)
-    compute = engine("layerwise")(network, job["memory"])
+    compute = engine("layerwise", mean=job.get("mean", False))(built(job), job["memory"])
     spent: dict[str, float] = {}
 
     def clocked(function: Callable[..., Any], part: str) -> Callable[..., Any]:
@@ -204,6 +203,7 @@ def check_share(job: dict[str, Any], tell: Tell) -> None:
             measurement,
             Alone=clocked(alone.Alone, "check"),
             look_again=clocked(measurement.look_again, "check"),
+            refuse_mixing=clocked(measurement.refuse_mixing, "check"),
             check_total=clocked(measurement.check_total, "check"),
         ),
         mock.patch.object(alone.Alone, "accompany", clocked(alone.Alone.accompany, "check")),
@@ -212,12 +212,14 @@ def check_share(job: dict[str, Any], tell: Tell) -> None:
         mock.patch.object(inside, "_compared", clocked(inside._compared, "check")),
         mock.patch.object(alone, "refer", clocked(within(alone.refer), "reference")),
         mock.patch.object(alone, "refer_if_familiar", clocked(within(alone.refer_if_familiar), "reference")),
-        mock.patch.object(alone.Alone, "_familiar", clocked(alone.Alone._familiar, "of the check")),
+        mock.patch.object(alone.Alone, "_wanted", clocked(alone.Alone._wanted, "of the check")),
         mock.patch.object(reference, "_look_behind", clocked(reference._look_behind, "of the check")),
     ):
         for kind in ("gradients", "values") * job["repeat"]:
             if kind == "gradients":
                 familiar.forget()
+            else:
+                compute()  # a second measurement is as the first
             spent.clear()
             whole = timed(compute).clock
             traced = spent["reference"] - spent["of the check"]
@@ -234,8 +236,8 @@ def unchecked(job: dict[str, Any], tell: Tell) -> None:
     class Nobody(alone.Alone):
         def __init__(self, problem: Any, every: Any, place: int, *_: Any):
             with mock.patch.object(reference, "_trace_back"):
-                self.reference = reference.refer(problem, every, place, lambda _: True)
-            self.witness, self.proof = alone.Witness([], {}, {}), familiar.Proof()
+                self.reference = reference.refer(problem, every, place, lambda _: reference.Wanted.VALUES)
+            self.witness, self.proof = alone.Witness([], {}, {}), familiar.Proof(seen=0)
 
         def accompany(self) -> list[Any]:
             return []
@@ -243,7 +245,14 @@ def unchecked(job: dict[str, Any], tell: Tell) -> None:
         def prove(self, *_: Any, **__: Any) -> None:
             pass
 
-    compute = engine("layerwise")(built(job), job["memory"])
+    def uncompared(self: Any, group: Any, collected: Any, offset: int, *_: Any) -> list[str]:
+        if collected.scalar:
+            self.reduction.enter(collected.sizes, offset, len(self.every), self.device)
+            self.reduction.could_be_sum = False
+        names: list[str] = group.names
+        return names
+
+    compute = engine("layerwise", mean=job.get("mean", False))(built(job), job["memory"])
     seconds: dict[str, list[float]] = {"first": [], "later": [], "without": []}
     order = [*seconds]
     dice = random.Random(0)  # what runs before has its part in how long something takes
@@ -252,20 +261,20 @@ def unchecked(job: dict[str, Any], tell: Tell) -> None:
         dice.shuffle(order)
         for way in order:
             with contextlib.ExitStack() as stack:
+                for _ in range(familiar.ENOUGH):
+                    compute()
                 if way == "first":
                     familiar.forget()
-                elif not familiar.any_known():
-                    compute()
                 if way == "without":
                     patch = mock.patch.multiple(
                         measurement,
                         Alone=Nobody,
                         check_total=lambda *_: None,
                         look_again=lambda *_: None,
+                        refuse_mixing=lambda *_: None,
                     )
                     stack.enter_context(patch)
-                    inside = measurement.Measurement
-                    stack.enter_context(mock.patch.object(inside, "_compared", lambda _, group, *__: group.names))
+                    stack.enter_context(mock.patch.object(measurement.Measurement, "_compared", uncompared))
                 seconds[way].append(timed(compute).clock)
     tell(seconds)
 

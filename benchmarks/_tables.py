@@ -38,14 +38,19 @@ def network(result: dict[str, Any], markdown: bool) -> None:
         f"{result['machine']['cpu']}; torch {result['versions']['torch']}; "
         f"load of the machine meanwhile: {min(loads)} to {max(loads)}."
     )
-    if "values" in result.get("check", {}):
-        check = result["check"]
+    told_of_check(result.get("check", {}), "Of the layerwise engine's time")
+    told_of_check(result.get("check_mean", {}), "Of its time for the mean of the losses")
+
+
+def told_of_check(check: dict[str, Any], of_time: str) -> None:
+    """What the check takes of the time, in words."""
+    if "values" in check:
         print(
-            f"Of the layerwise engine's time, {check['gradients']:.1%} holds it against the gradients of single "
-            f"examples in a first measurement, {check['values']:.1%} against their values in later ones, and "
-            f"{check['tracing']:.1%} traces one of them."
+            f"{of_time}, {check['gradients']:.1%} holds it against the gradients of single examples in a first "
+            f"measurement, {check['values']:.1%} against their values in later ones, and {check['tracing']:.1%} "
+            "traces one of them."
         )
-    adds = result.get("check", {}).get("adds", {})
+    adds = check.get("adds", {})
     if "without" in adds:
         first, later, without = (statistics.median(adds[way]) for way in ("first", "later", "without"))
         print(

@@ -106,6 +106,8 @@ def measure(
         result["check"] = run("check", network=key, n=n)
         if key in CHECKED:
             result["check"]["adds"] = run("unchecked", network=key, n=n)
+            result["check_mean"] = run("check", network=key, n=n, mean=True)
+            result["check_mean"]["adds"] = run("unchecked", network=key, n=n, mean=True)
         result["budgets"] = [{"budget": b, **run("budget", network=key, n=n, budget=b)} for b in budgets]
     print(file=sys.stderr)
     yield result

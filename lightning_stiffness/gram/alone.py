@@ -50,7 +50,7 @@ def is_near(losses: Mapping[int, Tensor], place: int, alone: float) -> bool:
     return alone == together or abs(alone - together) <= NEAR * abs(alone)
 
 
-_PROVABLE: frozenset[type[Part]] = frozenset({Outer, Dense, Convolution})
+PROVABLE: frozenset[type[Part]] = frozenset({Outer, Dense, Convolution})
 """Forms whose products are formed in the same way whatever the values are."""
 
 
@@ -181,7 +181,7 @@ class Alone:
             ties: whether some were found to be right in float64 alone.
         """
         tables = self.witness.table.values()
-        if not tables or self.reference.strange or self.problem.noise.drawn or not _PROVABLE.issuperset(forms):
+        if not tables or self.reference.strange or self.problem.noise.drawn or not PROVABLE.issuperset(forms):
             return
         if all(any(sizes_of([table])) for table in tables) and self.named() is not None:
             seen = self.proof.seen + len(self.witness.positions)

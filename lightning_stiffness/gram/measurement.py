@@ -6,7 +6,7 @@ from dataclasses import replace
 import torch
 
 from lightning_stiffness.gram.again import check_total, look_again
-from lightning_stiffness.gram.alone import Alone
+from lightning_stiffness.gram.alone import PROVABLE, Alone
 from lightning_stiffness.gram.check import (
     CoupledExamples,
     Witness,
@@ -233,7 +233,9 @@ class Measurement:
         names = [name for name in names if name not in self.fallback]
         self.forms |= {type(part) for name in names for piece in collected.parts[name] for part in piece}
         if alone.waits and names:
-            if alone.is_itself(collected, offset, names):
+            # What will not be known the next time either is compared by two examples each time
+            lasting = not (self.fallback or collector.derived) and PROVABLE.issuperset(self.forms)
+            if lasting and alone.is_itself(collected, offset, names):
                 return names
             alone.look_closer()
         near = witness.among(held.start, held.stop)

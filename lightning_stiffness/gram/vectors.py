@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from lightning_stiffness.gram.parts import Outer, Part
+from lightning_stiffness.gram.product import accumulation_dtype
 
 LIMITS = {torch.float32: 2e-3, torch.float64: 1e-5}
 """Largest distance of two gradients that count as the same, over their norm: more may be rounding in float32, and
@@ -98,4 +99,4 @@ def _dot(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _sum(sums: list[Tensor]) -> Tensor:
-    return sums[0] if len(sums) == 1 else torch.stack(sums).sum(dtype=torch.float64)
+    return sums[0] if len(sums) == 1 else torch.stack(sums).sum(dtype=accumulation_dtype(sums[0].device))

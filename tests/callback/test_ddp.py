@@ -62,7 +62,13 @@ def test_early_stopping_on_a_stiffness_key_stops_all_processes_together(both):
 
 def test_the_values_of_one_process(both):
     (_, two, _), (_, one, _), _ = both
-    assert comparable(two[0][0]) == pytest.approx(comparable(one[0][0]), rel=1e-5, abs=1e-6, nan_ok=True)
+    both_ways = comparable(two[0][0]), comparable(one[0][0])
+    lengths = [{n: v for n, v in values.items() if n.endswith("critical_length")} for values in both_ways]
+    rest = [{n: v for n, v in values.items() if n not in lengths[0]} for values in both_ways]
+    assert lengths[0]
+    assert rest[0] == pytest.approx(rest[1], rel=1e-5, abs=1e-6, nan_ok=True)
+    # a quotient: of a small slope, what that is off by weighs as many times as it is smaller than stiffness itself
+    assert lengths[0] == pytest.approx(lengths[1], rel=1e-4, nan_ok=True)
     assert (two[0][0].probe_indices["train"] == one[0][0].probe_indices["train"]).all()
 
 
