@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lightning_stiffness.gram.check import Witness, limit_of, sizes_of
-from lightning_stiffness.gram.collect import Collected
+from lightning_stiffness.gram.collected import Collected
 from lightning_stiffness.gram.familiar import (
     ENOUGH,
     Proof,

@@ -1,7 +1,6 @@
 """One forward and backward pass over a batch of examples → per-example gradients of each parameter."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any
 
@@ -11,72 +10,21 @@ from torch import Tensor
 from lightning_stiffness.gram.axes import UndecidedAxis
 from lightning_stiffness.gram.calls import refuse_operators
 from lightning_stiffness.gram.capture import Watcher
+from lightning_stiffness.gram.collected import Collected
 from lightning_stiffness.gram.derived import pushed_back, resolved
 from lightning_stiffness.gram.devices import ROOM
-from lightning_stiffness.gram.few import Few
 from lightning_stiffness.gram.loop import example_gradient
 from lightning_stiffness.gram.order import ELSEWHERE, out_of_order, weights_of
 from lightning_stiffness.gram.parts import Dense, Part
 from lightning_stiffness.gram.paths import HIDDEN, hidden
 from lightning_stiffness.gram.problem import EngineRefusal, Examples, LossError, Problem
-from lightning_stiffness.gram.product import Square
-from lightning_stiffness.gram.reference import Piece, Reference, References, companion, eager
+from lightning_stiffness.gram.reference import Reference, companion, eager
+from lightning_stiffness.gram.references import Piece, References
 from lightning_stiffness.gram.rules import parts_of, valueless
 from lightning_stiffness.gram.scaled import times
 from lightning_stiffness.gram.state import kept_state
 from lightning_stiffness.gram.uses import Pure, StaleOperand, Use
 from lightning_stiffness.gram.values import agree, standing_out
-
-
-@dataclass
-class Collected:
-    """Per-example gradients of some parameters for some examples, in the order of the examples."""
-
-    parts: dict[str, list[list[Part]]]
-    """Parameter → for each piece of the examples, the parts of the parameter's uses."""
-    uses: dict[str, dict[str, int]]
-    """Parameter → torch function → number of calls, in the first piece."""
-    sizes: list[int] = field(default_factory=list)
-    """Examples in each piece."""
-    scalar: bool = False
-    """Whether the loss of a batch is one number."""
-
-    def copy(self) -> "Collected":
-        """The same parts, to be emptied apart from these."""
-        return Collected(dict(self.parts), self.uses, self.sizes, self.scalar)
-
-    def only(self, names: list[str]) -> "Collected":
-        """The gradients by some of the parameters."""
-        return Collected({name: self.parts[name] for name in names}, self.uses, self.sizes, self.scalar)
-
-    def where(self, place: int) -> tuple[int, int]:
-        """The piece that an example is in, and its place there."""
-        for piece, size in enumerate(self.sizes):
-            if place < size:
-                return piece, place
-            place -= size
-        raise IndexError(place)
-
-    def compact(self) -> "Collected":
-        """The same gradients, each in its smaller form."""
-        parts = {name: [[part.compact() for part in one] for one in pieces] for name, pieces in self.parts.items()}
-        return Collected(parts, self.uses, self.sizes, self.scalar)
-
-    def beside(self, other: "Collected") -> "Collected":
-        """The examples of both."""
-        parts = {name: pieces + other.parts[name] for name, pieces in self.parts.items()}
-        return Collected(parts, self.uses, self.sizes + other.sizes, self.scalar or other.scalar)
-
-    def products(
-        self, names: list[str], positions: list[int], device: torch.device, room: int = ROOM
-    ) -> dict[str, Square]:
-        """Inner products ``k × k`` of some parameters' gradients for a few examples."""
-        indices = []
-        offset = 0
-        for size in self.sizes:
-            indices.append([p - offset for p in positions if offset <= p < offset + size])
-            offset += size
-        return Few(indices, device, room).products({name: self.parts[name] for name in names})
 
 
 class Collector:

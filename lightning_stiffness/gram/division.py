@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import TypeVar
 
-from lightning_stiffness.gram.collect import Collected
+from lightning_stiffness.gram.collected import Collected
 from lightning_stiffness.gram.multiply import chosen, dense_of
 from lightning_stiffness.gram.parts import Convolution, Dense
 from lightning_stiffness.gram.share import Share, dealt

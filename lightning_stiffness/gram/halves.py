@@ -11,7 +11,8 @@ from lightning_stiffness.gram.check import TOLERANCE, TOLERANCE_DOUBLE
 from lightning_stiffness.gram.familiar import note_seen, was_seen
 from lightning_stiffness.gram.precise import converted, in_double
 from lightning_stiffness.gram.problem import EngineRefusal, Problem
-from lightning_stiffness.gram.reference import Piece, eager
+from lightning_stiffness.gram.reference import eager
+from lightning_stiffness.gram.references import Piece
 from lightning_stiffness.gram.state import kept_state
 
 if TYPE_CHECKING:  # which calls what is here

@@ -15,7 +15,8 @@ from lightning_stiffness.gram.check import (
     most_off,
     sizes_of,
 )
-from lightning_stiffness.gram.collect import Collected, Collector
+from lightning_stiffness.gram.collect import Collector
+from lightning_stiffness.gram.collected import Collected
 from lightning_stiffness.gram.devices import default_budget
 from lightning_stiffness.gram.draws import DRAWS, touched_by_draws
 from lightning_stiffness.gram.fallback import by_other_engines, slowly, steps_of, told

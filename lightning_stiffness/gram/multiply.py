@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from lightning_stiffness.gram.collect import Collected
+from lightning_stiffness.gram.collected import Collected
 from lightning_stiffness.gram.contract import add_dense, add_layers, add_outer
 from lightning_stiffness.gram.lookup import add_lookup
 from lightning_stiffness.gram.parts import Convolution, Dense, Lookup, Outer, Part

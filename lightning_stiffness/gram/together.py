@@ -5,7 +5,8 @@ from functools import reduce
 from itertools import accumulate, pairwise
 
 from lightning_stiffness.gram.check import Witness
-from lightning_stiffness.gram.collect import Collected, Collector
+from lightning_stiffness.gram.collect import Collector
+from lightning_stiffness.gram.collected import Collected
 from lightning_stiffness.gram.division import divide, formed, own_of, parts_of_all
 from lightning_stiffness.gram.measurement import Measurement
 from lightning_stiffness.gram.multiply import multiply

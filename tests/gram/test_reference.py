@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from lightning_stiffness.gram import Examples, gradient_gram, gram_of_examples
-from lightning_stiffness.gram import reference as reference_module
+from lightning_stiffness.gram import references
 
 WORDS, WIDTH, CLASSES = 30, 8, 3
 
@@ -114,9 +114,9 @@ def test_examples_that_no_single_one_explains_are_measured_all_the_same() -> Non
 
 def test_a_module_that_is_like_its_examples_is_traced_once(monkeypatch: pytest.MonkeyPatch) -> None:
     traced = []
-    alone = reference_module.References._alone
+    alone = references.References._alone
     monkeypatch.setattr(
-        reference_module.References,
+        references.References,
         "_alone",
         lambda self, piece, place: traced.append(place) or alone(self, piece, place),
     )

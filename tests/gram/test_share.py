@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lightning_stiffness.gram.collect import Collected
+from lightning_stiffness.gram.collected import Collected
 from lightning_stiffness.gram.division import MORE, divide, formed
 from lightning_stiffness.gram.multiply import chosen
 from lightning_stiffness.gram.packing import ALONE, Pack, slots, unpacked
