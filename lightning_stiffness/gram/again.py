@@ -70,7 +70,7 @@ def look_again(measurement: "Measurement", layers: dict[str, Products], witness:
     names = [name for name in measurement.problem.parameters if name not in measurement.fallback]
     scalar = measurement.reduction.scalar
     vain = bool(witness.positions) and not any(sizes_of(witness.table[name] for name in names))
-    # Where values are compared, such examples are among those whose values are
+    # Where values are compared, the same data were looked at before
     standing_out = 2 if (scalar and witness.positions) or vain else int(measurement.reference.strange)
     moved = sorted(measurement.moved.difference(witness.positions))[:2]
     if not names:
@@ -112,7 +112,7 @@ def look_again(measurement: "Measurement", layers: dict[str, Products], witness:
     if fits and left_out and measurement.alone.named() is not None:
         note_seen((NOTHING, measurement.alone.key))
     if not fits and not set(names) <= measurement.rounding(measurement.most, more, names):
-        measurement.alone.refute((odd or places)[0])
+        measurement.alone.refute(odd or places)
         raise EngineRefusal(
             "the gradient of an example in a batch is another than that of the example alone: the loss of a "
             "batch weighs parts of the losses by how many have them, or the module treats them otherwise"

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lightning_stiffness.gram.check import Witness, limit_of, sizes_of
 from lightning_stiffness.gram.collected import Collected
+from lightning_stiffness.gram.digest import digest
 from lightning_stiffness.gram.familiar import (
     ENOUGH,
     Proof,
@@ -20,12 +21,13 @@ from lightning_stiffness.gram.familiar import (
     proven,
     refute,
     signature,
-    suspect,
+    suspects,
 )
 from lightning_stiffness.gram.loop import example_gradient
 from lightning_stiffness.gram.parts import Convolution, Dense, Outer, Part
 from lightning_stiffness.gram.problem import Examples, Problem
 from lightning_stiffness.gram.reference import Reference, Wanted, companion, eager, refer, refer_if_familiar
+from lightning_stiffness.gram.rowwise import is_rowwise
 from lightning_stiffness.gram.state import kept_state
 from lightning_stiffness.gram.vectors import same_vectors
 
@@ -50,12 +52,15 @@ def is_near(losses: Mapping[int, Tensor], place: int, alone: float) -> bool:
     return alone == together or abs(alone - together) <= NEAR * abs(alone)
 
 
-PROVABLE: frozenset[type[Part]] = frozenset({Outer, Dense, Convolution})
+_PROVABLE: frozenset[type[Part]] = frozenset({Outer, Dense, Convolution})
 """Forms whose products are formed in the same way whatever the values are."""
 
 
 VECTOR = 128 << 20
 """Bytes of an example's gradients that are kept while a batch is differentiated; larger ones are not."""
+
+AGAIN = 8
+"""Every how many measurements what was seen before is looked at again."""
 
 NEAR = 1e-3
 """Difference of an example's loss in a batch from that alone, relative to it, that is no reason to look closer."""
@@ -85,7 +90,10 @@ class Alone:
         self.witness = Witness([], {}, {})
         """Empty where values are compared."""
         self.companions: list[Reference] = []
+        self.single = False
+        """Whether one example's gradients were found in a batch as they are alone."""
         self.turn = next_turn()
+        self.digest: Hashable = None
         first, last = own or (0, len(every))
         held = [(max(low, first), min(high, last)) for low, high in pairwise(accumulate(every.sizes, initial=0))]
         self.spans = [(low, high) for low, high in held if high - low > 1]
@@ -97,8 +105,8 @@ class Alone:
 
     @property
     def waits(self) -> bool:
-        """Whether the gradients of the reference are yet to be taken, and held against those in a batch."""
-        return self.reference.graph is not None and not self.witness.positions
+        """Whether the gradients of one example are yet to be held against those in a batch."""
+        return self.reference.wanted is Wanted.ONE and not self.witness.positions
 
     def is_itself(self, collected: Collected, offset: int, names: list[str]) -> bool:
         """Whether the reference has the gradients in a batch that it has alone.
@@ -110,10 +118,8 @@ class Alone:
         """
         reference = self.reference
         place = reference.position - offset
-        if collected.scalar or not 0 <= place < sum(collected.sizes):
-            return False
-        reference.take_gradients(self.problem)
-        if not reference.gradients:
+        forms = {type(part) for name in names for piece in collected.parts[name] for part in piece}
+        if collected.scalar or not 0 <= place < sum(collected.sizes) or not _PROVABLE.issuperset(forms):
             return False
         piece, row = collected.where(place)
         squares = same_vectors({name: collected.parts[name][piece] for name in names}, row, reference.gradients)
@@ -122,6 +128,7 @@ class Alone:
         limits = {name: limit_of(reference.gradients[name].dtype) for name in names}
         reference.gradients = {}  # as large as the module
         self.witness.fill(Witness([reference.position], {name: [[squares[name]]] for name in names}, limits))
+        self.single = True
         return True
 
     def loss_of(self, place: int) -> float:
@@ -139,19 +146,22 @@ class Alone:
             return None
         turn = span[0] + place_of(self.turn, span[1] - span[0])
         found = refer_if_familiar(self.problem, self.every, turn, self._wanted)
-        return found if self.proof.seen else None
+        return found if self.proof.seen else None  # else its calls are others than those known
 
     def accompany(self) -> list[Reference]:
         """Those whose values are to be compared; none where gradients are."""
         if self.reference.loss is not None:
             self.companions.append(self.reference)
-            if len(self.spans) > 1 or asks_for_values(self.reference):
-                second = companion(self.problem, self.every, self._second_place())
-                if second is None:
-                    self.look_closer()
-                # of its own batch, a shorter one would be no reason to look closer each time
-                elif len(self.spans) > 1 or self._signature(second) == self.key or not self._is_alike(second):
-                    self.companions.append(second)
+            known = self._suspects()
+            if known or len(self.spans) > 1 or asks_for_values(self.reference):
+                for place in known or [self._second_place()]:
+                    second = companion(self.problem, self.every, place)
+                    if second is None:
+                        self.look_closer()
+                        break
+                    # of its own batch, a shorter one would be no reason to look closer each time
+                    if known or len(self.spans) > 1 or self._is_like_reference(second):
+                        self.companions.append(second)
         return self.companions
 
     def look_closer(self) -> None:
@@ -159,10 +169,8 @@ class Alone:
         if self.witness.positions:
             return
         reference = self.reference
-        if reference.graph is not None:
-            reference.take_gradients(self.problem)
         gradients = {reference.position: reference.gradients}
-        for place in (reference.position, self._second_place()):
+        for place in (reference.position, *(self._suspects() or [self._second_place()])):
             if not gradients.get(place):
                 gradients[place] = example_gradient(self.problem, self.every.one(place), place)
         reference.gradients, reference.loss = {}, None  # no longer needed, and as large as the module
@@ -173,7 +181,8 @@ class Alone:
     def prove(self, forms: Iterable[type[Part]], form: str, *, ties: bool) -> None:
         """Remember calls whose gradients were found to be right, with each parameter's different from zero.
 
-        Not those of losses that draw numbers, or that calls do not tell everything about.
+        Not those of losses that draw numbers, or that calls do not tell everything about; nor a mean or a sum in
+        whose gradients choices between equals fall otherwise, which might hide other weights.
 
         Args:
             forms: in which the gradients were held.
@@ -181,7 +190,9 @@ class Alone:
             ties: whether some were found to be right in float64 alone.
         """
         tables = self.witness.table.values()
-        if not tables or self.reference.strange or self.problem.noise.drawn or not PROVABLE.issuperset(forms):
+        if not tables or self.reference.strange or self.problem.noise.drawn or not _PROVABLE.issuperset(forms):
+            return
+        if form != "each" and (ties or not self.reference.is_number):
             return
         if all(any(sizes_of([table])) for table in tables) and self.named() is not None:
             seen = self.proof.seen + len(self.witness.positions)
@@ -192,17 +203,19 @@ class Alone:
         self.key = self._signature(self.reference) if self.key is None else self.key
         return self.key
 
-    def refute(self, place: int) -> None:
-        """Remember an example that showed the gradients of a batch to be others."""
+    def refute(self, places: Iterable[int]) -> None:
+        """Remember examples that showed the gradients of a batch to be others."""
         if self.named() is not None:
-            refute(self.key, place)
+            refute(self.key, places)
+
+    def _suspects(self) -> list[int]:
+        """More examples than the reference that showed something wrong before."""
+        inside = [place for place in suspects(self.key) if any(low <= place < high for low, high in self.spans)]
+        return [place for place in inside if place != self.reference.position]
 
     def _second_place(self) -> int:
-        """One more example than the reference: one that showed something wrong before, or of another batch if there
-        is one."""
-        first, known = self.reference.position, suspect(self.key)
-        if known is not None and known != first and any(low <= known < high for low, high in self.spans):
-            return known
+        """One more example than the reference, of another batch if there is one."""
+        first = self.reference.position
         others = [span for span in self.spans if not span[0] <= first < span[1]]
         low, high = others[-1 - self.turn % len(others)] if others else self.spans[-1]
         place = low + place_of(self.turn, high - low) if self.turn else high - 2
@@ -211,22 +224,24 @@ class Alone:
     def _wanted(self, reference: Reference) -> Wanted:
         """Of an example that calls tell everything about."""
         if self.problem.noise.drawn:
-            return Wanted.GRADIENTS
+            return Wanted.TWO
         self.key = self._signature(reference)
         proof = None if self.key is None else proven(self.key)
         if proof is not None:
-            self.proof = proof
             reference.known.update(proof.known)
-            if proof.seen >= ENOUGH:
-                return Wanted.VALUES
-        # one more is taken where it may be otherwise for each
-        one = self.key is not None and suspect(self.key) is None and len(self.spans) == 1
+            # Which examples weigh how much in a mean is looked at again now and then
+            if proof.form == "each" or self.turn % AGAIN:
+                self.proof = proof
+                if proof.seen >= ENOUGH:
+                    return Wanted.VALUES
+        one = self.key is not None and not suspects(self.key) and len(self.spans) == 1
         few = sum(p.numel() * p.element_size() for p in self.problem.parameters.values()) <= VECTOR
-        return Wanted.LATER if one and few and not asks_for_values(reference) else Wanted.GRADIENTS
+        return Wanted.ONE if one and few and not reference.is_number and is_rowwise(reference) else Wanted.TWO
 
-    def _is_alike(self, other: Reference) -> bool:
-        """Whether another example has the reference's calls, but for their shapes."""
-        return self._signature(other, shapes=False) == self._signature(self.reference, shapes=False)
+    def _is_like_reference(self, other: Reference) -> bool:
+        """Whether another example has the reference's calls, or others that do not differ by their shapes alone."""
+        alike = self._signature(other, shapes=False) == self._signature(self.reference, shapes=False)
+        return self._signature(other) == self.key or not alike
 
     def _signature(self, reference: Reference, *, shapes: bool = True) -> Hashable:
         problem, share = self.problem, self.problem.share
@@ -234,7 +249,15 @@ class Alone:
         if any(parameter._backward_hooks for parameter in problem.parameters.values()):
             return None
         among = None if share is None else (share.rank, share.count)
-        setting = self.setting, self.every.sizes, problem.scale is None, among, tuple(problem.parameters)
+        setting: tuple[Hashable, ...] = (
+            *(self.setting, self.every.sizes, problem.scale is None, among, tuple(problem.parameters)),
+        )
+        if reference.is_number:  # a mean may weigh the examples of other data otherwise
+            if self.digest is None:
+                self.digest = digest(self.every.batches)
+            if self.digest is None:
+                return None
+            setting = *setting, self.digest
         try:
             return setting, signature(reference, names, shapes=shapes)
         except Unnameable:

@@ -18,13 +18,13 @@ from lightning_stiffness.gram.order import ELSEWHERE, out_of_order, weights_of
 from lightning_stiffness.gram.parts import Dense, Part
 from lightning_stiffness.gram.paths import HIDDEN, hidden
 from lightning_stiffness.gram.problem import EngineRefusal, Examples, LossError, Problem
-from lightning_stiffness.gram.reference import Reference, companion, eager
+from lightning_stiffness.gram.reference import Reference, eager
 from lightning_stiffness.gram.references import Piece, References
 from lightning_stiffness.gram.rules import parts_of, valueless
 from lightning_stiffness.gram.scaled import times
 from lightning_stiffness.gram.state import kept_state
 from lightning_stiffness.gram.uses import Pure, StaleOperand, Use
-from lightning_stiffness.gram.values import agree, standing_out
+from lightning_stiffness.gram.values import agree
 
 
 class Collector:
@@ -50,12 +50,8 @@ class Collector:
         """First position of a piece → the losses of its examples, where each has one."""
         self.met: set[int] = set()
         """The positions of those that were found to be the same in what was collected last."""
-        self.form: str | None = None
-        """What a loss that is one number was before: the mean or the sum of the examples'; None where that is not
-        known, or not to be relied on."""
-        self.astray = False
-        """Whether values in a batch whose loss is one number were not found to be the same, in what was collected
-        last."""
+        self.form = "each"
+        """What is known of the loss of a batch: one for each example, or their mean or sum."""
         self.ties = False
         """Whether their gradients may differ where choices between equals fall otherwise."""
         self.tied: set[str] = set()
@@ -79,7 +75,6 @@ class Collector:
         out = Collected({name: [] for name in names}, {name: {} for name in names})
         pieces = list(examples.pieces(most))
         self.met.clear()
-        self.astray = False
         for start, size, batch in pieces:
             if size == 1:
                 gradients = example_gradient(self.problem, examples.one(start), offset + start)
@@ -159,30 +154,17 @@ class Collector:
                 self._fail(use.roots, ELSEWHERE)
 
     def _compare(self, piece: Piece, functions: list[Any], uses: list[Use], losses: Tensor) -> None:
-        """Hold the companions in a piece against themselves, and where it has one loss one example more."""
+        """Hold the companions that are in a piece against themselves."""
         places = [(alone, piece.place(alone.position)) for alone in self.companions]
         inside = [(alone, place) for alone, place in places if place is not None]
         each = losses.numel() == piece.size
-        if self.companions and not each:
-            inside += self._one_more(piece, uses, {place for _, place in inside})
-        if not inside:
+        if not inside or each != (self.form == "each"):
             return
-        factor = 1 / piece.size if not each and self.form == "mean" else 1.0
+        factor = 1 / piece.size if self.form == "mean" else 1.0
         tied = agree(inside, functions, uses, losses if each else None, self.ties, factor)
         if tied is not None:
             self.met |= {alone.position for alone, _ in inside}
             self.tied |= tied
-        self.astray |= not each and tied is None
-
-    def _one_more(self, piece: Piece, uses: list[Use], known: set[int]) -> list[tuple[Reference, int]]:
-        """The example of a piece that stands out, by itself, unless it is known."""
-        place = standing_out(uses, piece.size) if self.form in ("mean", "sum") else None
-        if place in known:
-            return []
-        examples, offset = piece.examples, piece.offset
-        one = None if place is None else companion(self.problem, examples, piece.start + place, offset)
-        self.astray |= one is None
-        return [] if one is None or place is None else [(one, place)]
 
     def _watcher(self, parameters: Mapping[str, Tensor], piece: Piece, reference: Reference) -> Watcher:
         labels = {id(p): name for name, p in parameters.items()}

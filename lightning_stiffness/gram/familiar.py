@@ -10,7 +10,7 @@ for a value, as what it does with that may be otherwise for each.
 
 import threading
 from collections import OrderedDict
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +27,9 @@ ENOUGH = 2
 
 MOST = 256
 """Sets of calls that are remembered."""
+
+SUSPECTS = 4
+"""Examples that are remembered of one of them."""
 
 GOLDEN = (5**0.5 - 1) / 2
 """Steps of this part of a circle come near no earlier place for as long as can be."""
@@ -47,7 +50,7 @@ class Proof:
 
 
 _proven: OrderedDict[Hashable, Proof] = OrderedDict()
-_suspects: OrderedDict[Hashable, int] = OrderedDict()
+_suspects: OrderedDict[Hashable, tuple[int, ...]] = OrderedDict()
 _seen: OrderedDict[Hashable, None] = OrderedDict()
 _lock = threading.Lock()
 _turns = 0
@@ -71,16 +74,17 @@ def prove(key: Hashable, proof: Proof) -> None:
         _keep(_proven, key, proof)
 
 
-def refute(key: Hashable, place: int) -> None:
-    """Remember that they did not, and the example that showed it: the next measurements are to look at that one."""
+def refute(key: Hashable, places: Iterable[int]) -> None:
+    """Remember that they did not, and the examples that showed it, of which some may be innocent: the next
+    measurements are to look at them."""
     with _lock:
         _proven.pop(key, None)
-        _keep(_suspects, key, place)
+        _keep(_suspects, key, tuple(dict.fromkeys((*places, *_suspects.get(key, ()))))[:SUSPECTS])
 
 
-def suspect(key: Hashable) -> int | None:
-    """The example that showed these calls to be wrong before; None where they never were."""
-    return _suspects.get(key)
+def suspects(key: Hashable) -> tuple[int, ...]:
+    """The examples that showed these calls to be wrong before."""
+    return _suspects.get(key, ())
 
 
 def was_seen(key: Hashable) -> bool:
@@ -155,11 +159,6 @@ def _picks(call: Call) -> bool:
     item = call.args[1]
     entries = [(e.start, e.stop, e.step) if isinstance(e, slice) else e for e in flat((item,))]
     return any(isinstance(e, Tensor) and (e.ndim == 0 or e.dtype == torch.bool) for e in flat(entries))
-
-
-def any_known() -> bool:
-    """Whether there is something to look up."""
-    return bool(_proven or _suspects)
 
 
 def signature(reference: Reference, names: Mapping[int, str], *, shapes: bool = True) -> Hashable:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from lightning_stiffness.gram.alone import AGAIN
 from lightning_stiffness.gram.batch import Batch, take
 from lightning_stiffness.gram.check import TOLERANCE, TOLERANCE_DOUBLE
 from lightning_stiffness.gram.familiar import note_seen, was_seen
@@ -18,9 +19,6 @@ from lightning_stiffness.gram.state import kept_state
 if TYPE_CHECKING:  # which calls what is here
     from lightning_stiffness.gram.collect import Collector
     from lightning_stiffness.gram.measurement import Measurement
-
-AGAIN = 8
-"""Every how many measurements the losses of a batch are held against those of its halves again."""
 
 HALVES = "halves"
 """What was seen of calls, beside which."""
@@ -68,7 +66,7 @@ def refuse_mixing(measurement: "Measurement", collector: "Collector") -> None:
         measurement.halved.add(place)
         worst = most_apart(problem, piece, losses)
         if worst is not None:
-            alone.refute(place[0] + worst[0])
+            alone.refute([place[0] + worst[0]])
             raise EngineRefusal((NO_MEAN if one else APART).format(worst[1]))
     if sum(size for _, size in measurement.halved) >= len(measurement.every):
         note_seen(key)
@@ -102,6 +100,19 @@ def most_apart(problem: Problem, piece: Piece, losses: Tensor) -> tuple[int, flo
     return again[:2] if again is not None and again[2] > ROUNDING * found[2] else None
 
 
+def uneven(size: int) -> int:
+    """About half of a batch, with no divisor in common.
+
+    So no kind of example makes up the same part of either half as of the batch, unless all are of it; and what is
+    weighed by how many there are of a kind weighs otherwise there.
+
+    Example:
+        >>> [uneven(size) for size in (2, 3, 6, 7, 40)]
+        [1, 1, 1, 3, 19]
+    """
+    return next(middle for middle in range(size // 2, 0, -1) if math.gcd(middle, size) == 1)
+
+
 def _loss(problem: Problem, piece: Piece, batch: Batch) -> Tensor:
     problem.noise.seed(piece.offset + piece.start, 1)
     with kept_state(problem.module), eager():
@@ -110,7 +121,7 @@ def _loss(problem: Problem, piece: Piece, batch: Batch) -> Tensor:
 
 def _apart(problem: Problem, piece: Piece, batch: Batch, losses: Tensor) -> tuple[int, float, float] | None:
     """The place, the difference relative to the losses, and the difference."""
-    middle, each = piece.size // 2, losses.numel() == piece.size
+    middle, each = uneven(piece.size), losses.numel() == piece.size
     halves: list[Tensor] = []
     for part in (slice(0, middle), slice(middle, piece.size)):
         try:

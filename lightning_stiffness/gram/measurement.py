@@ -6,7 +6,7 @@ from dataclasses import replace
 import torch
 
 from lightning_stiffness.gram.again import check_total, look_again
-from lightning_stiffness.gram.alone import PROVABLE, Alone
+from lightning_stiffness.gram.alone import Alone
 from lightning_stiffness.gram.check import (
     CoupledExamples,
     Witness,
@@ -105,6 +105,7 @@ class Measurement:
                 self._blockwise(group, group.block, collector, witness)
         products = {layer: total.products() for layer, total in self.totals.items()}
         self.losses = collector.losses
+        refuse_mixing(self, collector)
         look_again(self, products, witness)
         if self.reduction.weighted:
             self.plan.notes.append(WEIGHTED)
@@ -150,8 +151,7 @@ class Measurement:
 
     def _group(self, group: Group, collector: Collector, witness: Witness) -> None:
         """Add the Gram of some parameters, whose parts are held for all examples."""
-        collected = collector.collect(group.names, self.every, 0, group.most)
-        good = self._checked(group, collected, 0, collector, witness)
+        collected, good = self._collected(group, self.every, 0, collector, witness)
         for layer, names in self._by_layer(good):
             self.plan.steps += multiply(self.problem, collected, names, self.totals[layer], group.slab)
 
@@ -173,10 +173,8 @@ class Measurement:
 
         def held(span: tuple[int, int]) -> Collected | None:
             examples = block_of(self.every, group.most, span)
-            collected = collector.collect(names, examples, span[0], group.most)
-            good = self._checked(
-                Group(names, group.most, block, group.slab), collected, span[0], collector, witness
-            )
+            own = Group(names, group.most, block, group.slab)
+            collected, good = self._collected(own, examples, span[0], collector, witness)
             return collected if len(good) == len(names) else None
 
         for k, rows in enumerate(first):
@@ -197,14 +195,30 @@ class Measurement:
             self.totals[layer] += total
         self.plan.steps += steps
 
-    def _checked(
-        self, group: Group, collected: Collected, offset: int, collector: Collector, witness: Witness
-    ) -> list[str]:
-        """The parameters whose gradients agree with those of single examples; the others fall back."""
+    def _collected(
+        self, group: Group, examples: Examples, offset: int, collector: Collector, witness: Witness
+    ) -> tuple[Collected, list[str]]:
+        """The gradients of some examples, and the parameters for which they are trusted; the others fall back."""
+        collected = collector.collect(group.names, examples, offset, group.most)
         self._refuse_draws(group)
-        good = self._compared(group, collected, offset, collector, witness)
-        refuse_mixing(self, collector)
-        return good
+        if self._is_in_doubt(group, collected, offset, collector):
+            self.alone.look_closer()
+            # Once more: the module may keep what it computes with in memory of its own, which they overwrite
+            del collected
+            collector.mixed.clear()
+            collected = collector.collect(group.names, examples, offset, group.most)
+        return collected, self._compared(group, collected, offset, collector, witness)
+
+    def _is_in_doubt(self, group: Group, collected: Collected, offset: int, collector: Collector) -> bool:
+        """Whether what was to be compared with one example, or with values, has to be with gradients of two."""
+        alone, names = self.alone, [name for name in group.names if name not in collector.failures]
+        if alone.waits:
+            # What will not be known the next time either is compared by two examples each time
+            lasting = len(names) == len(group.names) and not collector.derived
+            return not (lasting and alone.is_itself(collected, offset, names))
+        held = range(offset, offset + sum(collected.sizes))
+        not_met = {one.position for one in collector.companions}.intersection(held) - collector.met
+        return bool(collector.companions) and (collector.derived or bool(not_met))
 
     def _refuse_draws(self, group: Group) -> None:
         """In a batch, and for no example alone: unless nothing depends on it, as on what a library drew that was
@@ -223,24 +237,12 @@ class Measurement:
         self.rounded |= collector.tied
         if collected.scalar:
             self.reduction.enter(collected.sizes, offset, len(self.every), self.device)
-        held = range(offset, offset + sum(collected.sizes))
-        not_met = {one.position for one in collector.companions} - collector.met
-        alone = self.alone
-        if collector.companions:
-            if collector.astray or collector.derived or not not_met.isdisjoint(held):
-                alone.look_closer()
-            elif collected.scalar:
-                self._rely_on(collector)
+        if collected.scalar and collector.companions:
+            self._rely_on(collector)
         names = [name for name in names if name not in self.fallback]
         self.forms |= {type(part) for name in names for piece in collected.parts[name] for part in piece}
-        if alone.waits and names:
-            # What will not be known the next time either is compared by two examples each time
-            lasting = not (self.fallback or collector.derived) and PROVABLE.issuperset(self.forms)
-            if lasting and alone.is_itself(collected, offset, names):
-                return names
-            alone.look_closer()
-        near = witness.among(held.start, held.stop)
-        if not names or not near.positions:
+        near = witness.among(offset, offset + sum(collected.sizes))
+        if not names or not near.positions or self.alone.single:
             return names
         values = collected.products(names, [p - offset for p in near.positions], self.device, group.slab)
         try:
@@ -258,7 +260,7 @@ class Measurement:
                 del wrong[name]
         if wrong:
             if max(wrong.values()) > NO_ROUNDING:
-                self.alone.refute(most_off(near, verdict.values, wrong))
+                self.alone.refute([most_off(near, verdict.values, wrong)])
             raise EngineRefusal(described(wrong, near))
         if collected.scalar:
             self.settle_factors(verdict.factors, near.positions)

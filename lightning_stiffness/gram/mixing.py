@@ -11,6 +11,8 @@ from lightning_stiffness.gram.uses import flat
 
 _RANKING: frozenset[Any] = frozenset(
     {
+        *(torch.cummax, torch.cummin, torch.cumprod, torch.logcumsumexp),
+        *(Tensor.cummax, Tensor.cummin, Tensor.cumprod, Tensor.logcumsumexp),
         *(torch.sort, torch.argsort, torch.msort, torch.unique, torch.bincount, torch.cumsum, torch.searchsorted),
         *(Tensor.sort, Tensor.argsort, Tensor.msort, Tensor.unique, Tensor.bincount, Tensor.cumsum),
         *(Tensor.tolist, Tensor.numpy, Tensor.__array__),

@@ -22,9 +22,10 @@ from lightning_stiffness.gram.uses import flat
 class Wanted(Enum):
     """What is wanted of an example alone, beside its calls."""
 
-    GRADIENTS = auto()
-    LATER = auto()
-    """Gradients, once a batch has been differentiated: what that had in memory is at hand then."""
+    TWO = auto()
+    """Its gradients, and those of another example."""
+    ONE = auto()
+    """Its gradients, to be held against those in a batch as they are."""
     VALUES = auto()
     """Its loss, and the gradients of its calls instead of the parameters'."""
 
@@ -48,14 +49,14 @@ class Reference:
     """Whether what it saved for its backward pass went through no function of the user's own."""
     loss: Tensor | None = None
     """Its loss, where values are compared instead of gradients."""
-    graph: Tensor | None = None
-    """Its loss, by which its gradients are yet to be taken."""
+    wanted: Wanted = Wanted.TWO
+    """What was wanted of it."""
 
-    def take_gradients(self, problem: Problem) -> None:
-        """Go back through the graph, which is not to be used any more; no gradients where it can't be done."""
-        loss, self.graph = self.graph, None
-        found = None if loss is None else _gradients(loss, list(problem.parameters.values()))
-        self.gradients = {} if found is None else by_name(problem, found)
+    @property
+    def is_number(self) -> bool:
+        """Whether its loss has no axis, not even for the one example: that of a batch is likely to be a mean."""
+        loss = self.calls[-1].args[0] if self.calls and self.calls[-1].args else None
+        return isinstance(loss, Tensor) and loss.ndim == 0
 
     def explains(self, functions: list[Any]) -> bool:
         """Whether these are the functions called for it, in order, but for those that check its loss at the end."""
@@ -108,7 +109,8 @@ def refer(
         problem: module and loss.
         examples: all of them.
         position: which one.
-        wanted: what is wanted of an example that calls tell everything about; by default its gradients.
+        wanted: what is wanted of an example that calls tell everything about; by default its gradients for one of
+            two.
 
     Raises:
         LossError: if the loss is none.
@@ -116,8 +118,8 @@ def refer(
     parameters = list(problem.parameters.values())
     grads: tuple[Tensor | None, ...] = (None,) * len(parameters)
     with kept_state(problem.module), eager():
-        reference, loss, what = _traced_back(problem, examples, position, wanted)
-        if what is not Wanted.GRADIENTS:
+        reference, loss = _traced_back(problem, examples, position, wanted)
+        if reference.wanted is Wanted.VALUES:
             return reference
         alone = _is_built_alone(examples, reference)
         if loss.requires_grad and not alone:
@@ -132,31 +134,32 @@ def refer(
 def refer_if_familiar(
     problem: Problem, examples: Examples, position: int, wanted: "Callable[[Reference], Wanted]"
 ) -> Reference | None:
-    """The same of an example whose gradients are not wanted at once; None where they are, or it can't be taken
-    alone."""
+    """The same of an example that is not wanted as one of two; None where it is, or it can't be taken alone."""
     if examples.singles is not None:
         return None
     try:
         with kept_state(problem.module), eager():
-            reference, _, what = _traced_back(problem, examples, position, wanted)
-            return None if what is Wanted.GRADIENTS else reference
+            reference, loss = _traced_back(problem, examples, position, wanted)
+            if reference.wanted is Wanted.ONE:
+                found = torch.autograd.grad(loss, list(problem.parameters.values()), allow_unused=True)
+                reference.gradients = by_name(problem, found)
+            return None if reference.wanted is Wanted.TWO else reference
     except Exception:  # as an empty sequence that no batch is padded for: the usual example is there for that
         return None
 
 
 def _traced_back(
     problem: Problem, examples: Examples, position: int, wanted: "Callable[[Reference], Wanted] | None"
-) -> "tuple[Reference, Tensor, Wanted]":
-    """The calls of one example, its loss, and what is wanted of it; its values where it is those."""
+) -> tuple[Reference, Tensor]:
+    """The calls of one example, and its loss; its values where these are wanted."""
     reference, loss = traced(problem, examples, position)
     _look_behind(reference, loss)
     reference.usual = loss.requires_grad and not reference.strange and not _is_built_alone(examples, reference)
-    what = wanted(reference) if wanted is not None and reference.usual else Wanted.GRADIENTS
-    if what is Wanted.VALUES:
+    if wanted is not None and reference.usual:
+        reference.wanted = wanted(reference)
+    if reference.wanted is Wanted.VALUES:
         _trace_back(reference, loss)
-    elif what is Wanted.LATER:
-        reference.graph = loss
-    return reference, loss, what
+    return reference, loss
 
 
 def _is_built_alone(examples: Examples, reference: Reference) -> bool:

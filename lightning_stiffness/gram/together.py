@@ -8,6 +8,7 @@ from lightning_stiffness.gram.check import Witness
 from lightning_stiffness.gram.collect import Collector
 from lightning_stiffness.gram.collected import Collected
 from lightning_stiffness.gram.division import divide, formed, own_of, parts_of_all
+from lightning_stiffness.gram.halves import refuse_mixing
 from lightning_stiffness.gram.measurement import Measurement
 from lightning_stiffness.gram.multiply import multiply
 from lightning_stiffness.gram.partition import Group, first_place
@@ -88,8 +89,8 @@ class Together(Measurement):
         low, high = self._own()
         mine, owners, failed = Collected({}, {}), None, None
         try:
-            mine = collector.collect(group.names, self.every.part(low, high), low, group.most)
-            self._checked(group, mine, low, collector, witness)
+            mine, _ = self._collected(group, self.every.part(low, high), low, collector, witness)
+            refuse_mixing(self, collector)
             mine = mine.compact()
             n, pairs = len(self.every), Total.pairs_of(self.n, self.m)
             owners = divide(mine, group.names, n, pairs, share.count)

@@ -60,29 +60,6 @@ def agree(
         return _unlike(pairs, ties)
 
 
-def standing_out(uses: Sequence[Use], n: int) -> int | None:
-    """The example whose outputs have the largest gradients.
-
-    Those of a rare kind, such as the only one with a label for one of two losses, weigh more in a mean over their
-    kind than in one over all.
-
-    Args:
-        uses: of a batch, with gradients.
-        n: its examples.
-
-    Returns:
-        Its place in the batch; None where there is no telling.
-    """
-    total: Tensor | None = None
-    for use in uses:
-        for layout, gradient in zip(use.output_layouts, use.gradients, strict=True):
-            if layout is not None and gradient is not None:
-                rows = layout.canonical(gradient.detach(), n).reshape(n, -1)
-                squares = torch.linalg.vector_norm(rows, dim=1).float().square()
-                total = squares if total is None or total.device != squares.device else total + squares
-    return None if total is None else int(total.nan_to_num(0.0, 0.0, 0.0).argmax())
-
-
 def _complete(alone: Reference, functions: list[Any]) -> bool:
     """Whether an example alone makes these calls and no more, but for those that check its loss at the end."""
     more = [call.function for call in alone.calls[len(functions) :]]

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from lightning_stiffness.gram.check import limit_of
 from lightning_stiffness.gram.parts import Outer, Part
 from lightning_stiffness.gram.product import accumulation_dtype
 
@@ -25,7 +26,8 @@ def same_vectors(
     r"""Whether :math:`|\hat g_p - f g_p| \le \epsilon |f g_p|` for every parameter p.
 
     That is :math:`|\hat g|^2 - 2 f \hat g \cdot g + f^2 |g|^2`, for which gradients of the batch that are held as
-    products need not be formed.
+    products need not be formed. These inner products have to be equal themselves, to what any may be off by: a
+    difference along the gradient shows there at first order.
 
     Args:
         parts: parameter → parts of its gradients in a batch.
@@ -59,7 +61,9 @@ def same_vectors(
         (least, most), limit = _SIZES[gradients[name].dtype], LIMITS[gradients[name].dtype]
         expected = factor**2 * alone
         distance = of_batch - 2 * factor * across + expected
-        if not (least < alone < most and least < of_batch < most and distance <= limit**2 * expected):
+        off = max(abs(of_batch - expected), abs(factor * across - expected))
+        near = distance <= limit**2 * expected and off <= limit_of(gradients[name].dtype) * expected
+        if not (least < alone < most and least < of_batch < most and near):
             return None
         squares[name] = alone
     return squares

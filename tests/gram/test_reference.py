@@ -7,8 +7,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from lightning_stiffness.gram import Examples, gradient_gram, gram_of_examples
-from lightning_stiffness.gram import references
+from lightning_stiffness.gram import Examples, gradient_gram, gram_of_examples, references
 
 WORDS, WIDTH, CLASSES = 30, 8, 3
 
