@@ -33,6 +33,9 @@ NO_MEAN = (
     "as where values are held against the batch's mean"
 )
 
+OF_MEANS = 0.03
+"""What means may be off by, over what a single loss may: rounding averages out, and so do the losses of a few."""
+
 ROUNDING = 1e-3
 """How much smaller a difference is in float64, that is rounding in float32."""
 TINY = 1e-13
@@ -142,4 +145,5 @@ def _apart(problem: Problem, piece: Piece, batch: Batch, losses: Tensor) -> tupl
     worst = int(relative.nan_to_num(math.inf).argmax())
     off = float(relative[worst].nan_to_num(math.inf))
     limit = TOLERANCE_DOUBLE if losses.dtype == torch.float64 else 10 * TOLERANCE
+    limit *= 1.0 if each else OF_MEANS
     return None if off <= limit else (worst, off, float(difference[worst].nan_to_num(math.inf)))
