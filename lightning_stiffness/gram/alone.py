@@ -31,6 +31,19 @@ from lightning_stiffness.gram.rowwise import is_rowwise
 from lightning_stiffness.gram.state import kept_state
 from lightning_stiffness.gram.vectors import same_vectors
 
+_PROVABLE: frozenset[type[Part]] = frozenset({Outer, Dense, Convolution})
+"""Forms whose products are formed in the same way whatever the values are."""
+
+
+VECTOR = 128 << 20
+"""Bytes of an example's gradients that are kept while a batch is differentiated; larger ones are not."""
+
+AGAIN = 8
+"""Every how many measurements what was seen before is looked at again."""
+
+NEAR = 1e-3
+"""Difference of an example's loss in a batch from that alone, relative to it, that is no reason to look closer."""
+
 
 def is_near(losses: Mapping[int, Tensor], place: int, alone: float) -> bool:
     """Whether an example's loss in a batch is nearly that which it has alone.
@@ -52,20 +65,6 @@ def is_near(losses: Mapping[int, Tensor], place: int, alone: float) -> bool:
     return alone == together or abs(alone - together) <= NEAR * abs(alone)
 
 
-_PROVABLE: frozenset[type[Part]] = frozenset({Outer, Dense, Convolution})
-"""Forms whose products are formed in the same way whatever the values are."""
-
-
-VECTOR = 128 << 20
-"""Bytes of an example's gradients that are kept while a batch is differentiated; larger ones are not."""
-
-AGAIN = 8
-"""Every how many measurements what was seen before is looked at again."""
-
-NEAR = 1e-3
-"""Difference of an example's loss in a batch from that alone, relative to it, that is no reason to look closer."""
-
-
 class Alone:
     """The gradients of one example by itself; where such calls were proven before, its values.
 
@@ -78,12 +77,20 @@ class Alone:
         place: of the first one, whose calls are the reference; where they are familiar, it is another's turn.
         setting: whatever else a measurement's way to its result depends on.
         own: the first and behind the last of the examples that this process differentiates; None for all.
+        most: how many more than the first are to be taken at a time, as memory is asked for; None for no limit.
     """
 
     def __init__(
-        self, problem: Problem, every: Examples, place: int, setting: Hashable, own: tuple[int, int] | None = None
+        self,
+        problem: Problem,
+        every: Examples,
+        place: int,
+        setting: Hashable,
+        own: tuple[int, int] | None = None,
+        *,
+        most: int | None = None,
     ):
-        self.problem, self.every, self.setting = problem, every, setting
+        self.problem, self.every, self.setting, self.most = problem, every, setting, most
         self.key: Hashable = None
         self.proof = Proof(seen=0)
         """What is known of its calls where they were proven before."""
@@ -211,7 +218,7 @@ class Alone:
     def _suspects(self) -> list[int]:
         """More examples than the reference that showed something wrong before."""
         inside = [place for place in suspects(self.key) if any(low <= place < high for low, high in self.spans)]
-        return [place for place in inside if place != self.reference.position]
+        return [place for place in inside if place != self.reference.position][: self.most]
 
     def _second_place(self) -> int:
         """One more example than the reference, of another batch if there is one."""
@@ -223,6 +230,7 @@ class Alone:
 
     def _wanted(self, reference: Reference) -> Wanted:
         """Of an example that calls tell everything about."""
+        self.proof = Proof(seen=0)
         if self.problem.noise.drawn:
             return Wanted.TWO
         self.key = self._signature(reference)

@@ -87,10 +87,11 @@ class Measurement:
     def run(self) -> tuple[dict[str, Products], Plan]:
         """The whole measurement."""
         setting = self.n, self.m, self.room, tuple((layer, *names) for layer, names in self.layers.items())
-        alone = self.alone = Alone(self.problem, self.every, self._reference_place(), setting, self._own())
+        asked = self.budget is not None
+        place, most = self._reference_place(), 1 if asked else None
+        alone = self.alone = Alone(self.problem, self.every, place, setting, self._own(), most=most)
         witness, self.reference = alone.witness, alone.reference
         collector = Collector(self.problem, self.reference, slab_of(self.room, self.device))
-        asked = self.budget is not None
         groups = partition(self.problem, self.every, self.reference, collector, self.room, asked)
         groups = self._settled(groups)
         if alone.waits and (asked or len(groups) > 1 or groups[0].block is not None):

@@ -172,8 +172,8 @@ def test_examples_that_showed_something_wrong_are_looked_at_whoever_s_turn_it_is
     module, batch = net(), data()
     problem = Problem(module, each, dict(module.named_parameters()))
 
-    def begun() -> alone.Alone:
-        one = alone.Alone(problem, Examples.of(batch), 1, "a setting")
+    def begun(most: int | None = None) -> alone.Alone:
+        one = alone.Alone(problem, Examples.of(batch), 1, "a setting", most=most)
         one.accompany()
         return one
 
@@ -181,6 +181,7 @@ def test_examples_that_showed_something_wrong_are_looked_at_whoever_s_turn_it_is
     familiar.refute(key, [4, 7])
     familiar.refute(key, [7, 9])
     assert begun().witness.positions == [1, 4, 7, 9]  # gradients, as nothing is known of these calls
+    assert begun(most=1).witness.positions == [1, 7]  # as where memory is asked for
     familiar.prove(key, familiar.Proof())
     for _ in range(4):
         one = begun()
