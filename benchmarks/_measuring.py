@@ -234,7 +234,7 @@ def unchecked(job: dict[str, Any], tell: Tell) -> None:
     from lightning_stiffness.gram import alone, familiar, measurement, reference
 
     class Nobody(alone.Alone):
-        def __init__(self, problem: Any, every: Any, place: int, *_: Any):
+        def __init__(self, problem: Any, every: Any, place: int, *_: Any, **__: Any):
             with mock.patch.object(reference, "_trace_back"):
                 self.reference = reference.refer(problem, every, place, lambda _: reference.Wanted.VALUES)
             self.witness, self.proof = alone.Witness([], {}, {}), familiar.Proof(seen=0)

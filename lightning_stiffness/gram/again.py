@@ -70,8 +70,10 @@ def look_again(measurement: "Measurement", layers: dict[str, Products], witness:
     names = [name for name in measurement.problem.parameters if name not in measurement.fallback]
     scalar = measurement.reduction.scalar
     vain = bool(witness.positions) and not any(sizes_of(witness.table[name] for name in names))
-    # Where values are compared, the same data were looked at before
-    standing_out = 2 if (scalar and witness.positions) or vain else int(measurement.reference.strange)
+    # Where values are compared, the same data were looked at before; what weighs them may depend on the module
+    standing_out = int(scalar or measurement.reference.strange)
+    if (scalar and witness.positions) or vain:
+        standing_out = 2
     moved = sorted(measurement.moved.difference(witness.positions))[:2]
     if not names:
         return

@@ -16,12 +16,14 @@ from lightning_stiffness.gram.familiar import (
     Unnameable,
     asks_for_values,
     next_turn,
+    note_seen,
     place_of,
     prove,
     proven,
     refute,
     signature,
     suspects,
+    was_seen,
 )
 from lightning_stiffness.gram.loop import example_gradient
 from lightning_stiffness.gram.parts import Convolution, Dense, Outer, Part
@@ -40,6 +42,9 @@ VECTOR = 128 << 20
 
 AGAIN = 8
 """Every how many measurements what was seen before is looked at again."""
+
+TWO = "two"
+"""What was seen of calls, beside which."""
 
 NEAR = 1e-3
 """Difference of an example's loss in a batch from that alone, relative to it, that is no reason to look closer."""
@@ -100,6 +105,8 @@ class Alone:
         self.single = False
         """Whether one example's gradients were found in a batch as they are alone."""
         self.turn = next_turn()
+        self.other: int | None = None
+        """An example whose turn it was, and who has other calls than were known."""
         self.digest: Hashable = None
         first, last = own or (0, len(every))
         held = [(max(low, first), min(high, last)) for low, high in pairwise(accumulate(every.sizes, initial=0))]
@@ -114,6 +121,10 @@ class Alone:
     def waits(self) -> bool:
         """Whether the gradients of one example are yet to be held against those in a batch."""
         return self.reference.wanted is Wanted.ONE and not self.witness.positions
+
+    def needs_two(self) -> None:
+        """Remember that these calls are not to be proven by one example's gradients."""
+        note_seen((TWO, self.key))
 
     def is_itself(self, collected: Collected, offset: int, names: list[str]) -> bool:
         """Whether the reference has the gradients in a batch that it has alone.
@@ -153,7 +164,10 @@ class Alone:
             return None
         turn = span[0] + place_of(self.turn, span[1] - span[0])
         found = refer_if_familiar(self.problem, self.every, turn, self._wanted)
-        return found if self.proof.seen else None  # else its calls are others than those known
+        if found is not None and self.proof.seen:
+            return found
+        self.other = turn  # its calls are others than those known
+        return None
 
     def accompany(self) -> list[Reference]:
         """Those whose values are to be compared; none where gradients are."""
@@ -225,6 +239,8 @@ class Alone:
         first = self.reference.position
         others = [span for span in self.spans if not span[0] <= first < span[1]]
         low, high = others[-1 - self.turn % len(others)] if others else self.spans[-1]
+        if self.other is not None and self.other != first and low <= self.other < high:
+            return self.other
         place = low + place_of(self.turn, high - low) if self.turn else high - 2
         return place if place != first else low + (place + 1 - low) % (high - low)
 
@@ -244,7 +260,9 @@ class Alone:
                     return Wanted.VALUES
         one = self.key is not None and not suspects(self.key) and len(self.spans) == 1
         few = sum(p.numel() * p.element_size() for p in self.problem.parameters.values()) <= VECTOR
-        return Wanted.ONE if one and few and not reference.is_number and is_rowwise(reference) else Wanted.TWO
+        if not (one and few) or reference.is_number or self.other is not None or was_seen((TWO, self.key)):
+            return Wanted.TWO
+        return Wanted.ONE if is_rowwise(reference, self.problem.module, self.every.batches) else Wanted.TWO
 
     def _is_like_reference(self, other: Reference) -> bool:
         """Whether another example has the reference's calls, or others that do not differ by their shapes alone."""
@@ -262,7 +280,8 @@ class Alone:
         )
         if reference.is_number:  # a mean may weigh the examples of other data otherwise
             if self.digest is None:
-                self.digest = digest(self.every.batches)
+                tables = [one for one in problem.module.buffers() if one.ndim and not one.is_floating_point()]
+                self.digest = digest((*self.every.batches, tables))
             if self.digest is None:
                 return None
             setting = *setting, self.digest

@@ -216,7 +216,10 @@ class Measurement:
         if alone.waits:
             # What will not be known the next time either is compared by two examples each time
             lasting = len(names) == len(group.names) and not collector.derived
-            return not (lasting and alone.is_itself(collected, offset, names))
+            good = lasting and alone.is_itself(collected, offset, names)
+            if not good:
+                alone.needs_two()
+            return not good
         held = range(offset, offset + sum(collected.sizes))
         not_met = {one.position for one in collector.companions}.intersection(held) - collector.met
         return bool(collector.companions) and (collector.derived or bool(not_met))

@@ -1,13 +1,16 @@
 """Calls that treat the examples of a batch one by one, whatever their values are."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_stiffness.gram.calls import Call
+from lightning_stiffness.gram.batch import Batch, batch_size, is_per_example, leaves
+from lightning_stiffness.gram.calls import Call, inplace
 from lightning_stiffness.gram.reference import Reference
+from lightning_stiffness.gram.uses import flat
 
 _ALWAYS: frozenset[Any] = frozenset(
     {
@@ -67,14 +70,33 @@ _OVER_AXES: frozenset[Any] = frozenset(
 )
 
 
-def is_rowwise(reference: Reference) -> bool:
+def is_rowwise(reference: Reference, module: nn.Module, batches: Iterable[Batch]) -> bool:
     """Whether everything that is called for an example leaves the rows of a batch to themselves, for sure.
 
     Then the gradients of one example in a batch tell of those of all. Most modules have something of which that is
-    not sure, as a slice, whose numbers may be those of examples: of these, two are looked at.
+    not sure, as a slice, whose numbers may be those of examples: of these, two are looked at. So they are where a
+    batch holds anything but tensors with a row for each example, which Python may read; and where a tensor comes
+    from none of the calls, as scripted code calls nothing that is seen.
     """
     before_loss, ending = reference.calls[:-1], reference.calls[-1:]  # which is made one number at the end
-    return bool(ending) and ending[0].function is Tensor.reshape and all(_is_rowwise(call) for call in before_loss)
+    if not ending or ending[0].function is not Tensor.reshape or not all(map(_is_rowwise, before_loss)):
+        return False
+    memory = set()
+    for batch in batches:
+        size = batch_size(batch)
+        for _, leaf in leaves(batch):
+            if not isinstance(leaf, Tensor) or not is_per_example(leaf, size):
+                return False
+            memory.add(leaf.untyped_storage().data_ptr())
+    known = {id(one) for one in (*module.parameters(), *module.buffers())}
+    for call in reference.calls:
+        given = [one for one in flat((call.args, call.kwargs)) if isinstance(one, Tensor)]
+        if inplace(call.function) and isinstance(call.out, Tensor):
+            given[0] = call.out  # which is what it changed
+        if any(id(one) not in known and one.untyped_storage().data_ptr() not in memory for one in given):
+            return False
+        known |= {id(one) for one in flat((call.out,)) if isinstance(one, Tensor)}
+    return True
 
 
 def _is_rowwise(call: Call) -> bool:

@@ -193,7 +193,7 @@ def test_examples_that_showed_something_wrong_are_looked_at_whoever_s_turn_it_is
 
 def traced(module: nn.Module, batch: Any, loss_fn: Any) -> bool:
     problem = Problem(module, loss_fn, dict(module.named_parameters()))
-    return is_rowwise(refer(problem, Examples.of(batch), 1))
+    return is_rowwise(refer(problem, Examples.of(batch), 1), module, [batch])
 
 
 def squared(reduction: str, axis: Any = 1) -> Any:
@@ -282,3 +282,107 @@ def test_losses_that_are_near() -> None:
         is_near(losses, place, alone) for place, alone in ((0, 1.01), (1, 1.0), (2, torch.nan), (4, 3.0))
     )
     assert not is_near({}, 0, 1.0)
+
+
+@pytest.mark.filterwarnings("ignore:stiffness of")
+def test_python_numbers_of_the_first_example_count_for_all() -> None:
+    """As a factor by the kind of the first one; those taken alone bring their own, and some have the same."""
+
+    def loss_fn(module: nn.Module, batch: Any) -> Tensor:
+        return each(module, batch) * batch[2][0]
+
+    kinds = [1.0] * (N // 2) + [2.0] * (N // 2)
+    module, batch = net(), (*data(), kinds)
+    expected = gradient_gram(module, batch, loss_fn=loss_fn, engine="loop")
+    for _ in range(6):
+        assert off(gradient_gram(module, batch, loss_fn=loss_fn), expected) < 1e-9
+
+
+@pytest.mark.filterwarnings("ignore:stiffness of")
+def test_what_weighs_a_mean_may_change_with_the_module() -> None:
+    class Gated(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = net()
+            self.register_buffer("gate", torch.full((6,), 100.0, dtype=DOUBLE))
+
+    def loss_fn(module: Any, batch: Any) -> Tensor:
+        out = module.inner(batch[0])
+        chosen = (batch[0].abs() @ module.gate > 100).double()
+        more = (out.square().sum(1) * chosen).sum() / chosen.sum().clamp(min=1)
+        return F.cross_entropy(out, batch[1]) + more
+
+    module, (x, y) = Gated(), data(n=40)
+    for _ in range(4):
+        found = gradient_gram(module, (x, y), loss_fn=loss_fn)
+        assert not found.plan.fallbacks
+    chances = x.abs().sum(1)
+    module.gate.fill_(100 / float(chances.sort().values[-2:].mean()))  # one of all is chosen now
+    for _ in range(3):
+        found = gradient_gram(module, (x, y), loss_fn=loss_fn)
+        assert found.plan.fallbacks
+        assert off(found, gradient_gram(module, (x, y), loss_fn=loss_fn, engine="loop")) < 1e-9
+
+
+def test_what_one_example_cannot_prove_takes_no_second_pass_each_time() -> None:
+    """As a part whose gradient is zero, such as one factor of a LoRA at its beginning."""
+
+    class Adapted(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.down, self.up = nn.Linear(6, 8), nn.Linear(6, 2, bias=False), nn.Linear(2, 8)
+            nn.init.zeros_(self.up.weight)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.first(x) + self.up(self.down(x))
+
+    passes = []
+
+    def loss_fn(module: nn.Module, batch: Any) -> Tensor:
+        passes.append(len(batch[0]))
+        return each(module, batch)
+
+    torch.manual_seed(0)
+    module = Adapted().double()
+    for _ in range(4):
+        passes.clear()
+        found = gradient_gram(module, data(), loss_fn=loss_fn)
+        assert not found.plan.fallbacks
+    assert passes.count(N) == 1
+
+
+def test_what_no_call_shows_may_mix_rows() -> None:
+    @torch.jit.script
+    def squashed(x: Tensor) -> Tensor:
+        return x / x.norm()
+
+    assert not traced(Otherwise(squashed), data(), each)
+    assert not traced(Otherwise(lambda x: F.relu(squashed(x), inplace=True)), data(), each)
+    assert traced(Otherwise(lambda x: F.relu(x + 1, inplace=True)), data(), each)
+    for more in ([1.0] * N, torch.ones(1), {"a": "b"}, None):
+        assert not traced(net(), (*data(), more), each)
+
+
+@pytest.mark.parametrize("kind", ["one-hot", "missing", "bytes", "channels last", "one axis", "integers", "half"])
+def test_large_data_are_told_from_others(kind: str) -> None:
+    torch.manual_seed(0)
+    n, labels = 64, torch.randint(0, 300, (64,))
+    one = torch.randn(n, 4, 20, 20)
+    if kind == "one-hot":
+        one, other = (F.one_hot(some, 300).double() for some in (labels, labels.roll(1)))
+    elif kind == "missing":
+        one = one.clone()
+        one[:, 0, 0, 0] = torch.nan
+        other = one.clone()
+        other[:, 1, 0, 0] = torch.nan
+    else:
+        change = {
+            "bytes": lambda t: (t * 20).to(torch.uint8),
+            "channels last": lambda t: t.to(memory_format=torch.channels_last),
+            "one axis": lambda t: t.flatten()[:-5],
+            "integers": lambda t: (t * 20).long(),
+            "half": lambda t: t.half(),
+        }[kind]
+        one, other = change(one), change(one.flip(1))
+    assert digest([one]) == digest([one.clone()]) is not None
+    assert digest([one]) != digest([other])
