@@ -136,8 +136,8 @@ class Alone:
         """
         reference = self.reference
         place = reference.position - offset
-        forms = {type(part) for name in names for piece in collected.parts[name] for part in piece}
-        if collected.scalar or not 0 <= place < sum(collected.sizes) or not _PROVABLE.issuperset(forms):
+        inside = 0 <= place < sum(collected.sizes)
+        if collected.scalar or not inside or not _PROVABLE.issuperset(collected.forms(names)):
             return False
         piece, row = collected.where(place)
         squares = same_vectors({name: collected.parts[name][piece] for name in names}, row, reference.gradients)

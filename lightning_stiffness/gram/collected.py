@@ -31,6 +31,10 @@ class Collected:
         """The gradients by some of the parameters."""
         return Collected({name: self.parts[name] for name in names}, self.uses, self.sizes, self.scalar)
 
+    def forms(self, names: list[str]) -> set[type[Part]]:
+        """In which the gradients by some of the parameters are held."""
+        return {type(part) for name in names for piece in self.parts[name] for part in piece}
+
     def where(self, place: int) -> tuple[int, int]:
         """The piece that an example is in, and its place there."""
         for piece, size in enumerate(self.sizes):

@@ -200,13 +200,14 @@ class Measurement:
         self, group: Group, examples: Examples, offset: int, collector: Collector, witness: Witness
     ) -> tuple[Collected, list[str]]:
         """The gradients of some examples, and the parameters for which they are trusted; the others fall back."""
+        before = len(collector.mixed)
         collected = collector.collect(group.names, examples, offset, group.most)
         self._refuse_draws(group)
         if self._is_in_doubt(group, collected, offset, collector):
             self.alone.look_closer()
             # Once more: the module may keep what it computes with in memory of its own, which they overwrite
             del collected
-            collector.mixed.clear()
+            del collector.mixed[before:]
             collected = collector.collect(group.names, examples, offset, group.most)
         return collected, self._compared(group, collected, offset, collector, witness)
 
@@ -244,7 +245,7 @@ class Measurement:
         if collected.scalar and collector.companions:
             self._rely_on(collector)
         names = [name for name in names if name not in self.fallback]
-        self.forms |= {type(part) for name in names for piece in collected.parts[name] for part in piece}
+        self.forms |= collected.forms(names)
         near = witness.among(offset, offset + sum(collected.sizes))
         if not names or not near.positions or self.alone.single:
             return names

@@ -43,8 +43,6 @@ class Reference:
     """Names of the nodes of its graph."""
     strange: bool = False
     """Whether its loss passes through something that calls do not tell everything about."""
-    usual: bool = False
-    """Whether it has a gradient, is no matter for the loop, and calls tell everything about it."""
     saved_as_usual: bool = False
     """Whether what it saved for its backward pass went through no function of the user's own."""
     loss: Tensor | None = None
@@ -101,7 +99,7 @@ def eager() -> Iterator[None]:
 
 
 def refer(
-    problem: Problem, examples: Examples, position: int, wanted: "Callable[[Reference], Wanted] | None" = None
+    problem: Problem, examples: Examples, position: int, wanted: Callable[[Reference], Wanted] | None = None
 ) -> Reference:
     """Trace one example alone.
 
@@ -132,7 +130,7 @@ def refer(
 
 
 def refer_if_familiar(
-    problem: Problem, examples: Examples, position: int, wanted: "Callable[[Reference], Wanted]"
+    problem: Problem, examples: Examples, position: int, wanted: Callable[[Reference], Wanted]
 ) -> Reference | None:
     """The same of an example that is not wanted as one of two; None where it is, or it can't be taken alone."""
     if examples.singles is not None:
@@ -149,13 +147,13 @@ def refer_if_familiar(
 
 
 def _traced_back(
-    problem: Problem, examples: Examples, position: int, wanted: "Callable[[Reference], Wanted] | None"
+    problem: Problem, examples: Examples, position: int, wanted: Callable[[Reference], Wanted] | None
 ) -> tuple[Reference, Tensor]:
     """The calls of one example, and its loss; its values where these are wanted."""
     reference, loss = traced(problem, examples, position)
     _look_behind(reference, loss)
-    reference.usual = loss.requires_grad and not reference.strange and not _is_built_alone(examples, reference)
-    if wanted is not None and reference.usual:
+    usual = loss.requires_grad and not reference.strange and not _is_built_alone(examples, reference)
+    if wanted is not None and usual:
         reference.wanted = wanted(reference)
     if reference.wanted is Wanted.VALUES:
         _trace_back(reference, loss)
@@ -186,18 +184,11 @@ def _look_behind(reference: Reference, loss: Tensor) -> None:
     )
 
 
-def companion(problem: Problem, examples: Examples, position: int, among: int = 0) -> Reference | None:
-    """An example alone with its loss and the gradients of its calls; None where it can't be taken alone.
-
-    Args:
-        problem: module and loss.
-        examples: some of all.
-        position: of the example among them.
-        among: place of the first of them among all.
-    """
+def companion(problem: Problem, examples: Examples, position: int) -> Reference | None:
+    """An example alone with its loss and the gradients of its calls; None where it can't be taken alone."""
     try:
         with kept_state(problem.module), eager():
-            found, loss = traced(problem, examples, position, among)
+            found, loss = traced(problem, examples, position)
             _trace_back(found, loss)
     except Exception:  # as an empty sequence that no batch is padded for
         return None

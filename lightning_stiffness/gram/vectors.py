@@ -78,7 +78,7 @@ def _is_like(part: Part, gradient: Tensor) -> bool:
 def _products(held: Sequence[Part], row: int, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Of one example: squared norm in the batch, inner product with the gradient alone, and its squared norm."""
     flat = gradient.reshape(-1)
-    alone = _dot(flat, flat)
+    alone = _square(flat)
     if len(held) == 1 and isinstance(held[0], Outer) and held[0].positions == 1:
         left, right = (one[row, 0] for one in held[0].tensors())
         across = torch.dot(left, torch.mv(flat.view(len(left), len(right)), right))
@@ -94,12 +94,8 @@ def _products(held: Sequence[Part], row: int, gradient: Tensor) -> tuple[Tensor,
     return _sum(squares), _sum(products), alone
 
 
-def _dot(a: Tensor, b: Tensor) -> Tensor:
-    if a.numel() <= STRETCH:
-        return torch.dot(a, b)
-    return _sum(
-        [torch.dot(one, other) for one, other in zip(torch.split(a, STRETCH), torch.split(b, STRETCH), strict=True)]
-    )
+def _square(flat: Tensor) -> Tensor:
+    return _sum([torch.dot(one, one) for one in torch.split(flat, STRETCH)])
 
 
 def _sum(sums: list[Tensor]) -> Tensor:
