@@ -210,6 +210,7 @@ def check_share(job: dict[str, Any], tell: Tell) -> None:
         mock.patch.object(alone.Alone, "prove", clocked(alone.Alone.prove, "check")),
         mock.patch.object(collect.Collector, "_compare", clocked(collect.Collector._compare, "check")),
         mock.patch.object(inside, "_compared", clocked(inside._compared, "check")),
+        mock.patch.object(inside, "_is_in_doubt", clocked(inside._is_in_doubt, "check")),
         mock.patch.object(alone, "refer", clocked(within(alone.refer), "reference")),
         mock.patch.object(alone, "refer_if_familiar", clocked(within(alone.refer_if_familiar), "reference")),
         mock.patch.object(alone.Alone, "_wanted", clocked(alone.Alone._wanted, "of the check")),
