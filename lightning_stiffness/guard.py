@@ -16,7 +16,7 @@ from lightning_stiffness.gram.state import kept_state
 from lightning_stiffness.hush import HUSH, Hush
 from lightning_stiffness.reach import is_users
 from lightning_stiffness.refusal import THROUGH_SELF, ReachesTraining, UnusableStep, check_leaves
-from lightning_stiffness.surroundings import Surroundings
+from lightning_stiffness.surroundings import Surroundings, unwatched
 
 _LOOKS = 3
 """Losses whose graph is searched: those of a batch and of single examples among them."""
@@ -77,11 +77,11 @@ def guarded(loss_fn: LossFn, module: nn.Module, shadow: nn.Module, precision: An
 
     def met(given: nn.Module, batch: Batch) -> Tensor:
         """The loss of a batch that meets everything as it was."""
-        with _unwatched():
+        with unwatched():
             parameters.put_back()
             alone = is_single(batch)
-        if view is not None:
-            view.renew()
+            if view is not None:
+                view.renew()
         try:
             with around.loss(alone=alone):
                 return loss_fn(given, _own(batch))
@@ -95,13 +95,13 @@ def guarded(loss_fn: LossFn, module: nn.Module, shadow: nn.Module, precision: An
         loss = met(given, batch)
         if not isinstance(loss, Tensor) or torch._C._functorch.is_functorch_wrapped_tensor(loss):
             return loss
-        with _unwatched():
+        with unwatched():
             again = hush.heard(loss)
         if again:
             loss = met(given, batch)
         if looked < _LOOKS:
             looked += 1
-            with _unwatched():
+            with unwatched():
                 if looked == 1 and TRAINABLE.get() is None and _flags(shadow) != flags:
                     raise SetsTrainable(_flags(shadow))
                 check_leaves(loss, live, own, type(module).__name__)
@@ -162,11 +162,6 @@ def _own(batch: Batch) -> Batch:
             return copy.copy(leaf)
 
     return map_leaves(copied, batch)
-
-
-def _unwatched() -> Any:
-    """Engines see every torch call that takes a parameter; those made here are none of the loss's."""
-    return torch._C.DisableTorchFunction()  # modes as well as subclasses
 
 
 class _Parameters:

@@ -13,6 +13,7 @@ from lightning_stiffness.gram.familiar import note_seen, was_seen
 from lightning_stiffness.gram.loop import example_gradient
 from lightning_stiffness.gram.problem import EngineRefusal, Examples, Problem
 from lightning_stiffness.gram.product import Products, Square
+from lightning_stiffness.gram.trust import rounding, settle_factors
 
 if TYPE_CHECKING:  # which calls what is here
     from lightning_stiffness.gram.measurement import Measurement
@@ -52,9 +53,9 @@ def check_total(measurement: "Measurement", layers: dict[str, Products], witness
 def look_again(measurement: "Measurement", layers: dict[str, Products], witness: Witness) -> None:
     """Compare a few more examples with themselves alone.
 
-    For a loss that is one number, which may weigh its examples, that with the largest gradient, and another where
-    gradients were compared before; and two each of those that some call may have put elsewhere, of those that have
-    no gradient, and of those whose gradients are not finite.
+    For a loss that is one number, which may weigh its examples, that with the largest gradient, another where
+    gradients were compared before, and one of each batch that is scaled by itself; and two each of those that some
+    call may have put elsewhere, of those that have no gradient, and of those whose gradients are not finite.
 
     An example of a rare kind, such as the only one with a label for one of two losses, weighs more in a mean over
     its kind than in one over all, and so has a large gradient. Of losses that are one for each example those with a
@@ -73,8 +74,9 @@ def look_again(measurement: "Measurement", layers: dict[str, Products], witness:
     scalar = measurement.reduction.scalar
     vain = bool(witness.positions) and not any(sizes_of(witness.table[name] for name in names))
     # Where values are compared, the same data were looked at before; what weighs them may depend on the module
-    standing_out = int(scalar or measurement.reference.strange)
-    if (scalar and witness.positions) or vain:
+    weighing = scalar and not measurement.alone.sure
+    standing_out = int(weighing or measurement.reference.strange)
+    if (weighing and witness.positions) or vain:
         standing_out = 2
     moved = sorted(measurement.moved.difference(witness.positions))[:2]
     if not names:
@@ -85,7 +87,8 @@ def look_again(measurement: "Measurement", layers: dict[str, Products], witness:
     lost = [] if math.isfinite(total_of_all) else torch.nonzero(~norms.isfinite())[:2, 0].tolist()
     # Chosen by all together, as the examples with the largest losses are, the others have none
     left_out = _left_out(measurement, norms, witness) if least == 0 else []
-    places = sorted({*_standing_out(norms, witness, standing_out), *moved, *lost, *left_out})
+    scaled = _of_each(measurement, norms) if weighing else []
+    places = sorted({*_standing_out(norms, witness, standing_out), *moved, *lost, *left_out, *scaled})
     if not places:
         return
     alone, more = _alone(measurement, places, names)
@@ -97,7 +100,7 @@ def look_again(measurement: "Measurement", layers: dict[str, Products], witness:
     ]
     known = measurement.reduction.form is not None
     if scalar:
-        measurement.settle_factors(ratios, more.positions)
+        settle_factors(measurement, ratios, more.positions)
     nothing = [
         alone[a][a] == 0 if square == 0 else not (math.isfinite(square) or math.isfinite(alone[a][a]))
         for a, square in enumerate(squares)
@@ -115,7 +118,7 @@ def look_again(measurement: "Measurement", layers: dict[str, Products], witness:
             fits &= abs(cosine - alone[a][b] / math.sqrt(alone[a][a] * alone[b][b])) <= limit
     if fits and left_out and measurement.alone.named() is not None:
         note_seen((NOTHING, measurement.alone.key))
-    if not fits and not set(names) <= measurement.rounding(measurement.most, more, names):
+    if not fits and not set(names) <= rounding(measurement, measurement.most, more, names):
         measurement.alone.refute(odd or places)
         raise EngineRefusal(
             "the gradient of an example in a batch is another than that of the example alone: the loss of a "
@@ -144,6 +147,15 @@ def _left_out(measurement: "Measurement", squares: Tensor, witness: Witness) -> 
     return [] if is_near(measurement.losses, place, alone.loss_of(place)) else [place]
 
 
+def _of_each(measurement: "Measurement", squares: Tensor) -> list[int]:
+    """One example of each piece that may weigh its own otherwise than those with an example compared before."""
+    alone = measurement.alone
+    compared = [*alone.witness.positions, *(one.position for one in alone.companions)]
+    compared = [place for place in compared if float(squares[place])]  # the others tell nothing
+    others = {(piece.start, piece.stop) for piece in measurement.scaled if not set(compared).intersection(piece)}
+    return [low + int(squares[low:high].nan_to_num(0.0, 0.0, 0.0).argmax()) for low, high in others]
+
+
 def _standing_out(squares: Tensor, witness: Witness, count: int) -> list[int]:
     """The example with the largest gradient, and one that a quarter of the others surpass.
 
@@ -151,9 +163,10 @@ def _standing_out(squares: Tensor, witness: Witness, count: int) -> list[int]:
     """
     if not count:
         return []
-    order = squares.nan_to_num(0.0, 0.0, 0.0).argsort(descending=True).tolist()
-    others = [place for place in order if place not in witness.positions and float(squares[place]) > 0]
-    return sorted({others[0], others[len(others) // 4]} if count > 1 else {others[0]}) if others else []
+    sizes = squares.nan_to_num(0.0, 0.0, 0.0)
+    sizes[witness.positions] = 0.0
+    order = sizes.argsort(descending=True)[: int((sizes > 0).sum())]
+    return sorted({*order[:1].tolist(), *order[len(order) // 4 :][: count - 1].tolist()})
 
 
 def _alone(measurement: "Measurement", places: list[int], names: list[str]) -> tuple[Square, Witness]:

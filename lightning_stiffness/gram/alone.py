@@ -29,8 +29,8 @@ from lightning_stiffness.gram.loop import example_gradient
 from lightning_stiffness.gram.parts import Convolution, Dense, Outer, Part
 from lightning_stiffness.gram.problem import Examples, Problem
 from lightning_stiffness.gram.reference import Reference, Wanted, companion, eager, refer, refer_if_familiar
-from lightning_stiffness.gram.rowwise import is_rowwise
 from lightning_stiffness.gram.state import kept_state
+from lightning_stiffness.gram.sure import Sure, are_alike, sure_form
 from lightning_stiffness.gram.vectors import same_vectors
 
 _PROVABLE: frozenset[type[Part]] = frozenset({Outer, Dense, Convolution})
@@ -73,8 +73,8 @@ def is_near(losses: Mapping[int, Tensor], place: int, alone: float) -> bool:
 class Alone:
     """The gradients of one example by itself; where such calls were proven before, its values.
 
-    Those of two where calls do not tell everything about the loss, there are several batches, or Python asked for
-    values.
+    Those of two where calls do not tell everything about the loss, there are batches of several kinds or sizes, or
+    Python asked for values.
 
     Args:
         problem: module and loss.
@@ -108,6 +108,10 @@ class Alone:
         self.other: int | None = None
         """An example whose turn it was, and who has other calls than were known."""
         self.digest: Hashable = None
+        self.like = are_alike(every.batches)
+        """Whether its batches differ by nothing but their values and sizes."""
+        self.sure: Sure | None = None
+        """What the loss of a batch is for sure, where it is one number."""
         first, last = own or (0, len(every))
         held = [(max(low, first), min(high, last)) for low, high in pairwise(accumulate(every.sizes, initial=0))]
         self.spans = [(low, high) for low, high in held if high - low > 1]
@@ -121,6 +125,11 @@ class Alone:
     def waits(self) -> bool:
         """Whether the gradients of one example are yet to be held against those in a batch."""
         return self.reference.wanted is Wanted.ONE and not self.witness.positions
+
+    def leave_open(self) -> None:
+        """Take nothing for sure of the loss, as where a batch makes other calls than an example."""
+        self.needs_two()
+        self.sure = self.key = None
 
     def needs_two(self) -> None:
         """Remember that these calls are not to be proven by one example's gradients."""
@@ -137,10 +146,18 @@ class Alone:
         reference = self.reference
         place = reference.position - offset
         inside = 0 <= place < sum(collected.sizes)
-        if collected.scalar or not inside or not _PROVABLE.issuperset(collected.forms(names)):
+        if (
+            collected.scalar != (self.sure is not None)
+            or not inside
+            or not _PROVABLE.issuperset(collected.forms(names))
+        ):
             return False
         piece, row = collected.where(place)
-        squares = same_vectors({name: collected.parts[name][piece] for name in names}, row, reference.gradients)
+        parts = {name: collected.parts[name][piece] for name in names}
+        factor = (
+            1.0 if self.sure is None else self.sure.factor(reference.position - row, collected.sizes[piece], row)
+        )
+        squares = same_vectors(parts, row, reference.gradients, factor)
         if squares is None:
             return False
         limits = {name: limit_of(reference.gradients[name].dtype) for name in names}
@@ -158,13 +175,15 @@ class Alone:
             return math.nan
 
     def _taking_turns(self, place: int) -> Reference | None:
-        """The example of the same batch whose turn it is, if its calls are familiar: it may be of another kind."""
-        span = next((span for span in self.spans if span[0] <= place < span[1]), None)
-        if span is None:
+        """The example whose turn it is, if its calls are familiar: of the same batch where others may be of another
+        kind."""
+        spans = [span for span in self.spans if span[0] <= place < span[1]]
+        if not spans:
             return None
+        span = self.spans[self.turn % len(self.spans)] if self._are_alike() else spans[0]
         turn = span[0] + place_of(self.turn, span[1] - span[0])
         found = refer_if_familiar(self.problem, self.every, turn, self._wanted)
-        if found is not None and self.proof.seen:
+        if found is not None and (self.proof.seen or found.wanted is Wanted.ONE):
             return found
         self.other = turn  # its calls are others than those known
         return None
@@ -174,14 +193,15 @@ class Alone:
         if self.reference.loss is not None:
             self.companions.append(self.reference)
             known = self._suspects()
-            if known or len(self.spans) > 1 or asks_for_values(self.reference):
+            several = not self._are_alike() or (len(self.spans) > 1 and not self._form(self.reference))
+            if known or several or asks_for_values(self.reference):
                 for place in known or [self._second_place()]:
                     second = companion(self.problem, self.every, place)
                     if second is None:
                         self.look_closer()
                         break
                     # of its own batch, a shorter one would be no reason to look closer each time
-                    if known or len(self.spans) > 1 or self._is_like_reference(second):
+                    if known or several or self._is_like_reference(second):
                         self.companions.append(second)
         return self.companions
 
@@ -213,7 +233,7 @@ class Alone:
         tables = self.witness.table.values()
         if not tables or self.reference.strange or self.problem.noise.drawn or not _PROVABLE.issuperset(forms):
             return
-        if form != "each" and (ties or not self.reference.is_number):
+        if form != "each" and not self.sure and (ties or not self.reference.is_number):
             return
         if all(any(sizes_of([table])) for table in tables) and self.named() is not None:
             seen = self.proof.seen + len(self.witness.positions)
@@ -249,20 +269,31 @@ class Alone:
         self.proof = Proof(seen=0)
         if self.problem.noise.drawn:
             return Wanted.TWO
+        self.sure = self._form(reference) if reference.is_number else None
         self.key = self._signature(reference)
+        if self.key is None:  # as where a hook changes gradients
+            self.sure = None
         proof = None if self.key is None else proven(self.key)
         if proof is not None:
             reference.known.update(proof.known)
-            # Which examples weigh how much in a mean is looked at again now and then
-            if proof.form == "each" or self.turn % AGAIN:
+            # Which examples weigh how much in a mean is looked at again now and then, unless that is sure
+            if proof.form == "each" or self.sure or self.turn % AGAIN:
                 self.proof = proof
                 if proof.seen >= ENOUGH:
                     return Wanted.VALUES
-        one = self.key is not None and not suspects(self.key) and len(self.spans) == 1
+        one = self.key is not None and not suspects(self.key) and self._are_alike()
         few = sum(p.numel() * p.element_size() for p in self.problem.parameters.values()) <= VECTOR
-        if not (one and few) or reference.is_number or self.other is not None or was_seen((TWO, self.key)):
+        if not (one and few) or self.other is not None or was_seen((TWO, self.key)):
             return Wanted.TWO
-        return Wanted.ONE if is_rowwise(reference, self.problem.module, self.every.batches) else Wanted.TWO
+        sure = self.sure or (not reference.is_number and self._form(reference))
+        return Wanted.ONE if sure else Wanted.TWO
+
+    def _are_alike(self) -> bool:
+        """Whether there is one batch, or several that Python can tell from each other by their values alone."""
+        return len(self.spans) == 1 or (self.like and len({high - low for low, high in self.spans}) == 1)
+
+    def _form(self, reference: Reference) -> Sure | None:
+        return sure_form(reference, self.problem.module, self.every.batches) if self.like else None
 
     def _is_like_reference(self, other: Reference) -> bool:
         """Whether another example has the reference's calls, or others that do not differ by their shapes alone."""
@@ -278,7 +309,7 @@ class Alone:
         setting: tuple[Hashable, ...] = (
             *(self.setting, self.every.sizes, problem.scale is None, among, tuple(problem.parameters)),
         )
-        if reference.is_number:  # a mean may weigh the examples of other data otherwise
+        if reference.is_number and not self.sure:  # a mean may weigh the examples of other data otherwise
             if self.digest is None:
                 tables = [one for one in problem.module.buffers() if one.ndim and not one.is_floating_point()]
                 self.digest = digest((*self.every.batches, tables))

@@ -1,6 +1,7 @@
 """The torch calls of a forward pass over one example, seen by a ``TorchFunctionMode``."""
 
 import types
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,19 @@ from lightning_stiffness.gram.uses import Function, flat
 
 COMPOSITE: frozenset[Any] = frozenset({nn.functional.multi_head_attention_forward, Tensor.__iter__})
 """Functions written in Python whose inner calls are the uses."""
+
+VIEWS: frozenset[Any] = frozenset({Tensor.view, Tensor.reshape, torch.reshape})
+"""Functions that are told the lengths of what they give."""
+
+_SIZED: frozenset[Any] = frozenset(
+    {
+        *(*VIEWS, Tensor.expand, Tensor.repeat, Tensor.tile, torch.tile, Tensor.unflatten, torch.broadcast_to),
+        *(torch.zeros, torch.ones, torch.full, torch.empty, torch.arange, torch.rand, torch.randn, torch.eye),
+        *(Tensor.new_zeros, Tensor.new_ones, Tensor.new_full, Tensor.new_empty, Tensor.narrow, torch.narrow),
+        *(Tensor.__getitem__, Tensor.split, torch.split, Tensor.chunk, torch.chunk, torch.repeat_interleave),
+    }
+)
+"""These, and others that may be told the number of examples."""
 
 _without_test: dict[Any, Function] = {}
 
@@ -44,6 +58,14 @@ class Call:
     gradients: dict[int, Tensor] | None = None
     """Of the example's loss by those of them that it depends on, where they were asked for."""
 
+    def is_like(self, func: Any, args: Any, kwargs: Any) -> bool:
+        """Whether a call for several examples is the same, but for the tensors, and their number."""
+        if func != self.function:
+            return False
+        return func in _SIZED or (
+            _settings_are_like(self.args, args) and (not kwargs or _settings_are_like(self.kwargs, kwargs))
+        )
+
 
 class Recorder(TorchFunctionMode):
     """Logs every torch call of a forward pass over one example."""
@@ -53,6 +75,16 @@ class Recorder(TorchFunctionMode):
         self.calls: list[Call] = []
         self.saved_as_usual = True
         """Whether what was saved for the backward pass went through no function of the user's own, for sure."""
+        self.changed_unseen = False
+        """Whether something that a call takes was changed since the last call that is known to have changed it."""
+        self._versions: dict[int, int] = {}
+
+    def note(self, tensors: Iterable[Tensor]) -> None:
+        """Remember in which version tensors are."""
+        for tensor in tensors:
+            version = _version(tensor)
+            if version is not None:
+                self._versions[version[0]] = version[1]
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run a call and log it."""
@@ -61,17 +93,43 @@ class Recorder(TorchFunctionMode):
             self.saved_as_usual = False
         call = Call(func, args, kwargs, None)
         self.calls.append(call)
+        if not self.changed_unseen:
+            given = [version for one in _tensors(args, kwargs) if (version := _version(one)) is not None]
+            self.changed_unseen = any(self._versions.setdefault(place, now) != now for place, now in given)
         if func in COMPOSITE:
             with self:
                 return opened(func)(*args, **kwargs)
         if inplace(func) and args and isinstance(args[0], Tensor):
             call.args = (args[0].detach().clone(), *args[1:])
+        changed = args[:1] if inplace(func) else ()
         call.out = out = func(*args, **kwargs)
+        self.note(_tensors((out, *changed), {}))
         if isinstance(out, Tensor):
             call.edges = (_edge(out),)
         elif isinstance(out, tuple | list | dict):
             call.edges = tuple([_edge(leaf) if isinstance(leaf, Tensor) else None for leaf in flat(out)])
         return out
+
+
+def _settings_are_like(one: Any, many: Any) -> bool:
+    if isinstance(many, tuple | list):
+        return isinstance(one, tuple | list) and len(one) == len(many) and all(map(_settings_are_like, one, many))
+    if isinstance(many, dict):
+        return isinstance(one, dict) and all(key in one and _settings_are_like(one[key], many[key]) for key in many)
+    plain = isinstance(many, int | float | complex | str | slice) or many is None
+    return type(one) is type(many) and (not plain or one == many)
+
+
+def _tensors(args: Any, kwargs: Any) -> Iterator[Tensor]:
+    return (leaf for leaf in flat((args, kwargs) if kwargs else args) if isinstance(leaf, Tensor))
+
+
+def _version(tensor: Tensor) -> tuple[int, int] | None:
+    """Where its values lie, and how often they were changed; None where that is not counted, as for tensors of the
+    inference mode, which nothing changes outside of it."""
+    if tensor.is_inference() or tensor.layout != torch.strided:
+        return None
+    return tensor.untyped_storage().data_ptr(), tensor._version
 
 
 _top_hooks = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)

@@ -19,6 +19,7 @@ from lightning_stiffness.gram.axes import Layout, UndecidedAxis, decide, layouts
 from lightning_stiffness.gram.calls import COMPOSITE, Call, inplace, opened
 from lightning_stiffness.gram.mixing import mixes
 from lightning_stiffness.gram.moves import INDEXING, moved, scrambles
+from lightning_stiffness.gram.tail import Tail
 from lightning_stiffness.gram.uses import Function, Operand, Pure, Use, flat
 
 
@@ -35,7 +36,8 @@ class Watcher(TorchFunctionMode):
 
     ``functions`` is afterwards what was called, in order; ``failures`` says which parameters' uses are none that
     the log explains, and why; ``moved`` places of examples that calls may have put elsewhere,
-    ``scrambled`` whether others may have, ``mixed`` whether some call made numbers of all examples together.
+    ``scrambled`` whether others may have, ``mixed`` whether some call made numbers of all examples together,
+    ``unlike`` whether calls or their settings are others than those of one example.
     """
 
     def __init__(
@@ -54,13 +56,18 @@ class Watcher(TorchFunctionMode):
         self.uses: list[Use] = []
         self.failures: dict[str, str] = {}
         self.moved: set[int] = set()
-        self.scrambled = self.mixed = False
+        self.scrambled = self.mixed = self.unlike = False
+        self.tail: Tail | None = None
+        """Follows what is made of all examples, where that is wanted."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run a call and keep it if it is a use."""
         kwargs = kwargs or {}
         place = len(self.functions)
         self.functions.append(func)
+        call = self.log[place] if place < len(self.log) else None
+        if not self.unlike:
+            self.unlike = call is None or not call.is_like(func, args, kwargs)
         if func in COMPOSITE:
             with self:
                 return opened(func)(*args, **kwargs)
@@ -71,9 +78,8 @@ class Watcher(TorchFunctionMode):
         if not taken:
             out = func(*args, **kwargs)
             if not self.mixed:
-                call = self.log[place] if place < len(self.log) else None
                 self.mixed = mixes(call, func, args, kwargs, out, self.n)
-            return out
+            return self._followed(call, func, args, kwargs, out)
         roots = frozenset().union(*(entry.roots for entry in taken))
         sources = self._sources(args, kwargs) if roots else []  # before the call may change one in place
         twin: Any = func
@@ -82,7 +88,7 @@ class Watcher(TorchFunctionMode):
                 out = func(*args, **kwargs)
                 if isinstance(out, Tensor) and out.requires_grad:
                     self._fail(roots, "a tensor computed from it is changed in place")
-                return out
+                return self._followed(call, func, args, kwargs, out)
             twin = _out_of_place(func)
             before = args[0].detach().clone() if twin is not None else None
             out = func(*args, **kwargs)
@@ -96,6 +102,11 @@ class Watcher(TorchFunctionMode):
                 self._fail(roots, f"it is written by {getattr(func, '__name__', func)} into another tensor")
             else:
                 self._watch(place, twin, func, args, kwargs, outs, taken, roots, sources)
+        return self._followed(call, func, args, kwargs, out)
+
+    def _followed(self, call: Call | None, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
+        if self.tail is not None:
+            self.tail.see(call, func, args, kwargs, out)
         return out
 
     def _is_pure(self, tensor: Any) -> bool:

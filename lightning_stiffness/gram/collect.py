@@ -17,12 +17,14 @@ from lightning_stiffness.gram.loop import example_gradient
 from lightning_stiffness.gram.order import ELSEWHERE, out_of_order, weights_of
 from lightning_stiffness.gram.parts import Dense, Part
 from lightning_stiffness.gram.paths import HIDDEN, hidden
-from lightning_stiffness.gram.problem import EngineRefusal, Examples, LossError, Problem
+from lightning_stiffness.gram.problem import ENDING, EngineRefusal, Examples, LossError, Problem
 from lightning_stiffness.gram.reference import Reference, eager
 from lightning_stiffness.gram.references import Piece, References
 from lightning_stiffness.gram.rules import parts_of, valueless
 from lightning_stiffness.gram.scaled import times
 from lightning_stiffness.gram.state import kept_state
+from lightning_stiffness.gram.sure import Sure
+from lightning_stiffness.gram.tail import Tail
 from lightning_stiffness.gram.uses import Pure, StaleOperand, Use
 from lightning_stiffness.gram.values import agree
 
@@ -52,12 +54,20 @@ class Collector:
         """The positions of those that were found to be the same in what was collected last."""
         self.form = "each"
         """What is known of the loss of a batch: one for each example, or their mean or sum."""
+        self.sure: Sure | None = None
+        """The same where it is known for sure, with the weights of examples."""
         self.ties = False
         """Whether their gradients may differ where choices between equals fall otherwise."""
         self.tied: set[str] = set()
         """The parameters whose gradients do."""
         self.mixed: list[tuple[Piece, Tensor]] = []
-        """Pieces over whose examples some call sums, or the like, and their losses or loss."""
+        """Pieces over whose examples some call sums, or the like, or may, and their losses or loss."""
+        self.against: set[str] = set()
+        """What lets an example count in a loss that is one number with another sign than alone."""
+        self.scaled: list[range] = []
+        """Examples of pieces whose loss is scaled by something that another piece may have otherwise."""
+        self.unlike = False
+        """Whether some piece made other calls than an example alone, or with other settings."""
 
     def collect(self, names: list[str], examples: Examples, offset: int, most: int) -> Collected:
         """Parts of the parameters ``names`` for some examples.
@@ -96,6 +106,8 @@ class Collector:
         collected = self.collect(names, every.part(low, low + 2), low, 2)
         self.losses.clear()  # these two are no batch of the measurement
         self.mixed.clear()
+        self.against.clear()
+        self.scaled.clear()
         return {
             name: sum(min(part.bytes_per_example(), part.dense_bytes()) for part in collected.parts[name][0])
             for name in names
@@ -124,7 +136,15 @@ class Collector:
                         self.failures.setdefault(name, reason)
                     if loss.numel() == piece.size:
                         self.losses[piece.offset + piece.start] = loss.detach()
-                    if watcher.mixed:
+                    if watcher.tail is not None and loss.numel() != piece.size:
+                        self.against.update(filter(None, [watcher.tail.ends(loss)]))
+                        if watcher.tail.scaled:
+                            start = piece.offset + piece.start
+                            self.scaled.append(range(start, start + piece.size))
+                    own = watcher.log[: -len(ENDING)]
+                    others = watcher.unlike or [call.function for call in own] != watcher.functions
+                    self.unlike |= others
+                    if watcher.mixed or others or self.reference.changed_unseen:
                         self.mixed.append((piece, loss.detach()))
                     self._fail(hidden(loss, uses, parameters), HIDDEN)
                     grads = iter(_gradients(loss.sum(), uses, keep=watcher.scrambled))
@@ -160,8 +180,9 @@ class Collector:
         each = losses.numel() == piece.size
         if not inside or each != (self.form == "each"):
             return
-        factor = 1 / piece.size if self.form == "mean" else 1.0
-        tied = agree(inside, functions, uses, losses if each else None, self.ties, factor)
+        sure = self.sure or Sure(self.form)
+        factors = [sure.factor(piece.offset + piece.start, piece.size, place) for _, place in inside]
+        tied = agree(inside, functions, uses, losses if each else None, self.ties, factors)
         if tied is not None:
             self.met |= {alone.position for alone, _ in inside}
             self.tied |= tied
@@ -174,7 +195,10 @@ class Collector:
             if p.requires_grad
         ]
         among = piece.place(reference.position)
-        return Watcher(pure, reference.calls, piece.size, among, reference.known, valueless)
+        watcher = Watcher(pure, reference.calls, piece.size, among, reference.known, valueless)
+        if reference.is_number and self.sure is None:
+            watcher.tail = Tail(piece.size)
+        return watcher
 
     def _forward(self, watcher: Watcher, piece: Piece) -> Tensor:
         """The loss of a batch, its uses seen."""

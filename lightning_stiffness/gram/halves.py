@@ -15,6 +15,8 @@ from lightning_stiffness.gram.problem import EngineRefusal, Problem
 from lightning_stiffness.gram.reference import eager
 from lightning_stiffness.gram.references import Piece
 from lightning_stiffness.gram.state import kept_state
+from lightning_stiffness.gram.tail import AGAINST
+from lightning_stiffness.gram.weighing import NO_WEIGHTS, unlike_weights
 
 if TYPE_CHECKING:  # which calls what is here
     from lightning_stiffness.gram.collect import Collector
@@ -55,22 +57,28 @@ def refuse_mixing(measurement: "Measurement", collector: "Collector") -> None:
     """
     mixed, collector.mixed = collector.mixed, []
     problem, alone = measurement.problem, measurement.alone
+    if collector.against and alone.sure is None and measurement.reduction.scalar:
+        raise EngineRefusal(AGAINST.format(", ".join(sorted(collector.against))))
     # half precision rounds as it likes, and other numbers are drawn for a half
-    if not mixed or problem.noise.drawn or measurement.reference.is_reduced():
+    if not mixed or alone.sure or problem.noise.drawn or measurement.reference.is_reduced():
         return
     key = HALVES, alone.named() or (type(problem.module), measurement.every.sizes)
     known, soon = was_seen(key), bool(alone.turn % AGAIN or not alone.turn)
+    reduction = measurement.reduction
     for piece, losses in mixed:
         place, one = (piece.offset + piece.start, piece.size), losses.numel() != piece.size
-        if known and (one or soon):
+        if known and (soon or (one and not reduction.weighted)):
             continue
-        if place in measurement.halved or (one and measurement.reduction.form != "mean"):
+        if place in measurement.halved or (one and reduction.form != "mean" and not reduction.weighted):
             continue
         measurement.halved.add(place)
-        worst = most_apart(problem, piece, losses)
+        if reduction.weighted:
+            worst, why = unlike_weights(measurement, collector, piece, uneven(piece.size)), NO_WEIGHTS
+        else:
+            worst, why = most_apart(problem, piece, losses), NO_MEAN if one else APART
         if worst is not None:
             alone.refute([place[0] + worst[0]])
-            raise EngineRefusal((NO_MEAN if one else APART).format(worst[1]))
+            raise EngineRefusal(why.format(worst[1]))
     if sum(size for _, size in measurement.halved) >= len(measurement.every):
         note_seen(key)
 

@@ -7,14 +7,7 @@ import torch
 
 from lightning_stiffness.gram.again import check_total, look_again
 from lightning_stiffness.gram.alone import Alone
-from lightning_stiffness.gram.check import (
-    CoupledExamples,
-    Witness,
-    compare,
-    described,
-    most_off,
-    sizes_of,
-)
+from lightning_stiffness.gram.check import Witness, sizes_of
 from lightning_stiffness.gram.collect import Collector
 from lightning_stiffness.gram.collected import Collected
 from lightning_stiffness.gram.devices import default_budget
@@ -23,7 +16,6 @@ from lightning_stiffness.gram.fallback import by_other_engines, slowly, steps_of
 from lightning_stiffness.gram.halves import refuse_mixing
 from lightning_stiffness.gram.multiply import multiply
 from lightning_stiffness.gram.partition import (
-    PASSES,
     Group,
     block_of,
     blocks_of,
@@ -33,14 +25,11 @@ from lightning_stiffness.gram.partition import (
 )
 from lightning_stiffness.gram.parts import Part
 from lightning_stiffness.gram.plan import Plan, Step
-from lightning_stiffness.gram.precise import agree_in_double
 from lightning_stiffness.gram.problem import EngineRefusal, Examples, Problem
 from lightning_stiffness.gram.product import Products
-from lightning_stiffness.gram.reduction import Reduction, rounding_of
+from lightning_stiffness.gram.reduction import Reduction
 from lightning_stiffness.gram.total import Total
-
-NO_ROUNDING = 0.01
-"""Error of an inner product, relative to the norms, by which an example is remembered: less may be rounding."""
+from lightning_stiffness.gram.trust import trusted
 
 WEIGHTED = (
     "The loss of a batch is no plain mean or sum of the examples' losses: each example's gradient keeps a positive "
@@ -98,7 +87,8 @@ class Measurement:
             alone.look_closer()  # so that no gradient is held beside what the budget is for
         self.most = groups[0].most
         collector.companions, collector.ties = alone.accompany(), alone.proof.ties
-        collector.form = alone.proof.form
+        collector.form, collector.sure = alone.proof.form, alone.sure
+        self.reduction.weights = None if alone.sure is None else alone.sure.weights
         for group in self._undrawn(groups, witness):
             if group.block is None:
                 self._group(group, collector, witness)
@@ -106,6 +96,7 @@ class Measurement:
                 self._blockwise(group, group.block, collector, witness)
         products = {layer: total.products() for layer, total in self.totals.items()}
         self.losses = collector.losses
+        self.scaled = collector.scaled
         refuse_mixing(self, collector)
         look_again(self, products, witness)
         if self.reduction.weighted:
@@ -203,20 +194,23 @@ class Measurement:
         before = len(collector.mixed)
         collected = collector.collect(group.names, examples, offset, group.most)
         self._refuse_draws(group)
+        if collector.unlike and self.alone.sure is not None:
+            self.alone.leave_open()
+            collector.sure = self.reduction.weights = None
         if self._is_in_doubt(group, collected, offset, collector):
             self.alone.look_closer()
             # Once more: the module may keep what it computes with in memory of its own, which they overwrite
             del collected
             del collector.mixed[before:]
             collected = collector.collect(group.names, examples, offset, group.most)
-        return collected, self._compared(group, collected, offset, collector, witness)
+        return collected, trusted(self, group, collected, offset, collector, witness)
 
     def _is_in_doubt(self, group: Group, collected: Collected, offset: int, collector: Collector) -> bool:
         """Whether what was to be compared with one example, or with values, has to be with gradients of two."""
         alone, names = self.alone, [name for name in group.names if name not in collector.failures]
         if alone.waits:
             # What will not be known the next time either is compared by two examples each time
-            lasting = len(names) == len(group.names) and not collector.derived
+            lasting = len(names) == len(group.names) and not (collector.derived or collector.unlike)
             good = lasting and alone.is_itself(collected, offset, names)
             if not good:
                 alone.needs_two()
@@ -230,68 +224,6 @@ class Measurement:
         imported meanwhile, there is no telling what does for an example."""
         if self.problem.noise.woke() and touched_by_draws(self.problem, self.every, group.most):
             raise EngineRefusal(DRAWS)
-
-    def _compared(
-        self, group: Group, collected: Collected, offset: int, collector: Collector, witness: Witness
-    ) -> list[str]:
-        names = group.names
-        for name in names:
-            if name in collector.failures:
-                self.fallback.setdefault(name, collector.failures[name])
-        self.moved |= collector.moved
-        self.rounded |= collector.tied
-        if collected.scalar:
-            self.reduction.enter(collected.sizes, offset, len(self.every), self.device)
-        if collected.scalar and collector.companions:
-            self._rely_on(collector)
-        names = [name for name in names if name not in self.fallback]
-        self.forms |= collected.forms(names)
-        near = witness.among(offset, offset + sum(collected.sizes))
-        if not names or not near.positions or self.alone.single:
-            return names
-        values = collected.products(names, [p - offset for p in near.positions], self.device, group.slab)
-        try:
-            verdict = compare(near, values, collected.scalar)
-        except CoupledExamples:  # or gradients that are nothing but rounding in a batch, and nothing alone
-            if not set(names) <= self.rounding(group.most, near, names):
-                raise
-            for name in names:
-                witness.accept(name, near.positions, values[name])
-            return names
-        wrong = verdict.wrong
-        if wrong:
-            for name in self.rounding(group.most, near, list(wrong)):
-                witness.accept(name, near.positions, verdict.values[name])
-                del wrong[name]
-        if wrong:
-            if max(wrong.values()) > NO_ROUNDING:
-                self.alone.refute([most_off(near, verdict.values, wrong)])
-            raise EngineRefusal(described(wrong, near))
-        if collected.scalar:
-            self.settle_factors(verdict.factors, near.positions)
-        return names
-
-    def _rely_on(self, collector: Collector) -> None:
-        """What a loss that is one number was found to be before, it was found to be now, by values."""
-        assert self.reduction.sizes is not None
-        met = sorted(collector.met)
-        sizes = self.reduction.sizes[met].tolist()
-        self.settle_factors([1.0 if collector.form == "sum" else 1 / size for size in sizes], met)
-
-    def rounding(self, most: int, near: Witness, wrong: list[str]) -> set[str]:
-        """Those of the wrong parameters that are wrong by rounding alone: in float64 they are right."""
-        doubtful = [name for name in wrong if self.problem.parameters[name].dtype == torch.float32]
-        # twice the bytes of a pass, beside what is held already
-        if not doubtful or (self.budget and 4 * most * PASSES * self.reference.activation_bytes() > self.budget):
-            return set()
-        rounded = agree_in_double(self.problem, self.every, near, most, doubtful)
-        self.rounded |= rounded
-        return rounded
-
-    def settle_factors(self, ratios: list[float], positions: list[int]) -> None:
-        """See whether the loss of a batch is the mean of the examples' losses, the sum, or something between."""
-        rounding = rounding_of(next(iter(self.problem.parameters.values())).dtype)
-        self.reduction.settle(ratios, positions, rounding)
 
     def all_fall_back(self, reason: str) -> tuple[dict[str, Products], Plan]:
         """The measurement by the other engines."""

@@ -28,7 +28,10 @@ class Reduction:
     lean: float = 0.0
     """Negative where examples' factors are nearer those of a sum than those of a mean."""
     sizes: Tensor | None = None
-    """How many examples each one's loss is reduced with; None where each has a loss of its own."""
+    """How many examples each one's loss is reduced with, or all their weights over its own; None where each
+    has its own."""
+    weights: Tensor | None = None
+    """``[n]``: of all examples, in a mean where they are known to weigh otherwise than each other."""
 
     @property
     def scalar(self) -> bool:
@@ -67,8 +70,12 @@ class Reduction:
         """
         if self.sizes is None:
             self.sizes = torch.ones(n, dtype=accumulation_dtype(device), device=device)
-        sizes = torch.tensor([size for size in pieces for _ in range(size)], device=device)
-        self.sizes[offset : offset + len(sizes)] = sizes.to(self.sizes.dtype)
+        for size in pieces:
+            here, offset = slice(offset, offset + size), offset + size
+            self.sizes[here] = size
+            if self.weights is not None:
+                weights = self.weights[here].to(self.sizes)
+                self.sizes[here] = torch.where(weights > 0, weights.sum() / weights, self.sizes[here])
 
     def settle(self, ratios: Sequence[float], positions: Sequence[int], rounding: float) -> None:
         """Learn from the sizes of some examples' gradients in a batch, over those of each alone.
@@ -89,6 +96,8 @@ class Reduction:
     def merge(self, others: "Sequence[Reduction]") -> None:
         """Learn what all processes of a run have learnt of their own examples; this one's is among the others."""
         self.lean = sum(other.lean for other in others)
+        if any(other.weights is None for other in others):
+            self.weights = None
         for other in others:
             self.could_be_sum &= other.could_be_sum
             self.could_be_mean &= other.could_be_mean

@@ -1,5 +1,6 @@
 """One example alone: its calls, by which those of a batch are understood."""
 
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from torch import Tensor
 from torch.autograd.function import BackwardCFunction
 
 from lightning_stiffness.gram.axes import Layout
+from lightning_stiffness.gram.batch import leaves
 from lightning_stiffness.gram.calls import COMPOSITE, Call, Recorder
 from lightning_stiffness.gram.loop import REENTRANT, by_name, example_gradient, nodes_behind
 from lightning_stiffness.gram.problem import Examples, Problem
@@ -45,6 +47,8 @@ class Reference:
     """Whether its loss passes through something that calls do not tell everything about."""
     saved_as_usual: bool = False
     """Whether what it saved for its backward pass went through no function of the user's own."""
+    changed_unseen: bool = False
+    """Whether something changed a tensor that calls take, and no call that is seen."""
     loss: Tensor | None = None
     """Its loss, where values are compared instead of gradients."""
     wanted: Wanted = Wanted.TWO
@@ -90,8 +94,11 @@ class Reference:
 
 @contextmanager
 def eager() -> Iterator[None]:
-    """Compiled modules run as they were written: a compiled graph shows no calls."""
-    if hasattr(torch.compiler, "set_stance"):
+    """Compiled modules run as they were written: a compiled graph shows no calls.
+
+    Where the compiler was not imported yet, nothing is compiled; to import it takes longer than most measurements.
+    """
+    if "torch._dynamo" in sys.modules and hasattr(torch.compiler, "set_stance"):
         with torch.compiler.set_stance("force_eager"):
             yield
     else:
@@ -210,6 +217,10 @@ def traced(problem: Problem, examples: Examples, position: int, among: int = 0) 
     recorder = Recorder()
     piece = examples.part(position, position + 1).batches[0]
     problem.noise.seed(among + position)
+    recorder.note(leaf for _, leaf in leaves(piece) if isinstance(leaf, Tensor))
+    recorder.note(problem.module.buffers())
     with recorder:
         loss = problem.example_loss(piece)
-    return Reference(among + position, recorder.calls, {}, saved_as_usual=recorder.saved_as_usual), loss
+    found = Reference(among + position, recorder.calls, {}, saved_as_usual=recorder.saved_as_usual)
+    found.changed_unseen = recorder.changed_unseen
+    return found, loss

@@ -59,7 +59,7 @@ class References:
     def of(self, piece: Piece) -> Reference:
         """The reference that served the last piece of this shape, else one of the piece itself."""
         fitting = self._fitting.setdefault(piece.shape, [])
-        if piece.place(self.first.position) is not None and self.first not in fitting:
+        if self.first not in fitting and (piece.place(self.first.position) is not None or self._is_like(piece)):
             fitting.append(self.first)
         if not fitting:
             fitting.append(self._alone(piece, 1))
@@ -87,6 +87,13 @@ class References:
             return None
         self._fitting[shape] = [found, *(one for one in fitting if one is not found)]
         return found
+
+    def _is_like(self, piece: Piece) -> bool:
+        """Whether the first one is of another piece that is alike."""
+        place = self.first.position - piece.offset
+        if not 0 <= place < len(piece.examples):
+            return False
+        return piece._replace(start=place, size=1, batch=piece.examples.one(place)).shape == piece.shape
 
     def _alone(self, piece: Piece, place: int) -> Reference:
         with kept_state(self.problem.module), eager():

@@ -1,14 +1,13 @@
 """Calls that treat the examples of a batch one by one, whatever their values are."""
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from lightning_stiffness.gram.batch import Batch, batch_size, is_per_example, leaves
-from lightning_stiffness.gram.calls import Call, inplace
+from lightning_stiffness.gram.calls import VIEWS, Call
 from lightning_stiffness.gram.reference import Reference
 from lightning_stiffness.gram.uses import flat
 
@@ -23,36 +22,21 @@ _ALWAYS: frozenset[Any] = frozenset(
         *(F.max_pool1d, F.max_pool2d, F.max_pool3d, F.avg_pool1d, F.avg_pool2d, F.avg_pool3d),
         *(F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d),
         *(F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_pool3d),
-        *(
-            Tensor.dim,
-            Tensor.size,
-            Tensor.numel,
-            Tensor.is_floating_point,
-            Tensor.float,
-            Tensor.double,
-            Tensor.long,
-        ),
+        *(Tensor.float, Tensor.double, Tensor.long, Tensor.clone, torch.clone, Tensor.contiguous, Tensor.detach),
     }
 )
 
 _BETWEEN_EQUALS: frozenset[Any] = frozenset(
     {
-        *(
-            torch.add,
-            Tensor.add,
-            Tensor.add_,
-            Tensor.__add__,
-            Tensor.__iadd__,
-            torch.sub,
-            Tensor.sub,
-            Tensor.__sub__,
-        ),
-        *(torch.mul, Tensor.mul, Tensor.mul_, Tensor.__mul__, Tensor.__imul__),
+        *(torch.add, Tensor.add, Tensor.add_, Tensor.__add__, Tensor.__radd__, Tensor.__iadd__),
+        *(torch.sub, Tensor.sub, Tensor.__sub__, Tensor.__rsub__, torch.neg, Tensor.neg, Tensor.__neg__),
+        *(torch.mul, Tensor.mul, Tensor.mul_, Tensor.__mul__, Tensor.__rmul__, Tensor.__imul__),
+        *(torch.div, Tensor.div, Tensor.__truediv__, torch.pow, Tensor.pow, Tensor.__pow__, torch.abs, Tensor.abs),
     }
 )
 """Those that let a tensor of another shape count for all of a batch, or for all positions."""
 
-_ERRORS: frozenset[Any] = frozenset(
+ERRORS: frozenset[Any] = frozenset(
     {
         *(F.mse_loss, F.l1_loss, F.smooth_l1_loss, F.huber_loss),
         *(F.binary_cross_entropy, F.binary_cross_entropy_with_logits),
@@ -60,69 +44,82 @@ _ERRORS: frozenset[Any] = frozenset(
 )
 """Losses that do the same."""
 
-_LOSSES: frozenset[Any] = frozenset({F.cross_entropy, F.nll_loss, F.multi_margin_loss})
+LOSSES: frozenset[Any] = frozenset({F.cross_entropy, F.nll_loss, F.multi_margin_loss})
+"""Losses by labels."""
+
+MEANS, SUMS = frozenset({torch.mean, Tensor.mean}), frozenset({torch.sum, Tensor.sum})
 
 _OVER_AXES: frozenset[Any] = frozenset(
     {
-        *(torch.mean, Tensor.mean, torch.sum, Tensor.sum, torch.log_softmax, Tensor.log_softmax, F.log_softmax),
+        *(*MEANS, *SUMS, torch.log_softmax, Tensor.log_softmax, F.log_softmax),
         *(torch.softmax, Tensor.softmax, F.softmax),
     }
 )
 
 
-def is_rowwise(reference: Reference, module: nn.Module, batches: Iterable[Batch]) -> bool:
-    """Whether everything that is called for an example leaves the rows of a batch to themselves, for sure.
+def is_rowwise(call: Call, taken: set[int], constant: set[int]) -> bool:
+    """Whether a call leaves the rows of a batch to themselves.
 
-    Then the gradients of one example in a batch tell of those of all. Most modules have something of which that is
-    not sure, as a slice, whose numbers may be those of examples: of these, two are looked at. So they are where a
-    batch holds anything but tensors with a row for each example, which Python may read; and where a tensor comes
-    from none of the calls, as scripted code calls nothing that is seen.
+    Args:
+        call: of one example.
+        taken: what goes into linear layers, by :func:`taken_by_linear`.
+        constant: identities of the tensors that are the same for all examples.
     """
-    before_loss, ending = reference.calls[:-1], reference.calls[-1:]  # which is made one number at the end
-    if not ending or ending[0].function is not Tensor.reshape or not all(map(_is_rowwise, before_loss)):
+    function, tensors = call.function, [*given_to(call)]
+    if function in _ALWAYS or function in (F.batch_norm, F.dropout):
+        # Weights made of a batch, as of similarities, would put its examples along another axis
+        return all(id(one) in constant for one in tensors[1:]) and _is_plain(call, tensors[0])
+    if (function in ERRORS or function in LOSSES) and (call.kwargs.get("reduction") != "none" or is_old(call)):
         return False
-    memory = set()
-    for batch in batches:
-        size = batch_size(batch)
-        for _, leaf in leaves(batch):
-            if not isinstance(leaf, Tensor) or not is_per_example(leaf, size):
-                return False
-            memory.add(leaf.untyped_storage().data_ptr())
-    known = {id(one) for one in (*module.parameters(), *module.buffers())}
-    for call in reference.calls:
-        given = [one for one in flat((call.args, call.kwargs)) if isinstance(one, Tensor)]
-        if inplace(call.function) and isinstance(call.out, Tensor):
-            given[0] = call.out  # which is what it changed
-        if any(id(one) not in known and one.untyped_storage().data_ptr() not in memory for one in given):
-            return False
-        known |= {id(one) for one in flat((call.out,)) if isinstance(one, Tensor)}
-    return True
-
-
-def _is_rowwise(call: Call) -> bool:
-    function = call.function
-    if function in _ALWAYS:
-        return True
-    tensors = [one for one in (*call.args, *call.kwargs.values()) if isinstance(one, Tensor)]
-    if function in _ERRORS or function in _LOSSES:
-        old = call.kwargs.get("size_average"), call.kwargs.get("reduce")
-        if call.kwargs.get("reduction") != "none" or old != (None, None):
-            return False
-    if function in _ERRORS or function in _BETWEEN_EQUALS:
+    if function in ERRORS or function in _BETWEEN_EQUALS:
         return isinstance(call.out, Tensor) and all(one.shape == call.out.shape for one in tensors)
-    if function in _LOSSES:
+    if function in LOSSES:
         return True
-    if function is F.batch_norm:
-        return call.kwargs.get("training") is False
     if function in (torch.flatten, Tensor.flatten):
         return _number(call, "start_dim", 1) >= 1
+    if function in VIEWS:
+        return _keeps_rows(call, tensors[0], taken)
     if function in _OVER_AXES:
         axis = _number(call, "dim", 1)
         return axis >= 1 or (axis < 0 and tensors[0].ndim + axis >= 1)
     return False
 
 
+def _is_plain(call: Call, given: Tensor) -> bool:
+    """Whether a layer is not told to look at all examples together."""
+    if call.function is F.layer_norm:
+        shape = call.args[1] if len(call.args) > 1 else call.kwargs.get("normalized_shape", given.shape)
+        return len(shape) < given.ndim
+    return call.function not in (F.batch_norm, F.dropout) or call.kwargs.get("training") is False
+
+
+def given_to(call: Call) -> Iterator[Tensor]:
+    """The tensors that a call takes, but for those in lists."""
+    return (one for one in (*call.args, *call.kwargs.values()) if isinstance(one, Tensor))
+
+
+def is_old(call: Call) -> bool:
+    """Whether a loss is told how to reduce in the way that is no longer documented."""
+    return (call.kwargs.get("size_average"), call.kwargs.get("reduce")) != (None, None)
+
+
 def _number(call: Call, name: str, place: int) -> int:
     """An argument that is one axis; 0 for none, or several."""
     given = call.args[place] if len(call.args) > place else call.kwargs.get(name)
     return given if type(given) is int else 0
+
+
+def _keeps_rows(call: Call, given: Tensor, taken: set[int]) -> bool:
+    """Whether one row becomes one row, in a batch too: all other lengths are written out; or all but the last are,
+    and a linear layer takes the result, which no row of another length fits."""
+    sizes, out = [*flat(call.args[1:])], call.out
+    if call.kwargs or not sizes or any(type(size) is not int for size in sizes) or not given.ndim or not out.ndim:
+        return False
+    if not len(given) == len(out) == 1 or sizes[0] not in (-1, 1) or out.ndim < 2:
+        return False
+    return -1 not in sizes[1:] or (-1 not in sizes[1:-1] and id(out) in taken)
+
+
+def taken_by_linear(reference: Reference) -> set[int]:
+    """Identities of what goes into linear layers."""
+    return {id(call.args[0]) for call in reference.calls if call.function is F.linear and call.args}

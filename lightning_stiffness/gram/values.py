@@ -26,7 +26,7 @@ def agree(
     uses: list[Use],
     losses: Tensor | None,
     ties: bool,
-    factor: float = 1.0,
+    factors: Sequence[float],
 ) -> set[str] | None:
     """Whether the values of some examples in a batch are those that they have alone.
 
@@ -38,8 +38,8 @@ def agree(
         functions: what was called for the batch, in order.
         uses: those of the batch, with gradients.
         losses: of the batch, one for each example; None where it has one number.
-        factor: that number's gradient by an example's loss.
         ties: whether gradients in float32 may differ by :data:`TIE`.
+        factors: gradient of that number by each companion's loss.
 
     Returns:
         None where they are others, or no gradient is other than zero, which says nothing; else the parameters whose
@@ -47,7 +47,7 @@ def agree(
     """
     pairs: Pairs = []
     with torch.no_grad():
-        for alone, place in companions:
+        for (alone, place), factor in zip(companions, factors, strict=True):
             if alone.loss is None or not _complete(alone, functions):
                 return None
             if losses is not None:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from lightning_stiffness.gram.check import limit_of
-from lightning_stiffness.gram.parts import Outer, Part
+from lightning_stiffness.gram.parts import Dense, Outer, Part
 from lightning_stiffness.gram.product import accumulation_dtype
 
 LIMITS = {torch.float32: 2e-3, torch.float64: 1e-5}
@@ -83,6 +83,9 @@ def _products(held: Sequence[Part], row: int, gradient: Tensor) -> tuple[Tensor,
         left, right = (one[row, 0] for one in held[0].tensors())
         across = torch.dot(left, torch.mv(flat.view(len(left), len(right)), right))
         return torch.dot(left, left) * torch.dot(right, right), across, alone
+    if len(held) == 1 and isinstance(held[0], Dense) and len(flat) <= STRETCH:
+        vector = held[0].gradient[row]
+        return torch.dot(vector, vector), torch.dot(vector, flat), alone
     some = [part.take(slice(row, row + 1)) for part in held]
     step = max(1, STRETCH // max(1, held[0].columns))
     squares, products = [], []
@@ -95,6 +98,8 @@ def _products(held: Sequence[Part], row: int, gradient: Tensor) -> tuple[Tensor,
 
 
 def _square(flat: Tensor) -> Tensor:
+    if len(flat) <= STRETCH:
+        return torch.dot(flat, flat)
     return _sum([torch.dot(one, one) for one in torch.split(flat, STRETCH)])
 
 

@@ -115,19 +115,25 @@ class Surroundings:
                 takes time: only where the first few changed something, or batches did, those that follow are
                 looked at.
         """
-        self._writes.put_back()
-        looks = self._looks > 0 or not alone
-        every = (self, *self._further)
-        if looks or self._moving:
+        looks, every = self._looks > 0 or not alone, (self, *self._further)
+        with unwatched():
+            self._writes.put_back()
+            if looks or self._moving:
+                for one in every:
+                    self._moving |= one._refill()
+            self._looks -= 1
             for one in every:
-                self._moving |= one._refill()
-        self._looks -= 1
-        for one in every:
-            one._generators.sow()
+                one._generators.sow()
         with self.watched() if self._watches and (looks or self._writes.seen) else nullcontext():
             yield
-        for one in every:
-            one._generators.tell()
+        with unwatched():
+            for one in every:
+                one._generators.tell()
+
+
+def unwatched() -> Any:
+    """Engines see every torch call of a loss; those made here are none of it."""
+    return torch._C.DisableTorchFunction()  # modes as well as subclasses
 
 
 @contextmanager

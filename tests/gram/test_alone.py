@@ -11,8 +11,6 @@ from lightning_stiffness.gram import alone, familiar, gradient_gram
 from lightning_stiffness.gram.alone import is_near
 from lightning_stiffness.gram.digest import SHORT, digest
 from lightning_stiffness.gram.problem import Examples, Problem
-from lightning_stiffness.gram.reference import refer
-from lightning_stiffness.gram.rowwise import is_rowwise
 from tests.gram.test_scales import off
 
 DOUBLE = torch.float64
@@ -191,74 +189,6 @@ def test_examples_that_showed_something_wrong_are_looked_at_whoever_s_turn_it_is
     assert familiar.suspects(key) == (0, 2, 3, 7)
 
 
-def traced(module: nn.Module, batch: Any, loss_fn: Any) -> bool:
-    problem = Problem(module, loss_fn, dict(module.named_parameters()))
-    return is_rowwise(refer(problem, Examples.of(batch), 1), module, [batch])
-
-
-def squared(reduction: str, axis: Any = 1) -> Any:
-    def loss_fn(module: nn.Module, batch: Any) -> Tensor:
-        found = F.mse_loss(module(batch[0]), batch[0][:, :3] * 0, reduction=reduction)
-        return found if axis is None else found.mean(axis)
-
-    return loss_fn
-
-
-class Otherwise(nn.Module):
-    def __init__(self, how: Any):
-        super().__init__()
-        self.inner, self.how = net(), how
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.inner(self.how(x))
-
-
-def test_what_leaves_rows_to_themselves() -> None:
-    image = torch.randn(4, 3, 8, 8), torch.arange(4)
-    convolutions = nn.Sequential(
-        nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(inplace=True), nn.MaxPool2d(2),
-        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 4), nn.LayerNorm(4), nn.GELU(),
-    ).eval()  # fmt: skip
-    assert traced(convolutions, image, each)
-    assert traced(net(), data(), each)
-    assert traced(Otherwise(lambda x: x + x.tanh() * 2), data(), each)
-    assert traced(net(), data(), lambda m, b: F.nll_loss(m(b[0]).log_softmax(-1), b[1], reduction="none"))
-
-
-@pytest.mark.parametrize(
-    "how",
-    [
-        lambda x: x + torch.arange(len(x))[:, None],
-        lambda x: x - x.mean(0),
-        lambda x: x * x.mean(1, keepdim=True),
-        lambda x: x.softmax(0),
-        lambda x: x.T.T,
-        lambda x: x.reshape(-1, 6),
-        lambda x: torch.cat([x[:1], x[1:]]),
-        lambda x: x.cumsum(0),
-        lambda x: x.flatten().view(-1, 6),
-        lambda x: x / x.norm(),
-    ],
-)
-def test_what_may_mix_rows(how: Any) -> None:
-    assert not traced(Otherwise(how), data(), each)
-
-
-@pytest.mark.parametrize(
-    "loss_fn",
-    [
-        mean,
-        squared("mean", None),
-        squared("none", (0, 1)),
-        lambda m, b: F.mse_loss(m(b[0])[:, :1], b[1].double(), reduction="none").mean(1),
-        lambda m, b: F.cross_entropy(m(b[0]), b[1], reduce=False),
-    ],
-)
-@pytest.mark.filterwarnings("ignore")
-def test_losses_that_may_mix_rows(loss_fn: Any) -> None:
-    assert not traced(net(), data(), loss_fn)
-
-
 def test_data_are_told_from_others() -> None:
     x, y = data()
     known = digest([(x, y)])
@@ -349,18 +279,6 @@ def test_what_one_example_cannot_prove_takes_no_second_pass_each_time() -> None:
         found = gradient_gram(module, data(), loss_fn=loss_fn)
         assert not found.plan.fallbacks
     assert passes.count(N) == 1
-
-
-def test_what_no_call_shows_may_mix_rows() -> None:
-    @torch.jit.script
-    def squashed(x: Tensor) -> Tensor:
-        return x / x.norm()
-
-    assert not traced(Otherwise(squashed), data(), each)
-    assert not traced(Otherwise(lambda x: F.relu(squashed(x), inplace=True)), data(), each)
-    assert traced(Otherwise(lambda x: F.relu(x + 1, inplace=True)), data(), each)
-    for more in ([1.0] * N, torch.ones(1), {"a": "b"}, None):
-        assert not traced(net(), (*data(), more), each)
 
 
 @pytest.mark.parametrize("kind", ["one-hot", "missing", "bytes", "channels last", "one axis", "integers", "half"])

@@ -3,6 +3,8 @@
 import copy
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -61,3 +63,40 @@ def test_compiled_to_machine_code() -> None:
     except Exception as error:
         pytest.skip(f"torch.compile does not work here: {type(error).__name__}")
     assert_measured(module, "auto")
+
+
+PLAIN = """
+import sys, torch
+from torch import nn
+from lightning_stiffness.gram import gradient_gram
+
+class Compiled(nn.Module):
+    "Compiles itself when it is first called."
+    def __init__(self):
+        super().__init__()
+        self.body, self.run = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3)).double(), None
+    def forward(self, x):
+        if self.run is None:
+            self.run = torch.compile(self.body.forward, backend="eager")
+        return self.run(x)
+
+def loss(module, batch):
+    return nn.functional.cross_entropy(module(batch[0]), batch[1], reduction="none")
+
+batch = torch.randn(6, 4, dtype=torch.float64), torch.arange(6) % 3
+module = Compiled()
+expected = gradient_gram(module.body, batch, loss_fn=loss, engine="loop").values
+plain = gradient_gram(module.body, batch, loss_fn=loss).values
+before = "torch._dynamo" in sys.modules
+first, second = (gradient_gram(module, batch, loss_fn=loss).values for _ in range(2))
+right = [bool(torch.allclose(found, expected, rtol=1e-9, atol=1e-12)) for found in (plain, first, second)]
+print(before, "torch._dynamo" in sys.modules, right)
+"""
+
+
+def test_the_compiler_is_not_imported_for_modules_that_are_not_compiled() -> None:
+    # In a new interpreter: this one has imported it. It takes longer than most first measurements.
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", PLAIN], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, "False True [True, True, True]"), done.stderr

@@ -210,9 +210,11 @@ def test_a_mean_over_what_all_examples_decide_together(monkeypatch: pytest.Monke
     familiar.forget()
     asked.clear()
     for _ in range(3):
-        gram, messages = measured(network(0), batch, lambda m, b: of_each(m, b).mean())
+        gram, messages = measured(network(0), batch, lambda m, b: of_each(m, b)[:].mean())
         assert not messages
     assert len(asked) == 1
+    gram, messages = measured(network(0), batch, lambda m, b: of_each(m, b).mean())
+    assert len(asked) == 1  # a mean for sure
 
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_stiffness.gram import GradientGram, gradient_gram, measurement
+from lightning_stiffness.gram import GradientGram, gradient_gram, trust
 
 
 class AtZero(nn.Module):
@@ -55,7 +55,7 @@ def test_a_relu_at_zero_is_no_reason_to_fall_back(memory_budget: int | None) -> 
 
 
 def test_without_the_second_look_it_would_fall_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(measurement, "agree_in_double", lambda *_: set())
+    monkeypatch.setattr(trust, "agree_in_double", lambda *_: set())
     gram, messages = told(*at_zero())
     assert "enter.weight" in gram.plan.fallbacks
     assert len(messages) == 1

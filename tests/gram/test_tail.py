@@ -1,0 +1,139 @@
+"""Losses that are one number: whether each example counts in a batch with the sign that it has alone."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lightning_stiffness.gram import GradientGram, familiar, gradient_gram
+from tests.gram.test_alone import N, data, each, net
+from tests.gram.test_scales import off
+
+
+class Several(nn.Module):
+    """With parameters that some losses use."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = net()
+        self.scale = nn.Parameter(torch.tensor(-0.3, dtype=torch.float64))
+        self.register_buffer("rate", torch.tensor(-2.0, dtype=torch.float64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(x)[:] + 0 * self.scale  # a slice leaves nothing sure
+
+
+def batch(seed: int = 0) -> tuple[Tensor, ...]:
+    return (*data(seed), torch.rand(N, dtype=torch.float64) + 0.1, torch.randn(N, dtype=torch.float64))
+
+
+def masked(losses: Tensor, mask: Tensor) -> Tensor:
+    return (losses * mask).sum() / mask.sum().clamp(min=1)
+
+
+def logged(module: nn.Module, b: Any) -> Tensor:
+    losses = each(module, b)
+    ratio = (losses.mean() - 1).abs() / losses.mean()  # of which the loss knows nothing
+    assert ratio.requires_grad
+    return losses.mean()
+
+
+def with_term(module: Any, b: Any, weight: float) -> Tensor:
+    scores = module(b[0])
+    return F.cross_entropy(scores, b[1]) + weight * (-0.5 * torch.mean(torch.sum(1 + scores - scores.exp(), 1)))
+
+
+AS_ALONE: dict[str, Any] = {
+    "mean": lambda m, b: each(m, b).mean(),
+    "sum over their number": lambda m, b: each(m, b).sum() / len(b[0]),
+    "over a number": lambda m, b: -(-each(m, b)).mean() * 0.5 / 3,
+    "root": lambda m, b: F.mse_loss(m(b[0]), b[0][:, :3]).sqrt() + 1e-3,
+    "mask": lambda m, b: masked(each(m, b), (b[1] >= 0).double()),
+    "mask of truth values": lambda m, b: (each(m, b) * (b[1] >= 0)).sum() / (b[1] >= 0).sum(),
+    "positive weights": lambda m, b: (each(m, b) * b[2]).sum() / b[2].sum(),
+    "ignored labels": lambda m, b: F.cross_entropy(m(b[0]), b[1], ignore_index=1),
+    "two terms": lambda m, b: with_term(m, b, 0.1),
+    "stacked": lambda m, b: torch.stack([each(m, b).mean(), F.mse_loss(m(b[0]), b[0][:, :3])]).sum(),
+    "learned factor": lambda m, b: each(m, b).mean() * torch.exp(-m.scale) + m.scale,
+    "negative buffer": lambda m, b: -(each(m, b).mean() * m.rate),
+    "penalty": lambda m, b: each(m, b).mean() + 1e-2 * sum(p.square().sum() for p in m.parameters()),
+    "logged": logged,
+    "over axes": lambda m, b: (m(b[0]) - b[0][:, :3]).square().mean(0).sum(),
+    "largest": lambda m, b: each(m, b).mean().clamp(min=-1e6),
+}
+
+
+@pytest.mark.parametrize("kind", AS_ALONE)
+def test_losses_in_which_examples_count_as_they_do_alone(kind: str) -> None:
+    module = Several()
+    for step in range(3):
+        b = batch(step)
+        found, expected = (gradient_gram(module, b, loss_fn=AS_ALONE[kind], engine=e) for e in ("auto", "loop"))
+        assert "sign" not in str(found.plan.fallbacks)
+        assert_same_angles(found, expected)
+
+
+def normalised(losses: Tensor) -> Tensor:
+    return losses.square().sum() / losses.sum()
+
+
+@torch.jit.script
+def by_softmax(losses: Tensor) -> Tensor:
+    return (losses * (losses * losses).softmax(0)).sum()
+
+
+AGAINST: dict[str, Any] = {
+    "flooding": lambda m, b: (each(m, b).mean() - 1).abs() + 1,
+    "normalised": lambda m, b: normalised(each(m, b)),
+    "weights of both signs": lambda m, b: (each(m, b) * b[3]).sum() / b[3].sum(),
+    "spread": lambda m, b: each(m, b).mean() + each(m, b).std() if len(b[0]) > 1 else each(m, b).mean(),
+    "scripted": lambda m, b: by_softmax(each(m, b)),
+    "centred": lambda m, b: (each(m, b) - 0.999 * each(m, b).mean()).square().mean(),
+    "a product": lambda m, b: each(m, b).mean() * (m(b[0]).mean()),
+    "negative class weights": lambda m, b: F.cross_entropy(
+        m(b[0]), b[1], torch.tensor([1.0, -0.4, 0.5], dtype=torch.float64)
+    ),
+    "its own softmax": lambda m, b: (each(m, b) * (3 * each(m, b)).softmax(0)).sum(),
+}
+
+
+@pytest.mark.parametrize("kind", AGAINST)
+@pytest.mark.filterwarnings("ignore")
+def test_losses_in_which_an_example_may_count_against_others(kind: str) -> None:
+    module = Several()
+    optimizer = torch.optim.Adam(module.parameters(), 0.02)
+    for step in range(8):
+        b = batch(step // 4)
+        found, expected = (gradient_gram(module, b, loss_fn=AGAINST[kind], engine=e) for e in ("auto", "loop"))
+        assert off(found, expected) < 1e-9
+        assert found.plan.fallbacks
+        for _ in range(4):
+            optimizer.zero_grad()
+            each(module, b).mean().backward()
+            optimizer.step()
+
+
+def test_weights_that_come_to_depend_on_each_other_are_looked_at_now_and_then() -> None:
+    """Zero at first, and with positive factors, of which no call tells."""
+    familiar.forget()
+    module, b = Several(), batch()
+    module.rate.fill_(0.0)
+
+    def loss_fn(module: Any, b: Any) -> Tensor:
+        losses = each(module, b)
+        return (losses * (b[2] * (module.rate * losses).softmax(0))).sum() / b[2].mean()
+
+    refused = []
+    for step in range(18):
+        module.rate.fill_(0.0 if step < 5 else 5.0)
+        found = gradient_gram(module, b, loss_fn=loss_fn)
+        refused.append(bool(found.plan.fallbacks))
+    assert not all(refused[:5])
+    assert any(refused[5:14])
+
+
+def assert_same_angles(found: GradientGram, expected: GradientGram) -> None:
+    cosines = [gram.values / gram.norms[:, None] / gram.norms for gram in (found, expected)]
+    torch.testing.assert_close(*cosines, equal_nan=True)
