@@ -32,6 +32,8 @@ LOOPED = 16
 """Examples that the loop is timed on where all would take long; their time is scaled up."""
 SHORT = 2.0
 """Seconds that short measurements are repeated for, beyond the repeats asked for."""
+MEASUREMENTS = 20
+"""Of a run."""
 
 Tell = Callable[[dict[str, Any]], None]
 
@@ -229,9 +231,8 @@ def check_share(job: dict[str, Any], tell: Tell) -> None:
     tell({name: statistics.median(values) for name, values in shares.items()})
 
 
-def unchecked(job: dict[str, Any], tell: Tell) -> None:
-    """Times of the layerwise engine with the check of later measurements, with that of a first one, and with none,
-    in turn: what it adds, where :func:`check_share` adds up what its calls take."""
+def without_check() -> contextlib.ExitStack:
+    """A context in which the layerwise engine does not check what it finds: one example is traced, and no more."""
     from lightning_stiffness.gram import alone, familiar, measurement, reference
 
     def nothing(*_: Any) -> None:
@@ -256,6 +257,25 @@ def unchecked(job: dict[str, Any], tell: Tell) -> None:
         names: list[str] = group.names
         return names
 
+    stack = contextlib.ExitStack()
+    stack.enter_context(
+        mock.patch.multiple(
+            measurement,
+            Alone=Nobody,
+            check_total=nothing,
+            look_again=nothing,
+            refuse_mixing=nothing,
+            trusted=uncompared,
+        )
+    )
+    return stack
+
+
+def unchecked(job: dict[str, Any], tell: Tell) -> None:
+    """Times of the layerwise engine with the check of later measurements, with that of a first one, and with none,
+    in turn: what it adds, where :func:`check_share` adds up what its calls take."""
+    from lightning_stiffness.gram import familiar
+
     compute = engine("layerwise", mean=job.get("mean", False))(built(job), job["memory"])
     seconds: dict[str, list[float]] = {"first": [], "later": [], "without": []}
     order = [*seconds]
@@ -264,23 +284,23 @@ def unchecked(job: dict[str, Any], tell: Tell) -> None:
     while sum(map(sum, seconds.values())) < SHORT or len(seconds["without"]) < job["repeat"]:
         dice.shuffle(order)
         for way in order:
-            with contextlib.ExitStack() as stack:
-                for _ in range(familiar.ENOUGH):
-                    compute()
-                if way == "first":
-                    familiar.forget()
-                if way == "without":
-                    patch = mock.patch.multiple(
-                        measurement,
-                        Alone=Nobody,
-                        check_total=nothing,
-                        look_again=nothing,
-                        refuse_mixing=nothing,
-                        trusted=uncompared,
-                    )
-                    stack.enter_context(patch)
+            for _ in range(familiar.ENOUGH):
+                compute()
+            if way == "first":
+                familiar.forget()
+            with without_check() if way == "without" else contextlib.nullcontext():
                 seconds[way].append(timed(compute).clock)
     tell(seconds)
+
+
+def whole_run(job: dict[str, Any], tell: Tell) -> None:
+    """Seconds that the first measurements of a process take together, with the check or without."""
+    network = built(job)
+    compute = engine("layerwise", mean=job.get("mean", False))(network, job["memory"])
+    for _ in range(3):  # some training comes before
+        plain(network)
+    with contextlib.nullcontext() if job["checked"] else without_check():
+        tell({"seconds": timed(lambda: [compute() for _ in range(MEASUREMENTS)]).clock})
 
 
 def budget(job: dict[str, Any], tell: Tell) -> None:
@@ -379,6 +399,7 @@ JOBS: dict[str, Callable[[dict[str, Any], Tell], None]] = {
     "baseline": baseline,
     "check": check_share,
     "unchecked": unchecked,
+    "run": whole_run,
     "budget": budget,
     "traps": traps,
 }

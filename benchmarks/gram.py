@@ -33,6 +33,8 @@ BUDGETS: dict[str, list[int | None]] = {
 }
 CHECKED = ("fc",)
 """Where the check takes a noticeable part of the time."""
+RUNS = 7
+"""Processes of their own that make a run of measurements, with the check and without."""
 PEERS = "pip install -e '.[bench]' && pip install --no-deps -r benchmarks/peers.txt"
 
 
@@ -105,9 +107,15 @@ def measure(
     if "layerwise" in contenders:
         result["check"] = run("check", network=key, n=n)
         if key in CHECKED:
-            result["check"]["adds"] = run("unchecked", network=key, n=n)
             result["check_mean"] = run("check", network=key, n=n, mean=True)
-            result["check_mean"]["adds"] = run("unchecked", network=key, n=n, mean=True)
+            for part, mean in (("check", False), ("check_mean", True)):
+                result[part]["adds"] = run("unchecked", network=key, n=n, mean=mean)
+                turns = [checked for _ in range(RUNS) for checked in (True, False)]
+                spent = [run("run", network=key, n=n, mean=mean, checked=checked) for checked in turns]
+                result[part]["run"] = {
+                    way: [one["seconds"] for one, on in zip(spent, turns, strict=True) if on == checked]
+                    for way, checked in (("with", True), ("without", False))
+                }
         result["budgets"] = [{"budget": b, **run("budget", network=key, n=n, budget=b)} for b in budgets]
     print(file=sys.stderr)
     yield result

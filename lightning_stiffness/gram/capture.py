@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 
 from lightning_stiffness.gram.axes import Layout, UndecidedAxis, decide, layouts
 from lightning_stiffness.gram.calls import COMPOSITE, Call, inplace, opened
-from lightning_stiffness.gram.mixing import mixes
+from lightning_stiffness.gram.mixing import along_examples, mixes
 from lightning_stiffness.gram.moves import INDEXING, moved, scrambles
 from lightning_stiffness.gram.tail import Tail
 from lightning_stiffness.gram.uses import Function, Operand, Pure, Use, flat
@@ -57,6 +57,8 @@ class Watcher(TorchFunctionMode):
         self.failures: dict[str, str] = {}
         self.moved: set[int] = set()
         self.scrambled = self.mixed = self.unlike = False
+        self.along: set[str] = set()
+        """Functions that make values of neighbours along the axis of the examples."""
         self.tail: Tail | None = None
         """Follows what is made of all examples, where that is wanted."""
 
@@ -105,6 +107,8 @@ class Watcher(TorchFunctionMode):
         return self._followed(call, func, args, kwargs, out)
 
     def _followed(self, call: Call | None, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
+        if along_examples(call, func, args, kwargs, self.n) and isinstance(out, Tensor) and out.requires_grad:
+            self.along.add(func.__name__)
         if self.tail is not None:
             self.tail.see(call, func, args, kwargs, out)
         return out

@@ -64,6 +64,8 @@ class Collector:
         """Pieces over whose examples some call sums, or the like, or may, and their losses or loss."""
         self.against: set[str] = set()
         """What lets an example count in a loss that is one number with another sign than alone."""
+        self.along: set[str] = set()
+        """Functions that make values of neighbours along the axis of the examples."""
         self.scaled: list[range] = []
         """Examples of pieces whose loss is scaled by something that another piece may have otherwise."""
         self.unlike = False
@@ -136,6 +138,7 @@ class Collector:
                         self.failures.setdefault(name, reason)
                     if loss.numel() == piece.size:
                         self.losses[piece.offset + piece.start] = loss.detach()
+                    self.along |= watcher.along
                     if watcher.tail is not None and loss.numel() != piece.size:
                         self.against.update(filter(None, [watcher.tail.ends(loss)]))
                         if watcher.tail.scaled:

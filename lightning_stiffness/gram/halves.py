@@ -35,6 +35,8 @@ NO_MEAN = (
     "as where values are held against the batch's mean"
 )
 
+ALONG = "the module takes examples for neighbours: {} is called along the axis that they are on"
+
 OF_MEANS = 0.03
 """What means may be off by, over what a single loss may: rounding averages out, and so do the losses of a few."""
 
@@ -57,6 +59,8 @@ def refuse_mixing(measurement: "Measurement", collector: "Collector") -> None:
     """
     mixed, collector.mixed = collector.mixed, []
     problem, alone = measurement.problem, measurement.alone
+    if collector.along:
+        raise EngineRefusal(ALONG.format(", ".join(f"'{name}'" for name in sorted(collector.along))))
     if collector.against and alone.sure is None and measurement.reduction.scalar:
         raise EngineRefusal(AGAINST.format(", ".join(sorted(collector.against))))
     # half precision rounds as it likes, and other numbers are drawn for a half

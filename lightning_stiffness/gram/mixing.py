@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from lightning_stiffness.gram.axes import grown_axis
 from lightning_stiffness.gram.calls import Call
@@ -19,6 +20,83 @@ _RANKING: frozenset[Any] = frozenset(
     }
 )
 """What gives examples a rank, or all of their values to Python, though it may grow with them."""
+
+
+_OVER_AXIS: frozenset[Any] = frozenset(
+    {
+        *(
+            torch.softmax,
+            Tensor.softmax,
+            F.softmax,
+            torch.log_softmax,
+            Tensor.log_softmax,
+            F.log_softmax,
+            F.softmin,
+        ),
+        *(torch.flip, Tensor.flip, torch.roll, Tensor.roll, F.normalize, torch.diff, Tensor.diff, F.gumbel_softmax),
+    }
+)
+"""What makes values along an axis of all values along it."""
+
+_SPATIAL: dict[Any, int] = {
+    **dict.fromkeys((F.max_pool1d, F.avg_pool1d, F.adaptive_avg_pool1d, F.adaptive_max_pool1d, F.lp_pool1d), 1),
+    **dict.fromkeys((F.max_pool2d, F.avg_pool2d, F.adaptive_avg_pool2d, F.adaptive_max_pool2d, F.lp_pool2d), 2),
+    **dict.fromkeys((F.max_pool3d, F.avg_pool3d, F.adaptive_avg_pool3d, F.adaptive_max_pool3d), 3),
+    **dict.fromkeys((torch.conv1d, F.conv1d, torch.conv_transpose1d, F.conv_transpose1d), 1),
+    **dict.fromkeys((torch.conv2d, F.conv2d, torch.conv_transpose2d, F.conv_transpose2d, F.unfold), 2),
+    **dict.fromkeys((torch.conv3d, F.conv3d, torch.conv_transpose3d, F.conv_transpose3d), 3),
+    F.scaled_dot_product_attention: 2,
+}
+"""Function → how many of the last axes of its input it makes values of neighbours along."""
+
+
+def along_examples(call: Call | None, function: Any, args: Any, kwargs: Any, n: int) -> bool:
+    """Whether a call makes values of several examples together along the axis that these are on.
+
+    Args:
+        call: the same for one example; None where that has no more calls.
+        function: what was called for ``n``.
+        args: with which arguments.
+        kwargs: by name.
+        n: number of examples.
+
+    Example:
+        >>> one, many = torch.ones(1, 3), torch.ones(4, 3)
+        >>> along_examples(Call(torch.softmax, (one, 0), {}, one), torch.softmax, (many, 0), {}, 4)
+        True
+        >>> along_examples(Call(torch.softmax, (one, 1), {}, one), torch.softmax, (many, 1), {}, 4)
+        False
+    """
+    known = function in _OVER_AXIS or function in _SPATIAL or function in (F.layer_norm, F.group_norm)
+    if not known or call is None or call.function != function or not args or not isinstance(args[0], Tensor):
+        return False
+    one, many = call.args[0], args[0]
+    axis = grown_axis(one.shape, many.shape, n) if isinstance(one, Tensor) else None
+    if axis is None:
+        return False
+    if function is F.group_norm:
+        return axis > 0
+    if function is F.layer_norm:
+        return axis >= many.ndim - len(args[1] if len(args) > 1 else kwargs.get("normalized_shape", ()))
+    if function in _SPATIAL:
+        return axis >= many.ndim - _SPATIAL[function] and _reach(function, args, kwargs, axis - many.ndim) != 1
+    names = [kwargs[name] for name in ("dim", "dims") if kwargs.get(name) is not None]
+    place = {F.normalize: 2, F.gumbel_softmax: 3, torch.roll: 2, Tensor.roll: 2, torch.diff: 2, Tensor.diff: 2}
+    given = names or args[place.get(function, 1) :][:1]
+    axes = [dim % many.ndim for dim in flat(tuple(given)) if type(dim) is int]
+    return axis in axes
+
+
+def _reach(function: Any, args: Any, kwargs: Any, axis: int) -> int:
+    """How many neighbours a call looks at along an axis, counted from the last; 0: all of them, or who knows."""
+    kernel = args[1] if len(args) > 1 else kwargs.get("kernel_size")
+    if isinstance(kernel, Tensor):  # weights of a convolution
+        return kernel.shape[axis] if function is not F.scaled_dot_product_attention else 0
+    if "adaptive" in function.__name__:
+        return 0
+    if isinstance(kernel, tuple | list):
+        return int(kernel[axis]) if -axis <= len(kernel) else 0
+    return kernel if isinstance(kernel, int) else 0
 
 
 def mixes(call: Call | None, function: Any, args: Any, kwargs: Any, out: Any, n: int) -> bool:
@@ -40,7 +118,7 @@ def mixes(call: Call | None, function: Any, args: Any, kwargs: Any, out: Any, n:
         >>> mixes(Call(torch.exp, (one,), {}, one.exp()), torch.exp, (many,), {}, many.exp(), 4)
         False
     """
-    if function in _RANKING:
+    if function in _RANKING or along_examples(call, function, args, kwargs, n):
         return True
     if call is None or call.function != function:
         return False

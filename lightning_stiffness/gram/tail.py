@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from lightning_stiffness.gram.axes import grown_axis
 from lightning_stiffness.gram.calls import VIEWS, Call
-from lightning_stiffness.gram.mixing import mixes
+from lightning_stiffness.gram.mixing import along_examples, mixes
 from lightning_stiffness.gram.uses import flat
 
 AGAINST = (
@@ -116,6 +116,8 @@ class Tail:
             ones = [] if call is None else [*_tensors(call.out)]
             kept = not _grown(ones, outs, self.n) and self._keeps(call, function, args, kwargs)
             odd = "" if kept else _name(function)
+        elif along_examples(call, function, args, kwargs, self.n):
+            odd = _name(function)
         elif self._is_of_all(call, args, kwargs, outs):
             odd = "" if self._adds(call, function, kwargs, given) else _name(function)
         else:

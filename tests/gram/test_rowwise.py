@@ -344,7 +344,7 @@ class Bounded(nn.Module):
 
 
 @pytest.mark.parametrize("reduction", ["mean", "none"])
-@pytest.mark.parametrize("how", [bounded_unseen, bounded_by_size, bounded_in_batches])
+@pytest.mark.parametrize("how", [bounded_unseen, bounded_by_size, bounded_in_batches, beside_each_other])
 @pytest.mark.filterwarnings("ignore:stiffness of")
 def test_what_affects_few_rows_is_not_silent(how: Any, reduction: str) -> None:
     """Code in which no call is seen changes a tensor; or does something else for a batch than for an example."""

@@ -115,15 +115,21 @@ def test_losses_in_which_an_example_may_count_against_others(kind: str) -> None:
             optimizer.step()
 
 
+@torch.jit.script
+def weights_of(losses: Tensor) -> Tensor:
+    return losses.softmax(0)
+
+
+@pytest.mark.filterwarnings("ignore:stiffness of")
 def test_weights_that_come_to_depend_on_each_other_are_looked_at_now_and_then() -> None:
-    """Zero at first, and with positive factors, of which no call tells."""
+    """All the same at first, and of which no call tells."""
     familiar.forget()
     module, b = Several(), batch()
     module.rate.fill_(0.0)
 
     def loss_fn(module: Any, b: Any) -> Tensor:
         losses = each(module, b)
-        return (losses * (b[2] * (module.rate * losses).softmax(0))).sum() / b[2].mean()
+        return (losses * (b[2] * weights_of(module.rate * losses))).sum() / b[2].mean()
 
     refused = []
     for step in range(18):
