@@ -62,8 +62,8 @@ def told_of_check(check: dict[str, Any], of_time: str) -> None:
     if whole:
         checked, without = (statistics.median(whole[way]) for way in ("with", "without"))
         print(
-            f"The first 20 measurements of a process, {len(whole['with'])} times each: {1e3 * checked:.0f} ms with the "
-            f"check, {1e3 * without:.0f} ms without: it adds {1 - without / checked:.1%} of the time."
+            f"The first 20 measurements of a process, {len(whole['with'])} times each: {1e3 * checked:.0f} ms with "
+            f"the check, {1e3 * without:.0f} ms without: it adds {1 - without / checked:.1%} of the time."
         )
 
 
