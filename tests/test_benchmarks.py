@@ -9,6 +9,7 @@ from unittest import mock
 import pytest
 import torch
 
+from lightning_stiffness.gram import familiar
 from lightning_stiffness.gram.problem import Problem
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
@@ -94,6 +95,33 @@ def test_the_time_without_the_check(mean, monkeypatch):
     # check. Before each kind there are two more, with it
     assert len(seen) == 1 + turns * 3 * (2 + 1)
     assert derivative.call_count == 2 + turns * (3 * 2 * 2 + 2 + 2 + 1)
+
+
+@pytest.mark.parametrize("mean", [False, True])
+def test_the_first_measurements_of_a_process(mean, monkeypatch, capsys):
+    """The passes of examples alone differ by none, the backward passes by those of the examples; a run is told."""
+    counts = {}
+    for checked in (True, False):
+        familiar.forget()
+        derivative = mock.Mock(wraps=torch.autograd.grad)
+        monkeypatch.setattr(torch.autograd, "grad", derivative)
+        assert answer("run", network="fc", mean=mean, checked=checked)["seconds"] > 0
+        monkeypatch.undo()
+        counts[checked] = derivative.call_count
+    assert counts == {True: 2 * _measuring.MEASUREMENTS, False: _measuring.MEASUREMENTS}
+    row = {"key": "fc", "title": "t", "n": 4, "parameters": 1, "rows": {"loop": {"cannot": "it", "load": [0, 0]}}}
+    row["check"] = {
+        "gradients": 0.1,
+        "values": 0.1,
+        "tracing": 0.1,
+        "run": {"with": [0.2, 0.4], "without": [0.27, 0.27]},
+    }
+    report(
+        [{**row, "machine": {"cpu": "c", "cores": 1}, "versions": {"torch": "2"}, "settings": {"threads": 1}}],
+        False,
+    )
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "2 times each: 300 ms with the check, 270 ms without: it adds 10.0% of the time" in shown
 
 
 def test_a_wrong_gram_is_called_wrong(monkeypatch, capsys):
