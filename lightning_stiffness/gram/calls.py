@@ -82,9 +82,20 @@ class Recorder(TorchFunctionMode):
     def note(self, tensors: Iterable[Tensor]) -> None:
         """Remember in which version tensors are."""
         for tensor in tensors:
-            version = _version(tensor)
+            version = self._version(tensor)
             if version is not None:
                 self._versions[version[0]] = version[1]
+
+    def _version(self, tensor: Tensor) -> tuple[int, int] | None:
+        """Where its values lie, and how often they were changed; None where that is not counted, as for tensors of
+        the inference mode, which nothing changes outside of it."""
+        if tensor.is_inference() or tensor.layout != torch.strided:
+            return None
+        try:
+            return tensor.untyped_storage().data_ptr(), tensor._version
+        except (NotImplementedError, RuntimeError):  # as within vmap: there is no telling
+            self.changed_unseen = True
+            return None
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run a call and log it."""
@@ -94,8 +105,8 @@ class Recorder(TorchFunctionMode):
         call = Call(func, args, kwargs, None)
         self.calls.append(call)
         if not self.changed_unseen:
-            given = [version for one in _tensors(args, kwargs) if (version := _version(one)) is not None]
-            self.changed_unseen = any(self._versions.setdefault(place, now) != now for place, now in given)
+            given = [version for one in _tensors(args, kwargs) if (version := self._version(one)) is not None]
+            self.changed_unseen |= any(self._versions.setdefault(place, now) != now for place, now in given)
         if func in COMPOSITE:
             with self:
                 return opened(func)(*args, **kwargs)
@@ -122,14 +133,6 @@ def _settings_are_like(one: Any, many: Any) -> bool:
 
 def _tensors(args: Any, kwargs: Any) -> Iterator[Tensor]:
     return (leaf for leaf in flat((args, kwargs) if kwargs else args) if isinstance(leaf, Tensor))
-
-
-def _version(tensor: Tensor) -> tuple[int, int] | None:
-    """Where its values lie, and how often they were changed; None where that is not counted, as for tensors of the
-    inference mode, which nothing changes outside of it."""
-    if tensor.is_inference() or tensor.layout != torch.strided:
-        return None
-    return tensor.untyped_storage().data_ptr(), tensor._version
 
 
 _top_hooks = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)

@@ -24,7 +24,7 @@ from lightning_stiffness.gram.rules import parts_of, valueless
 from lightning_stiffness.gram.scaled import times
 from lightning_stiffness.gram.state import kept_state
 from lightning_stiffness.gram.sure import Sure
-from lightning_stiffness.gram.tail import Tail
+from lightning_stiffness.gram.tail import UNSEEN, Tail
 from lightning_stiffness.gram.uses import Pure, StaleOperand, Use
 from lightning_stiffness.gram.values import agree
 
@@ -64,6 +64,8 @@ class Collector:
         """Pieces over whose examples some call sums, or the like, or may, and their losses or loss."""
         self.against: set[str] = set()
         """What lets an example count in a loss that is one number with another sign than alone."""
+        self.unseen = False
+        """Whether some loss that is one number is made by code in which no call is seen."""
         self.along: set[str] = set()
         """Functions that make values of neighbours along the axis of the examples."""
         self.scaled: list[range] = []
@@ -110,6 +112,7 @@ class Collector:
         self.mixed.clear()
         self.against.clear()
         self.scaled.clear()
+        self.unseen = False
         return {
             name: sum(min(part.bytes_per_example(), part.dense_bytes()) for part in collected.parts[name][0])
             for name in names
@@ -140,7 +143,11 @@ class Collector:
                         self.losses[piece.offset + piece.start] = loss.detach()
                     self.along |= watcher.along
                     if watcher.tail is not None and loss.numel() != piece.size:
-                        self.against.update(filter(None, [watcher.tail.ends(loss)]))
+                        odd = watcher.tail.ends(loss)
+                        if odd == UNSEEN:
+                            self.unseen = watcher.mixed = True
+                        elif odd:
+                            self.against.add(odd)
                         if watcher.tail.scaled:
                             start = piece.offset + piece.start
                             self.scaled.append(range(start, start + piece.size))

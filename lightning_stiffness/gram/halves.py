@@ -15,7 +15,7 @@ from lightning_stiffness.gram.problem import EngineRefusal, Problem
 from lightning_stiffness.gram.reference import eager
 from lightning_stiffness.gram.references import Piece
 from lightning_stiffness.gram.state import kept_state
-from lightning_stiffness.gram.tail import AGAINST
+from lightning_stiffness.gram.tail import AGAINST, UNSEEN
 from lightning_stiffness.gram.weighing import NO_WEIGHTS, unlike_weights
 
 if TYPE_CHECKING:  # which calls what is here
@@ -63,11 +63,13 @@ def refuse_mixing(measurement: "Measurement", collector: "Collector") -> None:
         raise EngineRefusal(ALONG.format(", ".join(f"'{name}'" for name in sorted(collector.along))))
     if collector.against and alone.sure is None and measurement.reduction.scalar:
         raise EngineRefusal(AGAINST.format(", ".join(sorted(collector.against))))
+    if collector.unseen and alone.sure is None and measurement.reduction.form == "sum":
+        raise EngineRefusal(AGAINST.format(UNSEEN))
     # half precision rounds as it likes, and other numbers are drawn for a half
     if not mixed or alone.sure or problem.noise.drawn or measurement.reference.is_reduced():
         return
     key = HALVES, alone.named() or (type(problem.module), measurement.every.sizes)
-    known, soon = was_seen(key), bool(alone.turn % AGAIN or not alone.turn)
+    known, soon = was_seen(key) and not collector.unseen, bool(alone.turn % AGAIN or not alone.turn)
     reduction = measurement.reduction
     for piece, losses in mixed:
         place, one = (piece.offset + piece.start, piece.size), losses.numel() != piece.size

@@ -156,7 +156,10 @@ def _memory(batches: Iterable[Batch]) -> set[int] | None:
 
 
 def _place(tensor: Tensor) -> int:
-    return tensor.untyped_storage().data_ptr()
+    try:
+        return tensor.untyped_storage().data_ptr()
+    except (NotImplementedError, RuntimeError):  # it has no memory of its own, as within vmap
+        return -id(tensor)
 
 
 def _total(call: Call, constant: set[int], reference: Reference, batches: Sequence[Batch]) -> Sure | None:

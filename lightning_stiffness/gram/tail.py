@@ -5,11 +5,22 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from lightning_stiffness.gram.axes import grown_axis
-from lightning_stiffness.gram.calls import VIEWS, Call
+from lightning_stiffness.gram.calls import Call
 from lightning_stiffness.gram.mixing import along_examples, mixes
+from lightning_stiffness.gram.monotone import (
+    ADDING,
+    KEEPING,
+    NEVER_LESS,
+    NO_LESS,
+    POWERS,
+    READING,
+    SCALING,
+    SELECTING,
+    SHAPING,
+    SUMMING,
+)
 from lightning_stiffness.gram.uses import flat
 
 AGAINST = (
@@ -18,57 +29,6 @@ AGAINST = (
 )
 
 UNSEEN = "code in which no call is seen"
-
-
-def _named(*names: str) -> frozenset[Any]:
-    """The functions of these names, of torch and of tensors."""
-    homes = (torch, Tensor, torch.linalg, torch.special)
-    return frozenset(getattr(home, name) for home in homes for name in names if hasattr(home, name))
-
-
-_ADDING = _named(
-    *("mean", "sum", "nanmean", "nansum", "logsumexp", "norm", "vector_norm", "matrix_norm", "max", "amax"),
-    *("min", "amin", "dot", "mv", "matmul", "mm", "bmm", "einsum", "trace", "count_nonzero"),
-    *("__matmul__", "__rmatmul__", "median", "tensordot", "inner", "vdot"),
-)
-"""What makes a number of all examples to which each adds its own part, or none."""
-
-_KEEPING = frozenset(
-    {
-        *VIEWS,
-        *_named("add", "add_", "__add__", "__radd__", "__iadd__", "sub", "__sub__", "__rsub__", "__isub__", "neg"),
-        *_named(
-            "__neg__", "mean", "sum", "stack", "cat", "flatten", "squeeze", "unsqueeze", "clone", "to", "float"
-        ),
-        *_named("double", "half", "bfloat16", "exp", "log", "log1p", "log2", "log10", "expm1", "sqrt", "sigmoid"),
-        *_named("tanh", "logsumexp", "relu", "clamp", "clamp_min", "clamp_max", "max", "amax", "min", "amin"),
-        *_named(
-            "maximum", "minimum", "where", "contiguous", "unbind", "__getitem__", "nan_to_num", "type_as", "expand"
-        ),
-        *_named("type", "item", "detach", "requires_grad_", "retain_grad", "register_hook", "select", "permute"),
-        *(F.relu, F.softplus, F.sigmoid, F.tanh),
-    }
-)
-"""What grows, or stays, where one of the numbers grows that it takes; differences are the same alone."""
-
-_SCALING = _named("mul", "mul_", "__mul__", "__rmul__", "__imul__", "div", "div_", "__truediv__", "__itruediv__")
-
-_SUMMING = _named("sum", "mean", "count_nonzero", "nansum", "max", "amax")
-
-_SHAPING = frozenset(
-    {*VIEWS, *_SUMMING, *_named("expand", "squeeze", "unsqueeze", "flatten", "to", "type_as", "type")}
-)
-
-_NO_LESS = frozenset(
-    {
-        *(*_SHAPING, *_SCALING),
-        *_named(
-            "add", "__add__", "__radd__", "__iadd__", "clamp", "clamp_min", "maximum", "float", "double", "half"
-        ),
-        *_named("sqrt", "detach", "clone", "long", "int", "reciprocal", "clamp_", "clamp_min_"),
-    }
-)
-"""What is not negative where nothing is that it takes."""
 
 
 class Tail:
@@ -83,6 +43,9 @@ class Tail:
         self._made: dict[int, tuple[Tensor, str]] = {}
         """Each with what lets an example count with another sign than alone, if anything does."""
         self._positive: dict[int, Tensor] = {}
+        """Never negative, whatever the examples."""
+        self._read = False
+        """Whether Python was given numbers that may be negative for some examples."""
         self._by_data: dict[int, Tensor] = {}
         """Without a gradient, and otherwise for each batch by more than its number of examples."""
         self.scaled = False
@@ -98,15 +61,18 @@ class Tail:
             kwargs: by name.
             out: the result.
         """
-        outs = [*_tensors(out)]
+        outs, given = [*_tensors(out)], [*_tensors((args, kwargs))]
         if not outs:
+            self._read |= function in READING and any(id(one) in self._by_data for one in given)
+            if function is Tensor.__setitem__ and id(args[2]) in self._made:
+                self._made[id(args[0])] = args[0], self._made[id(args[2])][1]
             return
         call = call if call is not None and call.function == function else None
-        given = [*_tensors((args, kwargs))]
+        positive = self._is_positive(call, function, args, kwargs, out, given)
+        if positive:
+            self._positive.update((id(one), one) for one in outs)
         if not any(one.requires_grad for one in outs):
-            if self._is_positive(call, function, args, kwargs, out, given):
-                self._positive.update((id(one), one) for one in outs)
-            elif self._depends(call, args, kwargs, outs, given):
+            if not positive and self._depends(call, function, args, kwargs, outs, given):
                 self._by_data.update((id(one), one) for one in outs)
             return
         of_all = [self._made[id(one)][1] for one in given if id(one) in self._made]
@@ -118,7 +84,7 @@ class Tail:
             odd = "" if kept else _name(function)
         elif along_examples(call, function, args, kwargs, self.n):
             odd = _name(function)
-        elif self._is_of_all(call, args, kwargs, outs):
+        elif function not in SELECTING and self._is_of_all(call, args, kwargs, outs):
             odd = "" if self._adds(call, function, kwargs, given) else _name(function)
         else:
             return
@@ -137,13 +103,19 @@ class Tail:
         same = all(one.shape == other.shape for one, other in zip(results, outs, strict=False))
         return same and any(one.shape != other.shape for one, other in zip(alone, given, strict=False))
 
-    def _depends(self, call: Call | None, args: Any, kwargs: Any, outs: list[Tensor], given: list[Tensor]) -> bool:
+    def _depends(
+        self, call: Call | None, function: Any, args: Any, kwargs: Any, outs: list[Tensor], given: list[Tensor]
+    ) -> bool:
         """Whether a result that has no gradient is made of the examples' values."""
-        known = self._by_data.keys() | self._made.keys() | self._positive.keys()
+        known = self._by_data.keys() | self._made.keys()
         if any(id(one) in known for one in given):
             return True
+        name = getattr(function, "__name__", "")
+        if name.startswith("new_") or name.endswith("_like"):  # of its type, and perhaps its shape
+            return False
         if call is None:  # what may have the examples along an axis
-            return any(size and size % self.n == 0 for one in given for size in one.shape)
+            sizes = [size for one in given for size in one.shape]
+            return any(type(size) is not int or (size > 0 and size % self.n == 0) for size in sizes)
         return self._is_of_all(call, args, kwargs, outs)
 
     def _adds(self, call: Call | None, function: Any, kwargs: Any, given: list[Tensor]) -> bool:
@@ -154,16 +126,22 @@ class Tail:
         if kwargs.get("reduction") in ("mean", "sum", "batchmean"):
             return True
         ones = given if call is None else [*_tensors((call.args, call.kwargs))]
-        own = [
-            b for a, b in zip(ones, given, strict=False) if b.requires_grad and (call is None or a.shape != b.shape)
-        ]
-        return function in _ADDING and len(own) == 1
+        own = {
+            id(b if b._base is None else b._base)  # an error and itself transposed are one
+            for a, b in zip(ones, given, strict=False)
+            if b.requires_grad and (call is None or a.shape != b.shape)
+        }
+        return function in ADDING and len(own) == 1
 
     def _keeps(self, call: Call | None, function: Any, args: Any, kwargs: Any) -> bool:
         """Whether what is made of numbers grows with each of them that it grows with alone."""
-        if function in _KEEPING:
+        if function in KEEPING:
             return True
-        if function not in _SCALING or len(args) != 2 or kwargs:
+        if function in POWERS:
+            power = args[1] if len(args) > 1 else 2.0
+            broken = isinstance(power, float) and not power.is_integer()  # not a number where that is negative
+            return id(args[0]) in self._positive or ("pow" in function.__name__ and broken)
+        if function not in SCALING or len(args) != 2 or kwargs:
             return False
         first, second = (id(one) in self._made for one in args)
         if first == second or (second and "div" in function.__name__):
@@ -172,7 +150,7 @@ class Tail:
         other = args[place]
         alone: Any = 1.0 if call is None else call.args[place]
         if not isinstance(other, Tensor):
-            return _same_sign(other, alone)
+            return other == alone or (_same_sign(other, alone) and not self._read)
         same = isinstance(alone, Tensor) and alone.shape == other.shape
         if same and torch.equal(alone.detach(), other.detach()):
             return True
@@ -186,12 +164,21 @@ class Tail:
     def _is_positive(
         self, call: Call | None, function: Any, args: Any, kwargs: Any, out: Any, given: list[Tensor]
     ) -> bool:
-        """Whether something that has no gradient is never negative, in any batch of these examples."""
+        """Whether something is never negative, in any batch of these examples."""
+        weight = kwargs.get("weight")
+        if function in NEVER_LESS and not (isinstance(weight, Tensor) and bool((weight < 0).any())):
+            return True
+        if function in POWERS and len(args) > 1 and isinstance(args[1], int | float) and args[1] % 2 == 0:
+            return True
+        if function in SCALING and len(args) == 2 and args[0] is args[1]:
+            return True
         known = [id(one) in self._positive or one.dtype == torch.bool for one in given]
         if known and all(known):
             numbers = [one for one in flat((args, kwargs)) if isinstance(one, int | float)]
-            return function in _NO_LESS and (function in _SHAPING or all(one >= 0 for one in numbers))
-        summed = function in _SUMMING and mixes(call, function, args, kwargs, out, self.n)
+            return function in NO_LESS and (function in SHAPING or all(one >= 0 for one in numbers))
+        if any(one.requires_grad for one in _tensors(out)):
+            return False
+        summed = function in SUMMING and mixes(call, function, args, kwargs, out, self.n)
         return summed and all(not bool((one < 0).any()) for one in given if one.dtype != torch.bool)
 
 

@@ -21,6 +21,9 @@ NOTHING = 1e-4
 MOST = 1 << 22
 """Entries of gradients that are looked at."""
 
+FEW = 8
+"""Parameters whose gradients are looked at."""
+
 NO_WEIGHTS = (
     "the loss of a batch is a weighted mean of its examples' losses, whose weights depend on each other (by {:.1e} "
     "between a batch and half of it), as where they are computed from the losses: an example's gradient may have "
@@ -34,7 +37,7 @@ def unlike_weights(
     r"""The example whose gradient changes most, against the others', from a batch to half of it.
 
     In a weighted mean :math:`\sum_i w_i \ell_i / \sum_i w_i` the weights are divided by the sum of fewer there, so
-    the gradients of all become larger by the same factor. Those by one parameter tell: a small one, as a bias.
+    the gradients of all become larger by the same factor. Those by one parameter tell, of a few small ones.
 
     Args:
         measurement: what is measured.
@@ -48,15 +51,16 @@ def unlike_weights(
     """
     sizes = {n: p.numel() for n, p in measurement.problem.parameters.items() if not p.is_complex()}
     names = [name for name in sizes if name not in measurement.fallback and piece.size * sizes[name] <= MOST]
-    for name in sorted(names, key=lambda name: sizes[name]):
-        whole = _gradients(collector, name, piece, 0, piece.size)
-        if whole is not None and bool(whole.any()):
-            break
-    else:
+    names = sorted(names, key=lambda name: sizes[name])[:FEW]
+    found = _gradients(collector, names, piece, 0, piece.size)
+    # Of the smallest some may have gradients that are nothing but rounding, as the bias of keys in attention
+    name = max(found, key=lambda name: float(found[name].square().sum()), default=None)
+    if name is None:
         return None
+    whole = found[name]
     worst: tuple[int, float] | None = None
     for low, high in ((0, middle), (middle, piece.size)):
-        half, of_whole = _gradients(collector, name, piece, low, high), whole[low:high]
+        half, of_whole = _gradients(collector, [name], piece, low, high).get(name), whole[low:high]
         if half is None:
             continue
         squares = of_whole.square().sum(1)
@@ -73,18 +77,21 @@ def unlike_weights(
     return worst
 
 
-def _gradients(collector: "Collector", name: str, piece: Piece, low: int, high: int) -> Tensor | None:
-    """Of some of a piece's examples by one parameter, ``[n, p]``; None where these are no batch."""
+def _gradients(collector: "Collector", names: list[str], piece: Piece, low: int, high: int) -> dict[str, Tensor]:
+    """Of some of a piece's examples by some parameters, ``[n, p]``; none where these are no batch."""
     examples = piece.examples.part(piece.start + low, piece.start + high)
     try:
-        collected = collector.collect([name], examples, piece.offset + piece.start + low, piece.size)
+        collected = collector.collect(names, examples, piece.offset + piece.start + low, piece.size)
     except Exception:  # a batch of another length is not asked for: the single examples have to do
-        return None
+        return {}
     finally:
         collector.mixed.clear()
-    parts = collected.parts[name]
-    if not all(parts):
-        return None
-    dtype = accumulation_dtype(parts[0][0].tensors()[0].device)
-    rows = [torch.stack([part.dense(0, part.rows).to(dtype) for part in one]).sum(0) for one in parts]
-    return torch.cat(rows)
+    rows = {}
+    for name in names:
+        parts = collected.parts[name]
+        if all(parts):
+            dtype = accumulation_dtype(parts[0][0].tensors()[0].device)
+            rows[name] = torch.cat(
+                [torch.stack([p.dense(0, p.rows).to(dtype) for p in one]).sum(0) for one in parts]
+            )
+    return rows

@@ -1,0 +1,100 @@
+"""Functions by what they do to the sign with which an example counts, and to the sign of what they give."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from lightning_stiffness.gram.calls import VIEWS
+
+
+def _named(*names: str) -> frozenset[Any]:
+    """The functions of these names, of torch and of tensors."""
+    homes = (torch, Tensor, torch.linalg, torch.special)
+    return frozenset(getattr(home, name) for home in homes for name in names if hasattr(home, name))
+
+
+_NORMS = _named("norm", "vector_norm", "matrix_norm", "dist", "var", "std")
+
+ADDING = _named(
+    *("mean", "sum", "nanmean", "nansum", "logsumexp", "norm", "vector_norm", "matrix_norm", "max", "amax", "dist"),
+    *("min", "amin", "dot", "mv", "matmul", "mm", "bmm", "einsum", "trace", "count_nonzero", "index_add"),
+    *("__matmul__", "__rmatmul__", "median", "tensordot", "inner", "vdot", "index_add_", "scatter_add"),
+    *("scatter_add_", "index_reduce", "index_reduce_", "addmm", "addmv"),
+)
+"""What makes a number of all examples to which each adds its own part, or none."""
+
+SELECTING = _named(
+    *("__getitem__", "select", "unbind", "narrow", "split", "chunk", "index_select", "masked_select", "take"),
+    *("take_along_dim", "__iter__", "tensor_split", "gather"),
+)
+"""What gives some of what it takes: of examples, a few."""
+
+KEEPING = frozenset(
+    {
+        *(*VIEWS, *SELECTING, *_named("add", "add_", "__add__", "__radd__", "__iadd__", "sub", "__sub__")),
+        *_named("__rsub__", "__isub__", "neg", "subtract", "negative", "rsub", "__neg__", "mean", "sum", "nanmean"),
+        *_named("stack", "cat", "hstack", "vstack", "concat", "concatenate", "flatten", "squeeze", "unsqueeze"),
+        *_named("clone", "to", "float", "double", "half", "bfloat16", "cpu", "cuda", "type", "type_as", "t"),
+        *_named("exp", "log", "log1p", "log2", "log10", "expm1", "sqrt", "sigmoid", "tanh", "logsumexp", "relu"),
+        *_named("clamp", "clamp_min", "clamp_max", "clamp_", "clip", "clip_", "max", "amax", "min", "amin", "lerp"),
+        *_named("maximum", "minimum", "where", "contiguous", "nan_to_num", "nan_to_num_", "expand", "repeat"),
+        *_named("masked_fill", "cumsum", "erf", "atan", "arctan", "asinh", "sinh", "item", "detach", "permute"),
+        *_named("transpose", "requires_grad_", "retain_grad", "register_hook", "softplus", "nansum", "expand_as"),
+        *(F.relu, F.softplus, F.sigmoid, F.tanh, F.elu, F.leaky_relu, F.softsign),
+        *(Tensor.T.__get__, Tensor.mT.__get__),  # type: ignore[attr-defined]
+    }
+)
+"""What grows, or stays, where one of the numbers grows that it takes; differences are the same alone."""
+
+SCALING = _named(
+    *("mul", "mul_", "__mul__", "__rmul__", "__imul__", "multiply", "div", "div_", "__truediv__", "__itruediv__"),
+    *("divide", "true_divide", "dot", "mv", "matmul", "__matmul__", "mm", "inner"),
+)
+
+POWERS = _named(
+    *("pow", "__pow__", "square", "float_power", "rsqrt", "reciprocal", "abs", "absolute", "__rdiv__"),
+    *("__rtruediv__", "pow_", "square_", "abs_"),
+)
+"""What grows, or falls, wherever a number is that is never negative."""
+
+SUMMING = _named("sum", "mean", "count_nonzero", "nansum", "max", "amax")
+
+SHAPING = frozenset(
+    {
+        *(*VIEWS, *SUMMING, *SELECTING),
+        *_named(
+            "expand", "squeeze", "unsqueeze", "flatten", "to", "type_as", "type", "stack", "cat", "cpu", "cuda"
+        ),
+    }
+)
+"""What numbers say nothing of signs to."""
+
+NO_LESS = frozenset(
+    {
+        *(*SHAPING, *SCALING, *POWERS),
+        *_named(
+            "add", "__add__", "__radd__", "__iadd__", "clamp", "clamp_min", "maximum", "float", "double", "half"
+        ),
+        *_named("sqrt", "detach", "clone", "long", "int", "clamp_", "clamp_min_", "clip", "contiguous", "bfloat16"),
+    }
+)
+"""What is not negative where nothing is that it takes."""
+
+NEVER_LESS = frozenset(
+    {
+        *_NORMS,
+        *_named(
+            "square", "abs", "absolute", "exp", "relu", "sigmoid", "softmax", "square_", "abs_", "count_nonzero"
+        ),
+        *(F.relu, F.softplus, F.sigmoid, F.softmax, F.mse_loss, F.l1_loss, F.smooth_l1_loss, F.huber_loss),
+        *(F.binary_cross_entropy, F.binary_cross_entropy_with_logits, F.cross_entropy),
+    }
+)
+"""What is never negative; losses with weights may be."""
+
+READING: frozenset[Any] = frozenset(
+    {Tensor.item, Tensor.__float__, Tensor.__int__, Tensor.tolist, Tensor.numpy, Tensor.__array__}
+)
+"""What gives values to Python."""
