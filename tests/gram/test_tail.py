@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lightning_stiffness.gram import GradientGram, familiar, gradient_gram
+from lightning_stiffness.gram.measurement import WEIGHTED
 from tests.gram.test_alone import N, data, each, net
 from tests.gram.test_scales import off
 
@@ -45,6 +46,26 @@ def with_term(module: Any, b: Any, weight: float) -> Tensor:
     return F.cross_entropy(scores, b[1]) + weight * (-0.5 * torch.mean(torch.sum(1 + scores - scores.exp(), 1)))
 
 
+def with_itself(e: Tensor) -> Tensor:
+    return e @ e / len(e)
+
+
+def in_a_list(number: Tensor) -> Tensor:
+    numbers = torch.zeros(2, dtype=number.dtype)
+    numbers[0] = number
+    return numbers.sum()
+
+
+def one_by_one(scores: Tensor, labels: Tensor) -> Tensor:
+    losses = (F.cross_entropy(scores[i][None], labels[i][None]) for i in range(len(scores)))
+    return sum(losses, start=torch.zeros(())) / len(scores)
+
+
+@torch.jit.script
+def mean_by_script(losses: Tensor) -> Tensor:
+    return losses.mean()
+
+
 AS_ALONE: dict[str, Any] = {
     "mean": lambda m, b: each(m, b).mean(),
     "sum over their number": lambda m, b: each(m, b).sum() / len(b[0]),
@@ -61,6 +82,26 @@ AS_ALONE: dict[str, Any] = {
     "penalty": lambda m, b: each(m, b).mean() + 1e-2 * sum(p.square().sum() for p in m.parameters()),
     "logged": logged,
     "over axes": lambda m, b: (m(b[0]) - b[0][:, :3]).square().mean(0).sum(),
+    "root as a power": lambda m, b: F.mse_loss(m(b[0]), b[0][:, :3]) ** 0.5,
+    "squared norm": lambda m, b: (m(b[0]) - b[0][:, :3]).norm().pow(2) / 2,
+    "noise ratio": lambda m, b: -10 * torch.log10(1.0 / F.mse_loss(m(b[0]), b[0][:, :3])),
+    "relative norm": lambda m, b: (m(b[0]) - b[0][:, :3]).norm() / b[0].norm(),
+    "over a spread": lambda m, b: F.mse_loss(m(b[0]), b[0][:, :3]) / b[0].var(),
+    "an error by itself": lambda m, b: with_itself(m(b[0])[:, 0] - b[2]),
+    "fixed task weights": lambda m, b: (
+        torch.stack([each(m, b).mean(), F.mse_loss(m(b[0]), b[0][:, :3])])
+        @ torch.tensor([0.3, 0.7], dtype=torch.float64)
+    ),
+    "a new number": lambda m, b: each(m, b).sum() / b[2].new_tensor(float(len(b[2]))),
+    "other names": lambda m, b: torch.divide(
+        torch.multiply(torch.subtract(each(m, b).mean(), -1.0), 3.0), 2.0
+    ).clip(0),
+    "written to": lambda m, b: in_a_list(each(m, b).mean()),
+    "example by example": lambda m, b: one_by_one(m(b[0]), b[1]),
+    "stacked examples": lambda m, b: torch.stack([row.square().mean() for row in m(b[0])]).mean(),
+    "with a mask by vmap": lambda m, b: (each(m, b) * torch.vmap(lambda v: v[0] < 9)(b[0])).mean(),
+    "by class": lambda m, b: torch.zeros(3, dtype=torch.float64).index_add(0, b[1], each(m, b)).sum() / len(b[1]),
+    "a mean by script": lambda m, b: mean_by_script(each(m, b)),
     "largest": lambda m, b: each(m, b).mean().clamp(min=-1e6),
 }
 
@@ -73,6 +114,33 @@ def test_losses_in_which_examples_count_as_they_do_alone(kind: str) -> None:
         found, expected = (gradient_gram(module, b, loss_fn=AS_ALONE[kind], engine=e) for e in ("auto", "loop"))
         assert "sign" not in str(found.plan.fallbacks)
         assert_same_angles(found, expected)
+
+
+class Attending(nn.Module):
+    """The bias of its keys, the smallest parameter, has a gradient that is nothing but rounding."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.keys, self.queries, self.values, self.last = (nn.Linear(6, size) for size in (6, 6, 6, 8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(F.scaled_dot_product_attention(self.queries(x), self.keys(x), self.values(x))[:, :])
+
+
+def test_gradients_that_are_rounding_say_nothing_of_weights() -> None:
+    """Of a mean over the tokens that have a label, in which sentences weigh by their lengths."""
+    torch.manual_seed(0)
+    module = Attending()
+    for _ in range(3):
+        labels = torch.randint(0, 8, (N, 5))
+        labels[torch.arange(5) > torch.randint(1, 6, (N, 1))] = -100
+        found = gradient_gram(
+            module,
+            (torch.randn(N, 5, 6), labels),
+            loss_fn=lambda m, b: F.cross_entropy(m(b[0]).reshape(-1, 8), b[1].reshape(-1)),
+        )
+        assert not found.plan.fallbacks
+        assert WEIGHTED in found.plan.notes
 
 
 def normalised(losses: Tensor) -> Tensor:
@@ -88,6 +156,7 @@ AGAINST: dict[str, Any] = {
     "flooding": lambda m, b: (each(m, b).mean() - 1).abs() + 1,
     "normalised": lambda m, b: normalised(each(m, b)),
     "weights of both signs": lambda m, b: (each(m, b) * b[3]).sum() / b[3].sum(),
+    "their number in Python": lambda m, b: (each(m, b) * b[3]).sum() / b[3].sum().item(),
     "spread": lambda m, b: each(m, b).mean() + each(m, b).std() if len(b[0]) > 1 else each(m, b).mean(),
     "scripted": lambda m, b: by_softmax(each(m, b)),
     "centred": lambda m, b: (each(m, b) - 0.999 * each(m, b).mean()).square().mean(),
