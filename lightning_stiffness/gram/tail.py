@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lightning_stiffness.gram.axes import grown_axis
-from lightning_stiffness.gram.calls import Call
+from lightning_stiffness.gram.calls import Call, inplace
 from lightning_stiffness.gram.mixing import along_examples, mixes
 from lightning_stiffness.gram.monotone import (
     ADDING,
@@ -64,13 +64,18 @@ class Tail:
         outs, given = [*_tensors(out)], [*_tensors((args, kwargs))]
         if not outs:
             self._read |= function in READING and any(id(one) in self._by_data for one in given)
-            if function is Tensor.__setitem__ and id(args[2]) in self._made:
-                self._made[id(args[0])] = args[0], self._made[id(args[2])][1]
+            if function is Tensor.__setitem__:
+                self._positive.pop(id(args[0]), None)
+                if id(args[2]) in self._made:
+                    self._made[id(args[0])] = args[0], self._made[id(args[2])][1]
             return
         call = call if call is not None and call.function == function else None
         positive = self._is_positive(call, function, args, kwargs, out, given)
-        if positive:
-            self._positive.update((id(one), one) for one in outs)
+        for one in outs:
+            for changed in (one, one._base) if inplace(function) else (one,):
+                self._positive.pop(id(changed), None)
+            if positive:
+                self._positive[id(one)] = one
         if not any(one.requires_grad for one in outs):
             if not positive and self._depends(call, function, args, kwargs, outs, given):
                 self._by_data.update((id(one), one) for one in outs)

@@ -143,6 +143,13 @@ def test_gradients_that_are_rounding_say_nothing_of_weights() -> None:
         assert WEIGHTED in found.plan.notes
 
 
+def by_weights_in_place(losses: Tensor, weights: Tensor) -> Tensor:
+    weights = weights.abs()
+    weights.sub_(0.3)
+    weights[: len(weights) // 2].sub_(0.4)
+    return (losses * weights).sum() / weights.sum()
+
+
 def normalised(losses: Tensor) -> Tensor:
     return losses.square().sum() / losses.sum()
 
@@ -156,6 +163,7 @@ AGAINST: dict[str, Any] = {
     "flooding": lambda m, b: (each(m, b).mean() - 1).abs() + 1,
     "normalised": lambda m, b: normalised(each(m, b)),
     "weights of both signs": lambda m, b: (each(m, b) * b[3]).sum() / b[3].sum(),
+    "changed in place": lambda m, b: by_weights_in_place(each(m, b), b[3]),
     "their number in Python": lambda m, b: (each(m, b) * b[3]).sum() / b[3].sum().item(),
     "spread": lambda m, b: each(m, b).mean() + each(m, b).std() if len(b[0]) > 1 else each(m, b).mean(),
     "scripted": lambda m, b: by_softmax(each(m, b)),
