@@ -2,12 +2,12 @@
 
 import itertools
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from lightning_stiffness.gram.alone import is_near
 from lightning_stiffness.gram.check import Witness, sizes_of, spread
 from lightning_stiffness.gram.familiar import note_seen, was_seen
 from lightning_stiffness.gram.loop import example_gradient
@@ -17,6 +17,30 @@ from lightning_stiffness.gram.trust import rounding, settle_factors
 
 if TYPE_CHECKING:  # which calls what is here
     from lightning_stiffness.gram.measurement import Measurement
+
+
+NEAR = 1e-3
+"""Difference of an example's loss in a batch from that alone, relative to it, that is no reason to look closer."""
+
+
+def is_near(losses: Mapping[int, Tensor], place: int, alone: float) -> bool:
+    """Whether an example's loss in a batch is nearly that which it has alone.
+
+    Args:
+        losses: first position of a batch → losses of its examples.
+        place: of the example.
+        alone: its loss.
+
+    Example:
+        >>> losses = {4: torch.tensor([1.0, 2.0])}
+        >>> is_near(losses, 5, 2.001), is_near(losses, 4, 2.001), is_near(losses, 6, 2.001)
+        (True, False, False)
+    """
+    start = max((first for first in losses if first <= place), default=None)
+    if start is None or place - start >= losses[start].numel():
+        return False
+    together = float(losses[start].reshape(-1)[place - start])
+    return alone == together or abs(alone - together) <= NEAR * abs(alone)
 
 
 def check_total(measurement: "Measurement", layers: dict[str, Products], witness: Witness) -> None:
@@ -152,8 +176,8 @@ def _of_each(measurement: "Measurement", squares: Tensor) -> list[int]:
     alone = measurement.alone
     compared = [*alone.witness.positions, *(one.position for one in alone.companions)]
     compared = [place for place in compared if float(squares[place])]  # the others tell nothing
-    others = {(piece.start, piece.stop) for piece in measurement.scaled if not set(compared).intersection(piece)}
-    return [low + int(squares[low:high].nan_to_num(0.0, 0.0, 0.0).argmax()) for low, high in others]
+    others = {piece for piece in measurement.scaled if not any(place in piece for place in compared)}
+    return [one.start + int(squares[one.start : one.stop].nan_to_num(0.0, 0.0, 0.0).argmax()) for one in others]
 
 
 def _standing_out(squares: Tensor, witness: Witness, count: int) -> list[int]:

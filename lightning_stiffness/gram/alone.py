@@ -1,11 +1,10 @@
 """Examples by themselves, with which a batch is compared."""
 
 import math
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable
 from itertools import accumulate, pairwise
 
 import torch
-from torch import Tensor
 
 from lightning_stiffness.gram.check import Witness, limit_of, sizes_of
 from lightning_stiffness.gram.collected import Collected
@@ -45,29 +44,6 @@ AGAIN = 8
 
 TWO = "two"
 """What was seen of calls, beside which."""
-
-NEAR = 1e-3
-"""Difference of an example's loss in a batch from that alone, relative to it, that is no reason to look closer."""
-
-
-def is_near(losses: Mapping[int, Tensor], place: int, alone: float) -> bool:
-    """Whether an example's loss in a batch is nearly that which it has alone.
-
-    Args:
-        losses: first position of a batch → losses of its examples.
-        place: of the example.
-        alone: its loss.
-
-    Example:
-        >>> losses = {4: torch.tensor([1.0, 2.0])}
-        >>> is_near(losses, 5, 2.001), is_near(losses, 4, 2.001), is_near(losses, 6, 2.001)
-        (True, False, False)
-    """
-    start = max((first for first in losses if first <= place), default=None)
-    if start is None or place - start >= losses[start].numel():
-        return False
-    together = float(losses[start].reshape(-1)[place - start])
-    return alone == together or abs(alone - together) <= NEAR * abs(alone)
 
 
 class Alone:
@@ -144,19 +120,13 @@ class Alone:
             names: the parameters.
         """
         reference = self.reference
-        place = reference.position - offset
-        inside = 0 <= place < sum(collected.sizes)
-        if (
-            collected.scalar != (self.sure is not None)
-            or not inside
-            or not _PROVABLE.issuperset(collected.forms(names))
-        ):
+        place, sure = reference.position - offset, self.sure
+        inside, scalar = 0 <= place < sum(collected.sizes), sure is not None
+        if not inside or collected.scalar != scalar or not _PROVABLE.issuperset(collected.forms(names)):
             return False
         piece, row = collected.where(place)
         parts = {name: collected.parts[name][piece] for name in names}
-        factor = (
-            1.0 if self.sure is None else self.sure.factor(reference.position - row, collected.sizes[piece], row)
-        )
+        factor = 1.0 if sure is None else sure.factor(reference.position - row, collected.sizes[piece], row)
         squares = same_vectors(parts, row, reference.gradients, factor)
         if squares is None:
             return False
@@ -185,7 +155,8 @@ class Alone:
         found = refer_if_familiar(self.problem, self.every, turn, self._wanted)
         if found is not None and (self.proof.seen or found.wanted is Wanted.ONE):
             return found
-        self.other = turn  # its calls are others than those known
+        self.other = turn  # its calls are others than those known, and nothing that they told is of another example
+        self.key, self.sure, self.proof = None, None, Proof(seen=0)
         return None
 
     def accompany(self) -> list[Reference]:
@@ -193,7 +164,7 @@ class Alone:
         if self.reference.loss is not None:
             self.companions.append(self.reference)
             known = self._suspects()
-            several = not self._are_alike() or (len(self.spans) > 1 and not self._form(self.reference))
+            several = not self._are_alike() or (len(self.spans) > 1 and not self._is_sure(self.reference))
             if known or several or asks_for_values(self.reference):
                 for place in known or [self._second_place()]:
                     second = companion(self.problem, self.every, place)
@@ -285,8 +256,7 @@ class Alone:
         few = sum(p.numel() * p.element_size() for p in self.problem.parameters.values()) <= VECTOR
         if not (one and few) or self.other is not None or was_seen((TWO, self.key)):
             return Wanted.TWO
-        sure = self.sure or (not reference.is_number and self._form(reference))
-        return Wanted.ONE if sure else Wanted.TWO
+        return Wanted.ONE if self._is_sure(reference) else Wanted.TWO
 
     def _are_alike(self) -> bool:
         """Whether there is one batch, or several that Python can tell from each other by their values alone."""
@@ -294,6 +264,10 @@ class Alone:
 
     def _form(self, reference: Reference) -> Sure | None:
         return sure_form(reference, self.problem.module, self.every.batches) if self.like else None
+
+    def _is_sure(self, reference: Reference) -> bool:
+        """Whether its calls say for sure what the loss of a batch is; of a number it is known already."""
+        return (self.sure if reference.is_number else self._form(reference)) is not None
 
     def _is_like_reference(self, other: Reference) -> bool:
         """Whether another example has the reference's calls, or others that do not differ by their shapes alone."""

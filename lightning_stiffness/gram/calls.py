@@ -1,7 +1,7 @@
 """The torch calls of a forward pass over one example, seen by a ``TorchFunctionMode``."""
 
 import types
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch.autograd.graph import GradientEdge
 from torch.overrides import TorchFunctionMode
 
 from lightning_stiffness.gram.problem import EngineRefusal
-from lightning_stiffness.gram.uses import Function, flat
+from lightning_stiffness.gram.uses import Function, flat, tensors_in
 
 COMPOSITE: frozenset[Any] = frozenset({nn.functional.multi_head_attention_forward, Tensor.__iter__})
 """Functions written in Python whose inner calls are the uses."""
@@ -105,7 +105,11 @@ class Recorder(TorchFunctionMode):
         call = Call(func, args, kwargs, None)
         self.calls.append(call)
         if not self.changed_unseen:
-            given = [version for one in _tensors(args, kwargs) if (version := self._version(one)) is not None]
+            given = [
+                version
+                for one in tensors_in((args, kwargs) if kwargs else args)
+                if (version := self._version(one)) is not None
+            ]
             self.changed_unseen |= any(self._versions.setdefault(place, now) != now for place, now in given)
         if func in COMPOSITE:
             with self:
@@ -114,7 +118,7 @@ class Recorder(TorchFunctionMode):
             call.args = (args[0].detach().clone(), *args[1:])
         changed = args[:1] if inplace(func) else ()
         call.out = out = func(*args, **kwargs)
-        self.note(_tensors((out, *changed), {}))
+        self.note(tensors_in((out, *changed)))
         if isinstance(out, Tensor):
             call.edges = (_edge(out),)
         elif isinstance(out, tuple | list | dict):
@@ -129,10 +133,6 @@ def _settings_are_like(one: Any, many: Any) -> bool:
         return isinstance(one, dict) and all(key in one and _settings_are_like(one[key], many[key]) for key in many)
     plain = isinstance(many, int | float | complex | str | slice) or many is None
     return type(one) is type(many) and (not plain or one == many)
-
-
-def _tensors(args: Any, kwargs: Any) -> Iterator[Tensor]:
-    return (leaf for leaf in flat((args, kwargs) if kwargs else args) if isinstance(leaf, Tensor))
 
 
 _top_hooks = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)

@@ -20,7 +20,7 @@ from lightning_stiffness.gram.calls import COMPOSITE, Call, inplace, opened
 from lightning_stiffness.gram.mixing import along_examples, mixes
 from lightning_stiffness.gram.moves import INDEXING, moved, scrambles
 from lightning_stiffness.gram.tail import Tail
-from lightning_stiffness.gram.uses import Function, Operand, Pure, Use, flat
+from lightning_stiffness.gram.uses import Function, Operand, Pure, Use, flat, tensors_in
 
 
 class Watcher(TorchFunctionMode):
@@ -107,8 +107,10 @@ class Watcher(TorchFunctionMode):
         return self._followed(call, func, args, kwargs, out)
 
     def _followed(self, call: Call | None, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
-        if along_examples(call, func, args, kwargs, self.n) and isinstance(out, Tensor) and out.requires_grad:
-            self.along.add(func.__name__)
+        if along_examples(call, func, args, kwargs, self.n):
+            self.mixed = True
+            if any(one.requires_grad for one in tensors_in(out)):
+                self.along.add(func.__name__)
         if self.tail is not None:
             self.tail.see(call, func, args, kwargs, out)
         return out

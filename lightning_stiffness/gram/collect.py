@@ -136,26 +136,7 @@ class Collector:
                     if not loss.requires_grad:
                         return {}
                     uses = watcher.uses
-                    self.moved |= {piece.offset + piece.start + place for place in watcher.moved}
-                    for name, reason in watcher.failures.items():
-                        self.failures.setdefault(name, reason)
-                    if loss.numel() == piece.size:
-                        self.losses[piece.offset + piece.start] = loss.detach()
-                    self.along |= watcher.along
-                    if watcher.tail is not None and loss.numel() != piece.size:
-                        odd = watcher.tail.ends(loss)
-                        if odd == UNSEEN:
-                            self.unseen = watcher.mixed = True
-                        elif odd:
-                            self.against.add(odd)
-                        if watcher.tail.scaled:
-                            start = piece.offset + piece.start
-                            self.scaled.append(range(start, start + piece.size))
-                    own = watcher.log[: -len(ENDING)]
-                    others = watcher.unlike or [call.function for call in own] != watcher.functions
-                    self.unlike |= others
-                    if watcher.mixed or others or self.reference.changed_unseen:
-                        self.mixed.append((piece, loss.detach()))
+                    self._note(piece, watcher, loss)
                     self._fail(hidden(loss, uses, parameters), HIDDEN)
                     grads = iter(_gradients(loss.sum(), uses, keep=watcher.scrambled))
                     for use in uses:
@@ -171,6 +152,30 @@ class Collector:
                 self._enter(use, found, parameters, out.uses if first else None)
                 use.gradients = []
         return found
+
+    def _note(self, piece: Piece, watcher: Watcher, loss: Tensor) -> None:
+        """Keep what the forward pass of a piece has shown."""
+        start, each = piece.offset + piece.start, loss.numel() == piece.size
+        self.moved |= {start + place for place in watcher.moved}
+        for name, reason in watcher.failures.items():
+            self.failures.setdefault(name, reason)
+        if each:
+            self.losses[start] = loss.detach()
+        self.along |= watcher.along
+        unseen = False
+        if watcher.tail is not None and not each:
+            odd = watcher.tail.ends(loss)
+            unseen = odd == UNSEEN
+            self.unseen |= unseen
+            if odd and not unseen:
+                self.against.add(odd)
+            if watcher.tail.scaled:
+                self.scaled.append(range(start, start + piece.size))
+        own = [call.function for call in watcher.log[: -len(ENDING)]]
+        others = watcher.unlike or own != watcher.functions
+        self.unlike |= others
+        if watcher.mixed or unseen or others or self.reference.changed_unseen:
+            self.mixed.append((piece, loss.detach()))
 
     def _look_at_order(self, piece: Piece, uses: list[Use], loss: Tensor) -> None:
         """After calls that may mix examples up: parameters fall back where a row is not its own example's."""

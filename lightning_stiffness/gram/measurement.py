@@ -68,6 +68,8 @@ class Measurement:
         self.forms: set[type[Part]] = set()
         self.losses: dict[int, torch.Tensor] = {}
         """First position of a piece → the losses of its examples, where each has one."""
+        self.scaled: list[range] = []
+        """Examples of the pieces whose loss is scaled by something that another piece may have otherwise."""
         self.halved: set[tuple[int, int]] = set()
         """First position and size of the batches that were held against their halves."""
         self.moved: set[int] = set()
@@ -96,7 +98,7 @@ class Measurement:
                 self._blockwise(group, group.block, collector, witness)
         products = {layer: total.products() for layer, total in self.totals.items()}
         self.losses = collector.losses
-        self.scaled = collector.scaled
+        self.scaled = [*collector.scaled]  # before parts of the batches are passed through the module
         refuse_mixing(self, collector)
         look_again(self, products, witness)
         if self.reduction.weighted:

@@ -18,7 +18,7 @@ from lightning_stiffness.gram.loop import REENTRANT, by_name, example_gradient, 
 from lightning_stiffness.gram.problem import Examples, Problem
 from lightning_stiffness.gram.rules import is_factored
 from lightning_stiffness.gram.state import kept_state
-from lightning_stiffness.gram.uses import flat
+from lightning_stiffness.gram.uses import flat, tensors_in
 
 
 class Wanted(Enum):
@@ -66,7 +66,7 @@ class Reference:
 
     def is_reduced(self) -> bool:
         """Whether some of it is computed in half precision."""
-        outs = (leaf for call in self.calls for leaf in flat((call.out,)) if isinstance(leaf, Tensor))
+        outs = (leaf for call in self.calls for leaf in tensors_in(call.out))
         return any(leaf.dtype in (torch.float16, torch.bfloat16) for leaf in outs)
 
     def activation_bytes(self) -> int:
@@ -221,6 +221,5 @@ def traced(problem: Problem, examples: Examples, position: int, among: int = 0) 
     recorder.note(problem.module.buffers())
     with recorder:
         loss = problem.example_loss(piece)
-    found = Reference(among + position, recorder.calls, {}, saved_as_usual=recorder.saved_as_usual)
-    found.changed_unseen = recorder.changed_unseen
-    return found, loss
+    usual, unseen = recorder.saved_as_usual, recorder.changed_unseen
+    return Reference(among + position, recorder.calls, {}, saved_as_usual=usual, changed_unseen=unseen), loss

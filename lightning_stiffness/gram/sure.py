@@ -21,7 +21,7 @@ from lightning_stiffness.gram.rowwise import (
     is_rowwise,
     taken_by_linear,
 )
-from lightning_stiffness.gram.uses import flat
+from lightning_stiffness.gram.uses import tensors_in
 
 _IGNORING: frozenset[Any] = frozenset({F.cross_entropy, F.nll_loss})
 """Losses whose mean is one over the examples with labels that are not to be ignored."""
@@ -97,7 +97,7 @@ def sure_form(reference: Reference, module: nn.Module, batches: Sequence[Batch])
     if reference.changed_unseen:
         return None
     since = {id(one): -1 for one in (*module.parameters(), *module.buffers())}
-    made = [[one for one in flat((call.out,)) if isinstance(one, Tensor)] for call in reference.calls]
+    made = [[*tensors_in(call.out)] for call in reference.calls]
     for k, outs in enumerate(made):
         for one in outs:
             since.setdefault(id(one), k)
@@ -118,7 +118,7 @@ def sure_form(reference: Reference, module: nn.Module, batches: Sequence[Batch])
                 return None
         elif not is_rowwise(call, taken, constant):
             return None
-        given = [one for one in flat((call.args, call.kwargs)) if isinstance(one, Tensor)]
+        given = [*tensors_in((call.args, call.kwargs))]
         if inplace(call.function) and isinstance(call.out, Tensor):
             given[0] = call.out  # which is what it changed
         if any(since.get(id(one), k) >= k and _place(one) not in held for one in given):

@@ -1,6 +1,6 @@
 """What becomes of the numbers made of all examples, up to the loss: whether each counts there as it does alone."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lightning_stiffness.gram.axes import grown_axis
 from lightning_stiffness.gram.calls import Call, inplace
-from lightning_stiffness.gram.mixing import along_examples, mixes
+from lightning_stiffness.gram.mixing import mixes
 from lightning_stiffness.gram.monotone import (
     ADDING,
     KEEPING,
@@ -21,7 +21,7 @@ from lightning_stiffness.gram.monotone import (
     SHAPING,
     SUMMING,
 )
-from lightning_stiffness.gram.uses import flat
+from lightning_stiffness.gram.uses import flat, tensors_in
 
 AGAINST = (
     "the loss of a batch is made of its examples' losses by {}, by which one may count with another sign than "
@@ -61,7 +61,7 @@ class Tail:
             kwargs: by name.
             out: the result.
         """
-        outs, given = [*_tensors(out)], [*_tensors((args, kwargs))]
+        outs, given = [*tensors_in(out)], [*tensors_in((args, kwargs))]
         if not outs:
             self._read |= function in READING and any(id(one) in self._by_data for one in given)
             if function is Tensor.__setitem__:
@@ -77,19 +77,17 @@ class Tail:
             if positive:
                 self._positive[id(one)] = one
         if not any(one.requires_grad for one in outs):
-            if not positive and self._depends(call, function, args, kwargs, outs, given):
+            if not positive and self._depends(call, function, given, outs):
                 self._by_data.update((id(one), one) for one in outs)
             return
         of_all = [self._made[id(one)][1] for one in given if id(one) in self._made]
         if any(of_all):
             odd = next(filter(None, of_all))
         elif of_all:
-            ones = [] if call is None else [*_tensors(call.out)]
+            ones = [] if call is None else [*tensors_in(call.out)]
             kept = not _grown(ones, outs, self.n) and self._keeps(call, function, args, kwargs)
             odd = "" if kept else _name(function)
-        elif along_examples(call, function, args, kwargs, self.n):
-            odd = _name(function)
-        elif function not in SELECTING and self._is_of_all(call, args, kwargs, outs):
+        elif function not in SELECTING and self._is_of_all(call, given, outs):
             odd = "" if self._adds(call, function, kwargs, given) else _name(function)
         else:
             return
@@ -99,18 +97,15 @@ class Tail:
         """What is to be told of the loss; nothing where each example counts there as it does alone."""
         return self._made.get(id(loss), (loss, UNSEEN))[1]
 
-    def _is_of_all(self, call: Call | None, args: Any, kwargs: Any, outs: list[Tensor]) -> bool:
+    def _is_of_all(self, call: Call | None, given: list[Tensor], outs: list[Tensor]) -> bool:
         """Whether a result is as large for all examples as for one, and what it is made of is not."""
-        given = [*_tensors((args, kwargs))]
         if call is None:
             return all(one.ndim == 0 for one in outs) and any(one.ndim and one.requires_grad for one in given)
-        alone, results = [*_tensors((call.args, call.kwargs))], [*_tensors(call.out)]
+        alone, results = [*tensors_in((call.args, call.kwargs))], [*tensors_in(call.out)]
         same = all(one.shape == other.shape for one, other in zip(results, outs, strict=False))
         return same and any(one.shape != other.shape for one, other in zip(alone, given, strict=False))
 
-    def _depends(
-        self, call: Call | None, function: Any, args: Any, kwargs: Any, outs: list[Tensor], given: list[Tensor]
-    ) -> bool:
+    def _depends(self, call: Call | None, function: Any, given: list[Tensor], outs: list[Tensor]) -> bool:
         """Whether a result that has no gradient is made of the examples' values."""
         known = self._by_data.keys() | self._made.keys()
         if any(id(one) in known for one in given):
@@ -121,7 +116,7 @@ class Tail:
         if call is None:  # what may have the examples along an axis
             sizes = [size for one in given for size in one.shape]
             return any(type(size) is not int or (size > 0 and size % self.n == 0) for size in sizes)
-        return self._is_of_all(call, args, kwargs, outs)
+        return self._is_of_all(call, given, outs)
 
     def _adds(self, call: Call | None, function: Any, kwargs: Any, given: list[Tensor]) -> bool:
         """Whether each example adds a part of its own to a number, as it does alone."""
@@ -130,7 +125,7 @@ class Tail:
             return False
         if kwargs.get("reduction") in ("mean", "sum", "batchmean"):
             return True
-        ones = given if call is None else [*_tensors((call.args, call.kwargs))]
+        ones = given if call is None else [*tensors_in((call.args, call.kwargs))]
         own = {
             id(b if b._base is None else b._base)  # an error and itself transposed are one
             for a, b in zip(ones, given, strict=False)
@@ -181,14 +176,10 @@ class Tail:
         if known and all(known):
             numbers = [one for one in flat((args, kwargs)) if isinstance(one, int | float)]
             return function in NO_LESS and (function in SHAPING or all(one >= 0 for one in numbers))
-        if any(one.requires_grad for one in _tensors(out)):
+        if any(one.requires_grad for one in tensors_in(out)):
             return False
         summed = function in SUMMING and mixes(call, function, args, kwargs, out, self.n)
         return summed and all(not bool((one < 0).any()) for one in given if one.dtype != torch.bool)
-
-
-def _tensors(node: Any) -> Iterator[Tensor]:
-    return (leaf for leaf in flat((node,)) if isinstance(leaf, Tensor))
 
 
 def _grown(ones: Iterable[Tensor], outs: Iterable[Tensor], n: int) -> bool:

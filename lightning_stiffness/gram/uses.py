@@ -114,6 +114,11 @@ def flat(node: Any) -> Iterator[Any]:
             yield item
 
 
+def tensors_in(node: Any) -> Iterator[Tensor]:
+    """Those of them that are tensors."""
+    return (leaf for leaf in flat(node) if isinstance(leaf, Tensor))
+
+
 _NESTED = (tuple, list, dict)
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lightning_stiffness.gram import alone, familiar, gradient_gram
-from lightning_stiffness.gram.alone import is_near
+from lightning_stiffness.gram.again import is_near
 from lightning_stiffness.gram.digest import SHORT, digest
 from lightning_stiffness.gram.problem import Examples, Problem
 from tests.gram.test_scales import off

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_stiffness.gram import GradientGram, familiar, gradient_gram
+from lightning_stiffness.gram import familiar, gradient_gram
 from lightning_stiffness.gram.measurement import WEIGHTED
 from tests.gram.test_alone import N, data, each, net
+from tests.gram.test_rowwise import assert_same_angles
 from tests.gram.test_scales import off
 
 
@@ -215,8 +216,3 @@ def test_weights_that_come_to_depend_on_each_other_are_looked_at_now_and_then() 
         refused.append(bool(found.plan.fallbacks))
     assert not all(refused[:5])
     assert any(refused[5:14])
-
-
-def assert_same_angles(found: GradientGram, expected: GradientGram) -> None:
-    cosines = [gram.values / gram.norms[:, None] / gram.norms for gram in (found, expected)]
-    torch.testing.assert_close(*cosines, equal_nan=True)
