@@ -34,6 +34,8 @@ SHORT = 2.0
 """Seconds that short measurements are repeated for, beyond the repeats asked for."""
 MEASUREMENTS = 20
 """Of a run."""
+SETTLED = 5
+"""Measurements of a module after which no gradient is left to be held against an example's own."""
 
 Tell = Callable[[dict[str, Any]], None]
 
@@ -173,7 +175,7 @@ def half_product(network: Network) -> Span:
 def check_share(job: dict[str, Any], tell: Tell) -> None:
     """Parts of the layerwise engine's time: what holds it against the gradients of single examples, and against
     their values as in later measurements of the same module; and the trace of one, needed without a check too."""
-    from lightning_stiffness.gram import alone, collect, familiar, measurement, reference
+    from lightning_stiffness.gram import alone, collect, familiar, measurement, reference, wiring
 
     compute = engine("layerwise", mean=job.get("mean", False))(built(job), job["memory"])
     spent: dict[str, float] = {}
@@ -212,6 +214,8 @@ def check_share(job: dict[str, Any], tell: Tell) -> None:
         mock.patch.object(alone.Alone, "accompany", clocked(alone.Alone.accompany, "check")),
         mock.patch.object(alone.Alone, "prove", clocked(alone.Alone.prove, "check")),
         mock.patch.object(collect.Collector, "_compare", clocked(collect.Collector._compare, "check")),
+        mock.patch.object(wiring.Wiring, "takes", clocked(wiring.Wiring.takes, "check")),
+        mock.patch.object(wiring.Wiring, "gives", clocked(wiring.Wiring.gives, "check")),
         mock.patch.object(inside, "_is_in_doubt", clocked(inside._is_in_doubt, "check")),
         mock.patch.object(alone, "refer", clocked(within(alone.refer), "reference")),
         mock.patch.object(alone, "refer_if_familiar", clocked(within(alone.refer_if_familiar), "reference")),
@@ -222,7 +226,8 @@ def check_share(job: dict[str, Any], tell: Tell) -> None:
             if kind == "gradients":
                 familiar.forget()
             else:
-                compute()  # a second measurement is as the first
+                for _ in range(SETTLED):
+                    compute()
             spent.clear()
             whole = timed(compute).clock
             traced = spent["reference"] - spent["of the check"]
@@ -233,7 +238,7 @@ def check_share(job: dict[str, Any], tell: Tell) -> None:
 
 def without_check() -> contextlib.ExitStack:
     """A context in which the layerwise engine does not check what it finds: one example is traced, and no more."""
-    from lightning_stiffness.gram import alone, familiar, measurement, reference
+    from lightning_stiffness.gram import alone, measurement, reference, wiring
 
     def nothing(*_: Any) -> None:
         """Instead of a mock: to make one takes as long as what it is there to leave out."""
@@ -242,7 +247,7 @@ def without_check() -> contextlib.ExitStack:
         def __init__(self, problem: Any, every: Any, place: int, *_: Any, **__: Any):
             with mock.patch.object(reference, "_trace_back", nothing):
                 self.reference = reference.refer(problem, every, place, lambda _: reference.Wanted.VALUES)
-            self.witness, self.proof, self.sure = alone.Witness([], {}, {}), familiar.Proof(seen=0), None
+            self.witness, self.proof, self.sure = alone.Witness([], {}, {}), None, None
 
         def accompany(self) -> list[Any]:
             return []
@@ -268,6 +273,7 @@ def without_check() -> contextlib.ExitStack:
             trusted=uncompared,
         )
     )
+    stack.enter_context(mock.patch.multiple(wiring.Wiring, takes=nothing, gives=nothing))
     return stack
 
 
@@ -284,7 +290,7 @@ def unchecked(job: dict[str, Any], tell: Tell) -> None:
     while sum(map(sum, seconds.values())) < SHORT or len(seconds["without"]) < job["repeat"]:
         dice.shuffle(order)
         for way in order:
-            for _ in range(familiar.ENOUGH):
+            for _ in range(SETTLED):
                 compute()
             if way == "first":
                 familiar.forget()

@@ -107,8 +107,8 @@ def look_again(measurement: "Measurement", layers: dict[str, Products], witness:
         return
     total = _summed(layers)
     norms = total.squares if measurement.m is None else torch.cat([total.squares, total.other_squares])
-    total_of_all, least = torch.stack([norms.sum(), norms.min()]).tolist()
-    lost = [] if math.isfinite(total_of_all) else torch.nonzero(~norms.isfinite())[:2, 0].tolist()
+    least, most = map(float, torch.aminmax(norms))
+    lost = [] if math.isfinite(least) and math.isfinite(most) else torch.nonzero(~norms.isfinite())[:2, 0].tolist()
     # Chosen by all together, as the examples with the largest losses are, the others have none
     left_out = _left_out(measurement, norms, witness) if least == 0 else []
     scaled = _of_each(measurement, norms) if weighing else []

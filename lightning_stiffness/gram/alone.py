@@ -6,11 +6,11 @@ from itertools import accumulate, pairwise
 
 import torch
 
-from lightning_stiffness.gram.check import Witness, limit_of, sizes_of
+from lightning_stiffness.gram.check import Witness, sizes_of
 from lightning_stiffness.gram.collected import Collected
 from lightning_stiffness.gram.digest import digest
 from lightning_stiffness.gram.familiar import (
-    ENOUGH,
+    Name,
     Proof,
     Unnameable,
     asks_for_values,
@@ -24,6 +24,7 @@ from lightning_stiffness.gram.familiar import (
     suspects,
     was_seen,
 )
+from lightning_stiffness.gram.in_turn import in_turn
 from lightning_stiffness.gram.loop import example_gradient
 from lightning_stiffness.gram.parts import Convolution, Dense, Outer, Part
 from lightning_stiffness.gram.problem import Examples, Problem
@@ -73,8 +74,10 @@ class Alone:
     ):
         self.problem, self.every, self.setting, self.most = problem, every, setting, most
         self.key: Hashable = None
-        self.proof = Proof(seen=0)
+        self.proof: Proof | None = None
         """What is known of its calls where they were proven before."""
+        self.left: frozenset[str] = frozenset()
+        """Parameters whose gradients are left to later measurements."""
         self.witness = Witness([], {}, {})
         """Empty where values are compared."""
         self.companions: list[Reference] = []
@@ -100,7 +103,7 @@ class Alone:
     @property
     def waits(self) -> bool:
         """Whether the gradients of one example are yet to be held against those in a batch."""
-        return self.reference.wanted is Wanted.ONE and not self.witness.positions
+        return self.reference.wanted is Wanted.ONE and not (self.single or self.witness.positions)
 
     def leave_open(self) -> None:
         """Take nothing for sure of the loss, as where a batch makes other calls than an example."""
@@ -112,7 +115,7 @@ class Alone:
         note_seen((TWO, self.key))
 
     def is_itself(self, collected: Collected, offset: int, names: list[str]) -> bool:
-        """Whether the reference has the gradients in a batch that it has alone.
+        """Whether the gradients of the reference that were asked for are in a batch what they are alone.
 
         Args:
             collected: of the batch.
@@ -121,20 +124,19 @@ class Alone:
         """
         reference = self.reference
         place, sure = reference.position - offset, self.sure
-        inside, scalar = 0 <= place < sum(collected.sizes), sure is not None
-        if not inside or collected.scalar != scalar or not _PROVABLE.issuperset(collected.forms(names)):
+        if not 0 <= place < sum(collected.sizes) or not _PROVABLE.issuperset(collected.forms(names)):
             return False
         piece, row = collected.where(place)
-        parts = {name: collected.parts[name][piece] for name in names}
+        parts = {name: collected.parts[name][piece] for name in reference.gradients}
         factor = 1.0 if sure is None else sure.factor(reference.position - row, collected.sizes[piece], row)
-        squares = same_vectors(parts, row, reference.gradients, factor)
-        if squares is None:
-            return False
-        limits = {name: limit_of(reference.gradients[name].dtype) for name in names}
-        reference.gradients = {}  # as large as the module
-        self.witness.fill(Witness([reference.position], {name: [[squares[name]]] for name in names}, limits))
-        self.single = True
-        return True
+        unused = set(reference.some).difference(parts)  # which a batch may not use either
+        self.single = (
+            bool(parts)
+            and not any(collected.parts[name][piece] for name in unused)
+            and same_vectors(parts, row, reference.gradients, factor)
+        )
+        reference.gradients = {}  # they may be large
+        return self.single
 
     def loss_of(self, place: int) -> float:
         """An example's loss alone; NaN where it can't be had without gradients, as where the loss takes some."""
@@ -153,19 +155,19 @@ class Alone:
         span = self.spans[self.turn % len(self.spans)] if self._are_alike() else spans[0]
         turn = span[0] + place_of(self.turn, span[1] - span[0])
         found = refer_if_familiar(self.problem, self.every, turn, self._wanted)
-        if found is not None and (self.proof.seen or found.wanted is Wanted.ONE):
-            return found
-        self.other = turn  # its calls are others than those known, and nothing that they told is of another example
-        self.key, self.sure, self.proof = None, None, Proof(seen=0)
-        return None
+        if found is None:
+            self.other = turn  # its calls are others than those known, and they tell nothing of another example
+            self.key, self.sure, self.proof = None, None, None
+        return found
 
     def accompany(self) -> list[Reference]:
         """Those whose values are to be compared; none where gradients are."""
         if self.reference.loss is not None:
             self.companions.append(self.reference)
             known = self._suspects()
-            several = not self._are_alike() or (len(self.spans) > 1 and not self._is_sure(self.reference))
-            if known or several or asks_for_values(self.reference):
+            sure = self.reference.wanted is Wanted.ONE  # or more would be wanted
+            several = not self._are_alike() or (len(self.spans) > 1 and not (sure or self._is_sure(self.reference)))
+            if known or several or (not sure and asks_for_values(self.reference)):
                 for place in known or [self._second_place()]:
                     second = companion(self.problem, self.every, place)
                     if second is None:
@@ -181,7 +183,7 @@ class Alone:
         if self.witness.positions:
             return
         reference = self.reference
-        gradients = {reference.position: reference.gradients}
+        gradients = {reference.position: reference.gradients} if reference.wanted is Wanted.TWO else {}
         for place in (reference.position, *(self._suspects() or [self._second_place()])):
             if not gradients.get(place):
                 gradients[place] = example_gradient(self.problem, self.every.one(place), place)
@@ -202,13 +204,15 @@ class Alone:
             ties: whether some were found to be right in float64 alone.
         """
         tables = self.witness.table.values()
-        if not tables or self.reference.strange or self.problem.noise.drawn or not _PROVABLE.issuperset(forms):
+        if not (tables or self.single) or self.reference.strange or self.problem.noise.drawn:
+            return
+        if not _PROVABLE.issuperset(forms) or not all(any(sizes_of([table])) for table in tables):
             return
         if form != "each" and not self.sure and (ties or not self.reference.is_number):
             return
-        if all(any(sizes_of([table])) for table in tables) and self.named() is not None:
-            seen = self.proof.seen + len(self.witness.positions)
-            prove(self.key, Proof(ties, dict(self.reference.known), form, seen))
+        if self.named() is not None:
+            left = self.left if self.single else frozenset()
+            prove(self.key, Proof(ties, dict(self.reference.known), form, left))
 
     def named(self) -> Hashable:
         """What tells its calls from others; None where something has no name."""
@@ -237,7 +241,7 @@ class Alone:
 
     def _wanted(self, reference: Reference) -> Wanted:
         """Of an example that calls tell everything about."""
-        self.proof = Proof(seen=0)
+        self.proof = None
         if self.problem.noise.drawn:
             return Wanted.TWO
         self.sure = self._form(reference) if reference.is_number else None
@@ -250,20 +254,24 @@ class Alone:
             # Which examples weigh how much in a mean is looked at again now and then, unless that is sure
             if proof.form == "each" or self.sure or self.turn % AGAIN:
                 self.proof = proof
-                if proof.seen >= ENOUGH:
+                if not proof.left:
                     return Wanted.VALUES
-        one = self.key is not None and not suspects(self.key) and self._are_alike()
-        few = sum(p.numel() * p.element_size() for p in self.problem.parameters.values()) <= VECTOR
-        if not (one and few) or self.other is not None or was_seen((TWO, self.key)):
+        one = self.most is None and self.key is not None and not suspects(self.key) and self._are_alike()
+        if not one or self.other is not None or was_seen((TWO, self.key)) or not self._is_sure(reference):
             return Wanted.TWO
-        return Wanted.ONE if self._is_sure(reference) else Wanted.TWO
+        parameters = self.problem.parameters
+        some, self.left = in_turn(reference.calls, parameters, None if self.proof is None else self.proof.left)
+        if not some or sum(parameters[n].numel() * parameters[n].element_size() for n in some) > VECTOR:
+            return Wanted.TWO
+        reference.some = tuple(some)
+        return Wanted.ONE
 
     def _are_alike(self) -> bool:
         """Whether there is one batch, or several that Python can tell from each other by their values alone."""
         return len(self.spans) == 1 or (self.like and len({high - low for low, high in self.spans}) == 1)
 
     def _form(self, reference: Reference) -> Sure | None:
-        return sure_form(reference, self.problem.module, self.every.batches) if self.like else None
+        return sure_form(reference, self.problem.module, self.every) if self.like else None
 
     def _is_sure(self, reference: Reference) -> bool:
         """Whether its calls say for sure what the loss of a batch is; of a number it is known already."""
@@ -291,6 +299,6 @@ class Alone:
                 return None
             setting = *setting, self.digest
         try:
-            return setting, signature(reference, names, shapes=shapes)
+            return Name((setting, signature(reference, names, shapes=shapes)))
         except Unnameable:
             return None

@@ -3,6 +3,7 @@
 import types
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -53,10 +54,22 @@ class Call:
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     out: Any
+    tracked: tuple[bool, ...] = ()
+    """Which of its tensors had a gradient as it returned them."""
     edges: tuple[GradientEdge | None, ...] = ()
     """Of its tensors as it returned them: what changes one in place gives it another."""
     gradients: dict[int, Tensor] | None = None
     """Of the example's loss by those of them that it depends on, where they were asked for."""
+
+    @cached_property
+    def given(self) -> list[Tensor]:
+        """The tensors that it took."""
+        return tensors_in((self.args, self.kwargs) if self.kwargs else self.args)
+
+    @cached_property
+    def made(self) -> list[Tensor]:
+        """The tensors that it gave."""
+        return tensors_in(self.out)
 
     def is_like(self, func: Any, args: Any, kwargs: Any) -> bool:
         """Whether a call for several examples is the same, but for the tensors, and their number."""
@@ -74,7 +87,8 @@ class Recorder(TorchFunctionMode):
         super().__init__()
         self.calls: list[Call] = []
         self.saved_as_usual = True
-        """Whether what was saved for the backward pass went through no function of the user's own, for sure."""
+        """Whether what was saved for the backward pass went through no function of the user's own, for sure, nor
+        what is changed in place has one for its gradient."""
         self.changed_unseen = False
         """Whether something that a call takes was changed since the last call that is known to have changed it."""
         self._versions: dict[int, int] = {}
@@ -105,20 +119,21 @@ class Recorder(TorchFunctionMode):
         call = Call(func, args, kwargs, None)
         self.calls.append(call)
         if not self.changed_unseen:
-            given = [
-                version
-                for one in tensors_in((args, kwargs) if kwargs else args)
-                if (version := self._version(one)) is not None
-            ]
+            given = [version for one in call.given if (version := self._version(one)) is not None]
             self.changed_unseen |= any(self._versions.setdefault(place, now) != now for place, now in given)
         if func in COMPOSITE:
             with self:
                 return opened(func)(*args, **kwargs)
         if inplace(func) and args and isinstance(args[0], Tensor):
+            if args[0]._backward_hooks:  # which the copy has not
+                self.saved_as_usual = False
             call.args = (args[0].detach().clone(), *args[1:])
-        changed = args[:1] if inplace(func) else ()
+            call.given[:1] = call.args[:1]
         call.out = out = func(*args, **kwargs)
-        self.note(tensors_in((out, *changed)))
+        call.tracked = tuple([one.requires_grad for one in call.made])
+        self.note(call.made)
+        if inplace(func):
+            self.note(tensors_in(args[:1]))
         if isinstance(out, Tensor):
             call.edges = (_edge(out),)
         elif isinstance(out, tuple | list | dict):

@@ -21,6 +21,7 @@ from lightning_stiffness.gram.mixing import along_examples, mixes
 from lightning_stiffness.gram.moves import INDEXING, moved, scrambles
 from lightning_stiffness.gram.tail import Tail
 from lightning_stiffness.gram.uses import Function, Operand, Pure, Use, flat, tensors_in
+from lightning_stiffness.gram.wiring import Wiring
 
 
 class Watcher(TorchFunctionMode):
@@ -59,6 +60,8 @@ class Watcher(TorchFunctionMode):
         self.scrambled = self.mixed = self.unlike = False
         self.along: set[str] = set()
         """Functions that make values of neighbours along the axis of the examples."""
+        self.wiring = Wiring()
+        """Whether the calls take their tensors from where those of one example do."""
         self.tail: Tail | None = None
         """Follows what is made of all examples, where that is wanted."""
 
@@ -70,6 +73,8 @@ class Watcher(TorchFunctionMode):
         call = self.log[place] if place < len(self.log) else None
         if not self.unlike:
             self.unlike = call is None or not call.is_like(func, args, kwargs)
+        if call is not None and call.function == func and not self.wiring.differs:
+            self.wiring.takes(call, tensors_in((args, kwargs) if kwargs else args))
         if func in COMPOSITE:
             with self:
                 return opened(func)(*args, **kwargs)
@@ -107,6 +112,8 @@ class Watcher(TorchFunctionMode):
         return self._followed(call, func, args, kwargs, out)
 
     def _followed(self, call: Call | None, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
+        if call is not None and call.function == func and not self.wiring.differs:
+            self.wiring.gives(call, tensors_in(out))
         if along_examples(call, func, args, kwargs, self.n):
             self.mixed = True
             if any(one.requires_grad for one in tensors_in(out)):
@@ -177,7 +184,7 @@ class Watcher(TorchFunctionMode):
         roots: frozenset[str],
         sources: list[Node],
     ) -> None:
-        single_outs = list(flat(call.out))
+        single_outs = flat(call.out)
         try:
             singles = [single_outs[i] for i, _ in outs]
         except IndexError:

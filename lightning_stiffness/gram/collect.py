@@ -68,10 +68,14 @@ class Collector:
         """Whether some loss that is one number is made by code in which no call is seen."""
         self.along: set[str] = set()
         """Functions that make values of neighbours along the axis of the examples."""
-        self.scaled: list[range] = []
-        """Examples of pieces whose loss is scaled by something that another piece may have otherwise."""
+        self.passed: list[range] = []
+        """Examples of the pieces whose loss is a number that is followed through the calls."""
+        self.scaled = False
+        """Whether that of some is scaled by something that another piece may have otherwise."""
         self.unlike = False
         """Whether some piece made other calls than an example alone, or with other settings."""
+        self.rewired = False
+        """Whether some piece made the same calls with tensors from elsewhere, as another layer's weight."""
 
     def collect(self, names: list[str], examples: Examples, offset: int, most: int) -> Collected:
         """Parts of the parameters ``names`` for some examples.
@@ -111,7 +115,8 @@ class Collector:
         self.losses.clear()  # these two are no batch of the measurement
         self.mixed.clear()
         self.against.clear()
-        self.scaled.clear()
+        self.passed.clear()
+        self.scaled = False
         self.unseen = False
         return {
             name: sum(min(part.bytes_per_example(), part.dense_bytes()) for part in collected.parts[name][0])
@@ -169,10 +174,12 @@ class Collector:
             self.unseen |= unseen
             if odd and not unseen:
                 self.against.add(odd)
-            if watcher.tail.scaled:
-                self.scaled.append(range(start, start + piece.size))
+            self.passed.append(range(start, start + piece.size))
+            self.scaled |= watcher.tail.scaled
         own = [call.function for call in watcher.log[: -len(ENDING)]]
-        others = watcher.unlike or own != watcher.functions
+        rewired = watcher.wiring.differs and own == watcher.functions
+        self.rewired |= rewired
+        others = watcher.unlike or own != watcher.functions or rewired
         self.unlike |= others
         if watcher.mixed or unseen or others or self.reference.changed_unseen:
             self.mixed.append((piece, loss.detach()))

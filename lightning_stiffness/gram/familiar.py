@@ -1,11 +1,11 @@
 """Calls whose gradients have been held against those of examples alone: after that, their values are compared.
 
 What a rule makes of a call depends on the function and on the shapes and settings that it is called with. Once
-that has been proven for all calls of a module, gradient by gradient, another measurement with the same calls
-compares what can be otherwise then: of an example alone, the loss and the inputs and output gradients of every use.
-The gradients follow from these. They are as large as the parameters, and the values only as the activations. From
-one measurement to the next it is another example, so that in time all have their turn; and two, where Python asked
-for a value, as what it does with that may be otherwise for each.
+that has been proven for all calls of a module, gradient by gradient, those of linear layers in turn, another
+measurement with the same calls compares what can be otherwise then: of an example alone, the loss and the inputs
+and output gradients of every use. The gradients follow from these. They are as large as the parameters, and the
+values only as the activations. From one measurement to the next it is another example, so that in time all have
+their turn; and two, where Python asked for a value, as what it does with that may be otherwise for each.
 """
 
 import threading
@@ -21,9 +21,6 @@ from lightning_stiffness.gram.axes import Layout
 from lightning_stiffness.gram.calls import Call
 from lightning_stiffness.gram.reference import Reference
 from lightning_stiffness.gram.uses import flat
-
-ENOUGH = 2
-"""Examples whose gradients were found to be right with the same calls, from which on values are compared."""
 
 MOST = 256
 """Sets of calls that are remembered."""
@@ -45,8 +42,28 @@ class Proof:
     """Layouts that the values of an example told."""
     form: str = "each"
     """Whether the loss of a batch was one for each example, or their mean or sum."""
-    seen: int = ENOUGH
-    """Of how many examples the gradients were held against those alone."""
+    left: frozenset[str] = frozenset()
+    """Parameters whose gradients are yet to be held against those of an example alone."""
+
+
+class Name:
+    """What tells calls from others, hashed once: it is looked up many times, and a tuple is gone through each time.
+
+    Args:
+        parts: of which it consists.
+    """
+
+    __slots__ = ("_hash", "parts")
+
+    def __init__(self, parts: Hashable):
+        self.parts, self._hash = parts, hash(parts)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        same = isinstance(other, Name) and self._hash == other._hash
+        return self is other or (same and self.parts == other.parts)  # type: ignore[attr-defined]
 
 
 _proven: OrderedDict[Hashable, Proof] = OrderedDict()
@@ -63,9 +80,10 @@ class Unnameable(Exception):
 def proven(key: Hashable) -> Proof | None:
     """What was found out about these calls before; None where nothing was."""
     with _lock:
-        if key in _proven:
-            _proven.move_to_end(key)
-        return _proven.get(key)
+        proof = _proven.pop(key, None)
+        if proof is not None:  # those that were not asked for longest are forgotten first
+            _proven[key] = proof
+        return proof
 
 
 def prove(key: Hashable, proof: Proof) -> None:
@@ -99,8 +117,8 @@ def note_seen(key: Hashable) -> None:
 
 
 def _keep(memory: OrderedDict[Hashable, Any], key: Hashable, value: Any) -> None:
+    memory.pop(key, None)
     memory[key] = value
-    memory.move_to_end(key)
     while len(memory) > MOST:
         memory.popitem(last=False)
 

@@ -4,8 +4,7 @@ Slow and obviously right. Every other engine is compared with it; none of them s
 the choice of parameters.
 """
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -78,23 +77,22 @@ def has_reentrant_checkpoint(loss: Tensor) -> bool:
 
 
 def _following(node: Node) -> Iterable[Node | None]:
-    return (following for following, _ in node.next_functions)
+    return [following for following, _ in node.next_functions]
 
 
-def nodes_behind(loss: Tensor, following: Callable[[Node], Iterable[Node | None]] = _following) -> Iterator[Node]:
+def nodes_behind(loss: Tensor, following: Callable[[Node], Iterable[Node | None]] = _following) -> list[Node]:
     """The nodes of the graph that a tensor was computed by, each once, from the last on.
 
     Args:
         loss: the tensor.
         following: where to go on from a node; by default to all that it was computed from.
     """
-    waiting, seen = deque([loss.grad_fn]), set()
-    while waiting:
-        node = waiting.popleft()
+    waiting, seen = [loss.grad_fn], dict[Node, None]()
+    for node in waiting:  # which grows meanwhile
         if node is not None and node not in seen:
-            seen.add(node)
-            yield node
-            waiting.extend(following(node))
+            seen[node] = None
+            waiting += following(node)
+    return [*seen]
 
 
 def loop_gram(

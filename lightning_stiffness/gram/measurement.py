@@ -69,7 +69,7 @@ class Measurement:
         self.losses: dict[int, torch.Tensor] = {}
         """First position of a piece → the losses of its examples, where each has one."""
         self.scaled: list[range] = []
-        """Examples of the pieces whose loss is scaled by something that another piece may have otherwise."""
+        """Examples of all pieces, where the loss of some is scaled by something that another may have otherwise."""
         self.halved: set[tuple[int, int]] = set()
         """First position and size of the batches that were held against their halves."""
         self.moved: set[int] = set()
@@ -85,11 +85,14 @@ class Measurement:
         collector = Collector(self.problem, self.reference, slab_of(self.room, self.device))
         groups = partition(self.problem, self.every, self.reference, collector, self.room, asked)
         groups = self._settled(groups)
-        if alone.waits and (asked or len(groups) > 1 or groups[0].block is not None):
+        if alone.waits and (len(groups) > 1 or groups[0].block is not None):
             alone.look_closer()  # so that no gradient is held beside what the budget is for
         self.most = groups[0].most
-        collector.companions, collector.ties = alone.accompany(), alone.proof.ties
-        collector.form, collector.sure = alone.proof.form, alone.sure
+        collector.companions, collector.sure = alone.accompany(), alone.sure
+        if alone.proof is not None:
+            collector.ties, collector.form = alone.proof.ties, alone.proof.form
+        elif alone.sure is not None:
+            collector.form = alone.sure.form
         self.reduction.weights = None if alone.sure is None else alone.sure.weights
         for group in self._undrawn(groups, witness):
             if group.block is None:
@@ -98,7 +101,9 @@ class Measurement:
                 self._blockwise(group, group.block, collector, witness)
         products = {layer: total.products() for layer, total in self.totals.items()}
         self.losses = collector.losses
-        self.scaled = [*collector.scaled]  # before parts of the batches are passed through the module
+        self.scaled = (
+            [*collector.passed] if collector.scaled else []
+        )  # before parts of the batches are passed through the module
         refuse_mixing(self, collector)
         look_again(self, products, witness)
         if self.reduction.weighted:
@@ -110,7 +115,7 @@ class Measurement:
         products = {layer: self.reduction.mended(one, cross=cross) for layer, one in products.items()}
         check_total(self, products, witness)
         form = self.reduction.form
-        if form is not None and not (self.fallback or collector.derived):
+        if form is not None and not (self.fallback or collector.derived or collector.rewired):
             alone.prove(self.forms, form, ties=bool(self.rounded))
         if self.fallback:
             products = self._fall_back(products)
@@ -213,13 +218,14 @@ class Measurement:
         if alone.waits:
             # What will not be known the next time either is compared by two examples each time
             lasting = len(names) == len(group.names) and not (collector.derived or collector.unlike)
-            good = lasting and alone.is_itself(collected, offset, names)
+            met = alone.reference.position in collector.met
+            good = lasting and met and alone.is_itself(collected, offset, names)
             if not good:
                 alone.needs_two()
             return not good
         held = range(offset, offset + sum(collected.sizes))
         not_met = {one.position for one in collector.companions}.intersection(held) - collector.met
-        return bool(collector.companions) and (collector.derived or bool(not_met))
+        return bool(collector.companions) and (collector.derived or collector.rewired or bool(not_met))
 
     def _refuse_draws(self, group: Group) -> None:
         """In a batch, and for no example alone: unless nothing depends on it, as on what a library drew that was

@@ -25,6 +25,9 @@ ADDING = _named(
 )
 """What makes a number of all examples to which each adds its own part, or none."""
 
+AVERAGING = _named("mean", "nanmean")
+"""Those of them that divide by how many numbers they take."""
+
 SELECTING = _named(
     *("__getitem__", "select", "unbind", "narrow", "split", "chunk", "index_select", "masked_select", "take"),
     *("take_along_dim", "__iter__", "tensor_split", "gather"),

@@ -93,6 +93,11 @@ class Reduction:
                 self.could_be_mean &= abs(ratio * size - 1) < rounding
                 self.lean += abs(math.log(ratio)) - abs(math.log(ratio * size))
 
+    def rely_on(self, form: str) -> None:
+        """Take a loss that is one number for the examples' ``"mean"`` or ``"sum"``."""
+        self.could_be_sum &= form == "sum"
+        self.could_be_mean &= form == "mean"
+
     def merge(self, others: "Sequence[Reduction]") -> None:
         """Learn what all processes of a run have learnt of their own examples; this one's is among the others."""
         self.lean = sum(other.lean for other in others)

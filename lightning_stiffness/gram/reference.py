@@ -18,7 +18,7 @@ from lightning_stiffness.gram.loop import REENTRANT, by_name, example_gradient, 
 from lightning_stiffness.gram.problem import Examples, Problem
 from lightning_stiffness.gram.rules import is_factored
 from lightning_stiffness.gram.state import kept_state
-from lightning_stiffness.gram.uses import flat, tensors_in
+from lightning_stiffness.gram.uses import flat
 
 
 class Wanted(Enum):
@@ -27,7 +27,8 @@ class Wanted(Enum):
     TWO = auto()
     """Its gradients, and those of another example."""
     ONE = auto()
-    """Its gradients, to be held against those in a batch as they are."""
+    """Its loss, the gradients of its calls, and those of some parameters, to be held against those in a batch as
+    they are."""
     VALUES = auto()
     """Its loss, and the gradients of its calls instead of the parameters'."""
 
@@ -53,6 +54,8 @@ class Reference:
     """Its loss, where values are compared instead of gradients."""
     wanted: Wanted = Wanted.TWO
     """What was wanted of it."""
+    some: tuple[str, ...] = ()
+    """The parameters whose gradients are wanted beside those of its calls."""
 
     @property
     def is_number(self) -> bool:
@@ -66,7 +69,7 @@ class Reference:
 
     def is_reduced(self) -> bool:
         """Whether some of it is computed in half precision."""
-        outs = (leaf for call in self.calls for leaf in tensors_in(call.out))
+        outs = (leaf for call in self.calls for leaf in call.made)
         return any(leaf.dtype in (torch.float16, torch.bfloat16) for leaf in outs)
 
     def activation_bytes(self) -> int:
@@ -124,7 +127,7 @@ def refer(
     grads: tuple[Tensor | None, ...] = (None,) * len(parameters)
     with kept_state(problem.module), eager():
         reference, loss = _traced_back(problem, examples, position, wanted)
-        if reference.wanted is Wanted.VALUES:
+        if reference.wanted is not Wanted.TWO:
             return reference
         alone = _is_built_alone(examples, reference)
         if loss.requires_grad and not alone:
@@ -144,10 +147,7 @@ def refer_if_familiar(
         return None
     try:
         with kept_state(problem.module), eager():
-            reference, loss = _traced_back(problem, examples, position, wanted)
-            if reference.wanted is Wanted.ONE:
-                found = torch.autograd.grad(loss, list(problem.parameters.values()), allow_unused=True)
-                reference.gradients = by_name(problem, found)
+            reference, _ = _traced_back(problem, examples, position, wanted)
             return None if reference.wanted is Wanted.TWO else reference
     except Exception:  # as an empty sequence that no batch is padded for: the usual example is there for that
         return None
@@ -162,8 +162,8 @@ def _traced_back(
     usual = loss.requires_grad and not reference.strange and not _is_built_alone(examples, reference)
     if wanted is not None and usual:
         reference.wanted = wanted(reference)
-    if reference.wanted is Wanted.VALUES:
-        _trace_back(reference, loss)
+    if reference.wanted is not Wanted.TWO:
+        _trace_back(reference, loss, problem.of(reference.some) if reference.some else None)
     return reference, loss
 
 
@@ -183,7 +183,7 @@ def _gradients(loss: Tensor, inputs: Sequence[Any]) -> tuple[Tensor | None, ...]
 
 def _look_behind(reference: Reference, loss: Tensor) -> None:
     """Enter what the graph behind a loss is made of."""
-    nodes = list(nodes_behind(loss))
+    nodes = nodes_behind(loss)
     reference.nodes = tuple(node.name() for node in nodes)
     # functions of the user's own with a gradient of their own, or gradients of gradients
     reference.strange = any(isinstance(node, BackwardCFunction) for node in nodes) or any(
@@ -202,13 +202,20 @@ def companion(problem: Problem, examples: Examples, position: int) -> Reference 
     return found
 
 
-def _trace_back(reference: Reference, loss: Tensor) -> None:
-    """Enter its loss, and the gradients of all its calls: which of them are uses is known beside a batch."""
+def _trace_back(reference: Reference, loss: Tensor, problem: Problem | None = None) -> None:
+    """Enter its loss, the gradients of all its calls, as which of them are uses is known beside a batch, and those
+    of a problem's parameters that it depends on."""
     outputs = [(call, i, edge) for call in reference.calls for i, edge in enumerate(call.edges) if edge is not None]
-    gradients = _gradients(loss, [edge for _, _, edge in outputs]) if loss.requires_grad else None
-    for (call, i, _), gradient in zip(outputs, gradients or (), strict=gradients is not None):
-        if gradient is not None:
-            call.gradients = {**(call.gradients or {}), i: gradient}
+    inputs = [*(edge for _, _, edge in outputs), *(problem.parameters.values() if problem else ())]
+    gradients = _gradients(loss, inputs) if loss.requires_grad else None
+    if gradients is not None:
+        for (call, i, _), gradient in zip(outputs, gradients[: len(outputs)], strict=True):
+            if gradient is not None:
+                call.gradients = {**(call.gradients or {}), i: gradient}
+        if problem:
+            own = dict(zip(problem.parameters, gradients[len(outputs) :], strict=True))
+            used = [name for name, gradient in own.items() if gradient is not None]
+            reference.gradients = by_name(problem.of(used), [own[name] for name in used])
     reference.loss = loss.detach()
 
 

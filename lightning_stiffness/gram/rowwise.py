@@ -1,6 +1,5 @@
 """Calls that treat the examples of a batch one by one, whatever their values are."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -65,7 +64,7 @@ def is_rowwise(call: Call, taken: set[int], constant: set[int]) -> bool:
         taken: what goes into linear layers, by :func:`taken_by_linear`.
         constant: identities of the tensors that are the same for all examples.
     """
-    function, tensors = call.function, [*given_to(call)]
+    function, tensors = call.function, given_to(call)
     if function in _ALWAYS or function in (F.batch_norm, F.dropout):
         # Weights made of a batch, as of similarities, would put its examples along another axis
         return all(id(one) in constant for one in tensors[1:]) and _is_plain(call, tensors[0])
@@ -93,9 +92,9 @@ def _is_plain(call: Call, given: Tensor) -> bool:
     return call.function not in (F.batch_norm, F.dropout) or call.kwargs.get("training") is False
 
 
-def given_to(call: Call) -> Iterator[Tensor]:
+def given_to(call: Call) -> list[Tensor]:
     """The tensors that a call takes, but for those in lists."""
-    return (one for one in (*call.args, *call.kwargs.values()) if isinstance(one, Tensor))
+    return [one for one in (*call.args, *call.kwargs.values()) if isinstance(one, Tensor)]
 
 
 def is_old(call: Call) -> bool:
@@ -112,7 +111,7 @@ def _number(call: Call, name: str, place: int) -> int:
 def _keeps_rows(call: Call, given: Tensor, taken: set[int]) -> bool:
     """Whether one row becomes one row, in a batch too: all other lengths are written out; or all but the last are,
     and a linear layer takes the result, which no row of another length fits."""
-    sizes, out = [*flat(call.args[1:])], call.out
+    sizes, out = flat(call.args[1:]), call.out
     if call.kwargs or not sizes or any(type(size) is not int for size in sizes) or not given.ndim or not out.ndim:
         return False
     if not len(given) == len(out) == 1 or sizes[0] not in (-1, 1) or out.ndim < 2:

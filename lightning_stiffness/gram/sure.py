@@ -1,6 +1,6 @@
 """What the loss of a batch is of its examples' losses, where the calls behind it leave no other way."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_stiffness.gram.batch import Batch, batch_size, is_per_example, leaves
+from lightning_stiffness.gram.batch import Batch, is_per_example, leaves
 from lightning_stiffness.gram.calls import Call, inplace
+from lightning_stiffness.gram.problem import Examples
 from lightning_stiffness.gram.reference import Reference
 from lightning_stiffness.gram.rowwise import (
     ERRORS,
@@ -21,7 +22,6 @@ from lightning_stiffness.gram.rowwise import (
     is_rowwise,
     taken_by_linear,
 )
-from lightning_stiffness.gram.uses import tensors_in
 
 _IGNORING: frozenset[Any] = frozenset({F.cross_entropy, F.nll_loss})
 """Losses whose mean is one over the examples with labels that are not to be ignored."""
@@ -70,7 +70,7 @@ class Sure:
         return float(weights[place] / weights.sum())
 
 
-def sure_form(reference: Reference, module: nn.Module, batches: Sequence[Batch]) -> Sure | None:
+def sure_form(reference: Reference, module: nn.Module, examples: Examples) -> Sure | None:
     """What the loss of a batch is of those of its examples, where that is sure whatever their values are.
 
     It is where everything that an example's loss comes from leaves the rows of a batch to themselves, up to the
@@ -83,7 +83,7 @@ def sure_form(reference: Reference, module: nn.Module, batches: Sequence[Batch])
     Args:
         reference: an example alone.
         module: the module; its parameters and buffers are the same for all examples.
-        batches: those that the examples come in.
+        examples: all of them.
 
     Returns:
         None where it is not sure.
@@ -91,21 +91,23 @@ def sure_form(reference: Reference, module: nn.Module, batches: Sequence[Batch])
     ending = reference.calls[-1:]  # which is made one number at the end
     if not ending or ending[0].function is not Tensor.reshape:
         return None
-    held = _memory(batches)
+    held = _memory(examples)
     if held is None:
         return None
     if reference.changed_unseen:
         return None
-    since = {id(one): -1 for one in (*module.parameters(), *module.buffers())}
-    made = [[*tensors_in(call.out)] for call in reference.calls]
-    for k, outs in enumerate(made):
-        for one in outs:
+    since = {
+        id(one): -1 for part in module.modules() for one in (*part._parameters.values(), *part._buffers.values())
+    }
+    for k, call in enumerate(reference.calls):
+        for one in call.made:
             since.setdefault(id(one), k)
     loss: Tensor = ending[0].args[0]
     sure, needed = Sure("each") if loss.ndim else None, {_place(loss)}
     taken, constant = taken_by_linear(reference), {place for place, k in since.items() if k < 0}
     for k in reversed(range(len(reference.calls) - 1)):
-        call, outs = reference.calls[k], made[k]
+        call = reference.calls[k]
+        outs = call.made
         if not outs:
             if call.function not in _QUIET:
                 return None
@@ -113,12 +115,12 @@ def sure_form(reference: Reference, module: nn.Module, batches: Sequence[Batch])
         if needed.isdisjoint(map(_place, outs)):  # as of an accuracy, of which the loss knows nothing
             continue
         if sure is None:
-            sure = _total(call, constant, reference, batches)
+            sure = _total(call, constant, reference, examples)
             if sure is None:
                 return None
         elif not is_rowwise(call, taken, constant):
             return None
-        given = [*tensors_in((call.args, call.kwargs))]
+        given = [*call.given]
         if inplace(call.function) and isinstance(call.out, Tensor):
             given[0] = call.out  # which is what it changed
         if any(since.get(id(one), k) >= k and _place(one) not in held for one in given):
@@ -143,11 +145,10 @@ def _kind(node: Any) -> tuple[Any, ...]:
     return type(node), *((path, _kind(leaf)) for path, leaf in leaves(node) if leaf is not node)
 
 
-def _memory(batches: Iterable[Batch]) -> set[int] | None:
+def _memory(examples: Examples) -> set[int] | None:
     """Where the tensors of the batches lie; None if they hold anything but a row for each example."""
     held: set[int] = set()
-    for batch in batches:
-        size = batch_size(batch)
+    for batch, size in zip(examples.batches, examples.sizes, strict=True):
         for _, leaf in leaves(batch):
             if not isinstance(leaf, Tensor) or not is_per_example(leaf, size):
                 return None
@@ -162,16 +163,16 @@ def _place(tensor: Tensor) -> int:
         return -id(tensor)
 
 
-def _total(call: Call, constant: set[int], reference: Reference, batches: Sequence[Batch]) -> Sure | None:
+def _total(call: Call, constant: set[int], reference: Reference, examples: Examples) -> Sure | None:
     """What a call makes of the examples that it is given, if it is their mean, or their sum.
 
     Args:
         call: of one example.
         constant: identities of the tensors that are the same for all examples.
         reference: the example.
-        batches: those that the examples come in.
+        examples: all of them.
     """
-    function, tensors = call.function, [*given_to(call)]
+    function, tensors = call.function, given_to(call)
     if function in MEANS or function in SUMS:
         whole = len(call.args) == 1 and call.kwargs.keys() <= {"dtype"}
         first = tensors[0].ndim == 1 and (*call.args[1:], *call.kwargs.items()) in ((0,), (("dim", 0),))
@@ -186,7 +187,7 @@ def _total(call: Call, constant: set[int], reference: Reference, batches: Sequen
         weight = call.kwargs.get("weight")
         if weight is not None and (id(weight) not in constant or weight.requires_grad or bool((weight < 0).any())):
             return None
-        labels = _labels(_source(tensors[1], reference), reference.position, batches)
+        labels = _labels(_source(tensors[1], reference), reference.position, examples)
         return None if labels is None else _weighing(labels, weight, call.kwargs.get("ignore_index", -100))
     return Sure(form) if function in LOSSES and len(tensors) == 2 else None  # others weigh classes
 
@@ -199,20 +200,19 @@ def _source(tensor: Tensor, reference: Reference) -> Tensor:
     return tensor
 
 
-def _labels(one: Tensor, position: int, batches: Sequence[Batch]) -> list[Tensor] | None:
+def _labels(one: Tensor, position: int, examples: Examples) -> list[Tensor] | None:
     """Of all examples, in order; None where those of one are not as they are in its batch.
 
     Args:
         one: labels of one example.
         position: of the example.
-        batches: those that the examples come in.
+        examples: all of them.
     """
-    for batch in batches:
-        size = batch_size(batch)
+    for batch, size in zip(examples.batches, examples.sizes, strict=True):
         if position < size:
             found = [path for path, leaf in leaves(batch) if _is_row(one, leaf[position : position + 1])]
-            every = [leaf for batch in batches for path, leaf in leaves(batch) if found[:1] == [path]]
-            return every if len(every) == len(batches) else None
+            every = [leaf for batch in examples.batches for path, leaf in leaves(batch) if found[:1] == [path]]
+            return every if len(every) == len(examples.batches) else None
         position -= size
     return None
 

@@ -5,12 +5,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from lightning_stiffness.gram.axes import grown_axis
 from lightning_stiffness.gram.calls import Call, inplace
 from lightning_stiffness.gram.mixing import mixes
 from lightning_stiffness.gram.monotone import (
     ADDING,
+    AVERAGING,
     KEEPING,
     NEVER_LESS,
     NO_LESS,
@@ -49,7 +51,8 @@ class Tail:
         self._by_data: dict[int, Tensor] = {}
         """Without a gradient, and otherwise for each batch by more than its number of examples."""
         self.scaled = False
-        """Whether one is multiplied with, or divided by, something that each batch may have otherwise."""
+        """Whether one is multiplied with, or divided by, something that each batch may have otherwise, as a mean is
+        by how many it is over."""
 
     def see(self, call: Call | None, function: Any, args: Any, kwargs: Any, out: Any) -> None:
         """Follow one call.
@@ -61,7 +64,7 @@ class Tail:
             kwargs: by name.
             out: the result.
         """
-        outs, given = [*tensors_in(out)], [*tensors_in((args, kwargs))]
+        outs, given = tensors_in(out), tensors_in((args, kwargs))
         if not outs:
             self._read |= function in READING and any(id(one) in self._by_data for one in given)
             if function is Tensor.__setitem__:
@@ -84,11 +87,12 @@ class Tail:
         if any(of_all):
             odd = next(filter(None, of_all))
         elif of_all:
-            ones = [] if call is None else [*tensors_in(call.out)]
+            ones = [] if call is None else call.made
             kept = not _grown(ones, outs, self.n) and self._keeps(call, function, args, kwargs)
             odd = "" if kept else _name(function)
         elif function not in SELECTING and self._is_of_all(call, given, outs):
             odd = "" if self._adds(call, function, kwargs, given) else _name(function)
+            self.scaled = self.scaled or self._averages_some(call, function, kwargs, given)
         else:
             return
         self._made.update((id(one), (one, odd)) for one in outs)
@@ -101,7 +105,7 @@ class Tail:
         """Whether a result is as large for all examples as for one, and what it is made of is not."""
         if call is None:
             return all(one.ndim == 0 for one in outs) and any(one.ndim and one.requires_grad for one in given)
-        alone, results = [*tensors_in((call.args, call.kwargs))], [*tensors_in(call.out)]
+        alone, results = call.given, call.made
         same = all(one.shape == other.shape for one, other in zip(results, outs, strict=False))
         return same and any(one.shape != other.shape for one, other in zip(alone, given, strict=False))
 
@@ -125,13 +129,26 @@ class Tail:
             return False
         if kwargs.get("reduction") in ("mean", "sum", "batchmean"):
             return True
-        ones = given if call is None else [*tensors_in((call.args, call.kwargs))]
+        ones = given if call is None else call.given
         own = {
             id(b if b._base is None else b._base)  # an error and itself transposed are one
             for a, b in zip(ones, given, strict=False)
             if b.requires_grad and (call is None or a.shape != b.shape)
         }
         return function in ADDING and len(own) == 1
+
+    def _averages_some(self, call: Call | None, function: Any, kwargs: Any, given: list[Tensor]) -> bool:
+        """Whether a mean is one over as many as the values of a batch say, or weighs them."""
+        if function in (F.cross_entropy, F.nll_loss):
+            labels = given[1] if len(given) > 1 and not given[1].is_floating_point() else None
+            some = kwargs.get("weight") is not None
+            some = some or (labels is not None and bool((labels == kwargs.get("ignore_index", -100)).any()))
+            return some and kwargs.get("reduction") == "mean"
+        if function not in AVERAGING:
+            return False
+        if call is None or function.__name__ == "nanmean":
+            return True
+        return grown_axis(call.given[0].shape, given[0].shape, self.n) is None
 
     def _keeps(self, call: Call | None, function: Any, args: Any, kwargs: Any) -> bool:
         """Whether what is made of numbers grows with each of them that it grows with alone."""
@@ -150,12 +167,14 @@ class Tail:
         other = args[place]
         alone: Any = 1.0 if call is None else call.args[place]
         if not isinstance(other, Tensor):
+            plain = isinstance(alone, int | float) and other in (alone, self.n * alone)
+            self.scaled = self.scaled or not plain
             return other == alone or (_same_sign(other, alone) and not self._read)
         same = isinstance(alone, Tensor) and alone.shape == other.shape
         if same and torch.equal(alone.detach(), other.detach()):
             return True
+        self.scaled = True
         if id(other) in self._positive or other.dtype == torch.bool:
-            self.scaled = True
             return True
         if id(other) in self._by_data or other.requires_grad:
             return False

@@ -48,12 +48,12 @@ def trusted(
     measurement.rounded |= collector.tied
     if collected.scalar:
         measurement.reduction.enter(collected.sizes, offset, len(measurement.every), measurement.device)
-    if collected.scalar and (collector.companions or alone.single):
-        _rely_on(measurement, collector)
+    if collected.scalar and collector.met:
+        measurement.reduction.rely_on(collector.form)  # as it was found to be before, or is for sure
     names = [name for name in names if name not in measurement.fallback]
     measurement.forms |= collected.forms(names)
     near = witness.among(offset, offset + sum(collected.sizes))
-    if not names or not near.positions or alone.single:
+    if not names or not near.positions:
         return names
     values = collected.products(names, [p - offset for p in near.positions], measurement.device, group.slab)
     try:
@@ -76,16 +76,6 @@ def trusted(
     if collected.scalar:
         settle_factors(measurement, verdict.factors, near.positions)
     return names
-
-
-def _rely_on(measurement: "Measurement", collector: Collector) -> None:
-    """What a loss that is one number was found to be before, or is for sure, it was found to be now."""
-    alone, reduction = measurement.alone, measurement.reduction
-    assert reduction.sizes is not None
-    met = [measurement.reference.position] if alone.single else sorted(collector.met)
-    form = alone.sure.form if alone.single and alone.sure else collector.form
-    factors = [1.0 if form == "sum" else 1 / size for size in reduction.sizes[met].tolist()]
-    settle_factors(measurement, factors, met)
 
 
 def rounding(measurement: "Measurement", most: int, near: Witness, wrong: list[str]) -> set[str]:

@@ -1,6 +1,6 @@
 """What a pass over many examples keeps: the calls that bring parameters and examples together."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -100,23 +100,25 @@ class Use:
         return layout.canonical(gradient, self.n)
 
 
-def flat(node: Any) -> Iterator[Any]:
+def flat(node: Any) -> list[Any]:
     """The leaves of nested tuples, lists and dicts."""
-    if isinstance(node, dict):
-        node = node.values()
-    elif not isinstance(node, _NESTED):
-        yield node
-        return
-    for item in node:
-        if isinstance(item, _NESTED):
-            yield from flat(item)
-        else:  # without a generator of its own: most are leaves
-            yield item
+    found: list[Any] = []
+    _gather((node,), found)
+    return found
 
 
-def tensors_in(node: Any) -> Iterator[Tensor]:
+def tensors_in(node: Any) -> list[Tensor]:
     """Those of them that are tensors."""
-    return (leaf for leaf in flat(node) if isinstance(leaf, Tensor))
+    return [leaf for leaf in flat(node) if isinstance(leaf, Tensor)]
+
+
+def _gather(items: Iterable[Any], found: list[Any]) -> None:
+    # every call is asked for its leaves, several times: generators take twice as long
+    for item in items:
+        if isinstance(item, _NESTED):
+            _gather(item.values() if isinstance(item, dict) else item, found)
+        else:
+            found.append(item)
 
 
 _NESTED = (tuple, list, dict)

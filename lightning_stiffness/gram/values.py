@@ -46,17 +46,20 @@ def agree(
         gradients differ by no more than ties make.
     """
     pairs: Pairs = []
+    each = None if losses is None else losses.flatten()
     with torch.no_grad():
         for (alone, place), factor in zip(companions, factors, strict=True):
             if alone.loss is None or not _complete(alone, functions):
                 return None
-            if losses is not None:
-                pairs.append((losses[place].reshape(()), alone.loss, None))
+            if each is not None:
+                pairs.append((each[place], alone.loss, None))
+            own: Pairs = []
             for use in uses:
-                found = _pairs(use, place, alone.calls[use.place], factor)
+                found = _pairs(use, place, alone.calls[use.place])
                 if found is None:
                     return None
-                pairs += found
+                own += found
+            pairs += own if factor == 1 else _scaled(own, factor)
         return _unlike(pairs, ties)
 
 
@@ -66,7 +69,14 @@ def _complete(alone: Reference, functions: list[Any]) -> bool:
     return alone.explains(functions) and more == ENDING
 
 
-def _pairs(use: Use, place: int, call: Call, factor: float) -> Pairs | None:
+def _scaled(pairs: Pairs, factor: float) -> Pairs:
+    """The same with the gradients alone times a factor."""
+    own = [alone for _, alone, use in pairs if use is not None]
+    gradients = iter(torch._foreach_mul(own, factor) if own else ())  # which takes no empty list
+    return [(many, alone if use is None else next(gradients), use) for many, alone, use in pairs]
+
+
+def _pairs(use: Use, place: int, call: Call) -> Pairs | None:
     """Gradients and inputs of one use in the batch and alone; None where they cannot be held against each other."""
     pairs: Pairs = []
     for layout, many, output in zip(use.output_layouts, use.gradients, use.output_places, strict=True):
@@ -75,8 +85,8 @@ def _pairs(use: Use, place: int, call: Call, factor: float) -> Pairs | None:
             continue
         if one is None or many is None or layout is None:
             return None
-        pairs.append((layout.of(many, use.n, place), one if factor == 1 else one * factor, use))
-    operands, inputs = [*flat((use.args, use.kwargs))], [*flat((call.args, call.kwargs))]
+        pairs.append((layout.of(many, use.n, place), one, use))
+    operands, inputs = flat((use.args, use.kwargs)), flat((call.args, call.kwargs))
     if len(operands) != len(inputs) or [*use.kwargs] != [*call.kwargs]:
         return None
     for operand, given in zip(operands, inputs, strict=True):
@@ -108,6 +118,8 @@ def _unlike(pairs: Pairs, ties: bool) -> set[str] | None:
             uses.append(use)
         elif of_batch.is_floating_point() or not torch.equal(of_batch, alone):
             return None
+    if not any(use is not None for use in uses):
+        return None
     norms = torch._foreach_norm((*torch._foreach_sub(many, one), *one))
     mixed = len({norm.dtype for norm in norms}) > 1
     numbers = torch.stack([norm.double() for norm in norms] if mixed else list(norms)).tolist()

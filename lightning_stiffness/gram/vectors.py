@@ -22,7 +22,7 @@ STRETCH = 1 << 19
 
 def same_vectors(
     parts: Mapping[str, Sequence[Part]], row: int, gradients: Mapping[str, Tensor], factor: float = 1.0
-) -> dict[str, float] | None:
+) -> bool:
     r"""Whether :math:`|\hat g_p - f g_p| \le \epsilon |f g_p|` for every parameter p.
 
     That is :math:`|\hat g|^2 - 2 f \hat g \cdot g + f^2 |g|^2`, for which gradients of the batch that are held as
@@ -36,26 +36,25 @@ def same_vectors(
         factor: by which gradients in the batch are another size.
 
     Returns:
-        Parameter → :math:`|g_p|^2`; None where some are not the same, or there is no telling, as where one is zero.
+        Not where some are not the same, nor where there is no telling, as where one is zero.
 
     Example:
         >>> alone = torch.tensor([[3.0, 6.0]])
         >>> batch = [Outer(torch.tensor([[[5.0]], [[3.0]]]), torch.tensor([[[1.0, 1.0]], [[1.0, 2.0]]]))]
         >>> same_vectors({"weight": batch}, 1, {"weight": alone})
-        {'weight': 45.0}
-        >>> same_vectors({"weight": batch}, 0, {"weight": alone}) is None
         True
+        >>> same_vectors({"weight": batch}, 0, {"weight": alone})
+        False
     """
     sums: list[Tensor] = []
     for name, held in parts.items():
         gradient = gradients[name]
         if gradient.dtype not in LIMITS or not held or any(not _is_like(part, gradient) for part in held):
-            return None
+            return False
         sums += _products(held, row, gradient)
     if len({one.dtype for one in sums}) > 1:
         sums = [one.double() for one in sums]
     numbers = torch.stack(sums).tolist()
-    squares: dict[str, float] = {}
     for k, name in enumerate(parts):
         of_batch, across, alone = numbers[3 * k : 3 * k + 3]
         (least, most), limit = _SIZES[gradients[name].dtype], LIMITS[gradients[name].dtype]
@@ -64,9 +63,8 @@ def same_vectors(
         off = max(abs(of_batch - expected), abs(factor * across - expected))
         near = distance <= limit**2 * expected and off <= limit_of(gradients[name].dtype) * expected
         if not (least < alone < most and least < of_batch < most and near):
-            return None
-        squares[name] = alone
-    return squares
+            return False
+    return True
 
 
 def _is_like(part: Part, gradient: Tensor) -> bool:

@@ -216,3 +216,51 @@ def test_weights_that_come_to_depend_on_each_other_are_looked_at_now_and_then() 
         refused.append(bool(found.plan.fallbacks))
     assert not all(refused[:5])
     assert any(refused[5:14])
+
+
+def chosen(losses: Tensor, labels: Tensor) -> Tensor:
+    return losses[labels != 1].mean()
+
+
+def lost(losses: Tensor, labels: Tensor) -> Tensor:
+    return torch.nanmean(losses.masked_fill(labels == 1, torch.nan))
+
+
+def by_their_number(losses: Tensor, labels: Tensor) -> Tensor:
+    return losses[labels != 1].sum() / len(losses[labels != 1])
+
+
+OVER_SOME = {
+    "ignored": lambda scores, y: F.cross_entropy(scores, y, ignore_index=1),
+    "weighed": lambda scores, y: F.cross_entropy(scores, y, torch.tensor([1.0, 9.0, 2.0], dtype=torch.float64)),
+    "negative log": lambda scores, y: F.nll_loss(scores.log_softmax(1), y, ignore_index=1),
+    "chosen": lambda scores, y: chosen(F.cross_entropy(scores, y, reduction="none"), y),
+    "lost": lambda scores, y: lost(F.cross_entropy(scores, y, reduction="none"), y),
+    "their number": lambda scores, y: by_their_number(F.cross_entropy(scores, y, reduction="none"), y),
+}
+
+
+@pytest.mark.filterwarnings("ignore:stiffness of")
+@pytest.mark.parametrize("loss", OVER_SOME)
+def test_a_mean_over_one_example_is_not_taken_for_a_sum(loss: str) -> None:
+    """The example that is taken alone in the other batch does not count there, and those that do have small
+    gradients."""
+    module, x = Several().double(), data(n=6)[0]
+    module.scale.requires_grad_(False)
+    rows = x[:3], torch.tensor([1, 1, 2])
+    columns = 0.1 * x[3:], torch.tensor([0, 1, 2])
+
+    def loss_fn(module: nn.Module, b: Any) -> Tensor:
+        found: Tensor = OVER_SOME[loss](module(b[0]), b[1])
+        return found
+
+    for _ in range(3):
+        found, expected = (
+            gradient_gram(module, rows, columns, loss_fn=loss_fn, engine=e) for e in ("auto", "loop")
+        )
+        if WEIGHTED in found.plan.notes:
+            one, other = (g.values / g.norms[:, None] / g.other_norms for g in (found, expected))
+            assert one.isfinite().any()
+            assert torch.allclose(one, other, rtol=0, atol=1e-9, equal_nan=True)
+        else:
+            assert off(found, expected) < 1e-9

@@ -47,11 +47,9 @@ def test_they_are_the_same(kind: str, dtype: torch.dtype) -> None:
     held, shape = parts(dtype)[kind]
     gradient = alone(held, shape)
     for factor in (1.0, 0.25):
-        squares = same_vectors({"p": held}, ROW, {"p": gradient / factor}, factor)
-        assert squares is not None
-        assert squares["p"] == pytest.approx(float(gradient.square().sum()) / factor**2, rel=1e-5)
-        assert same_vectors({"p": held}, ROW, {"p": gradient}, 2 * factor) is None
-    assert same_vectors({"p": held}, ROW - 1, {"p": gradient}) is None
+        assert same_vectors({"p": held}, ROW, {"p": gradient / factor}, factor)
+        assert not same_vectors({"p": held}, ROW, {"p": gradient}, 2 * factor)
+    assert not same_vectors({"p": held}, ROW - 1, {"p": gradient})
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
@@ -74,23 +72,23 @@ def test_they_are_others_of_the_same_length(kind: str, how: str, dtype: torch.dt
     given = {"p": other.view(shape)}
     if how == "another parameter":
         given = {"p": gradient, "q": other.view(shape).neg()}
-    assert same_vectors(dict.fromkeys(given, held), ROW, given) is None
+    assert not same_vectors(dict.fromkeys(given, held), ROW, given)
 
 
 def test_where_there_is_no_telling() -> None:
     held, shape = parts(torch.float32)["once"]
     gradient = alone(held, shape)
-    assert same_vectors({"p": held}, ROW, {"p": gradient}) is not None
-    assert same_vectors({"p": held}, ROW, {"p": gradient.double()}) is None
-    assert same_vectors({"p": held}, ROW, {"p": gradient.bfloat16()}) is None
-    assert same_vectors({"p": []}, ROW, {"p": torch.zeros(shape)}) is None
-    assert same_vectors({"p": held}, ROW, {"p": torch.full(shape, torch.nan)}) is None
-    assert same_vectors({"p": held}, ROW, {"p": torch.zeros(4, 7)}) is None
+    assert same_vectors({"p": held}, ROW, {"p": gradient})
+    assert not same_vectors({"p": held}, ROW, {"p": gradient.double()})
+    assert not same_vectors({"p": held}, ROW, {"p": gradient.bfloat16()})
+    assert not same_vectors({"p": []}, ROW, {"p": torch.zeros(shape)})
+    assert not same_vectors({"p": held}, ROW, {"p": torch.full(shape, torch.nan)})
+    assert not same_vectors({"p": held}, ROW, {"p": torch.zeros(4, 7)})
     for size in (0.0, 1e-20, 1e20):  # squares vanish, or overflow
         small = [Outer(size * held[0].tensors()[0], held[0].tensors()[1])]
-        assert same_vectors({"p": small}, ROW, {"p": size * gradient}) is None
+        assert not same_vectors({"p": small}, ROW, {"p": size * gradient})
     lost = Outer(torch.full((N, 1, 4), torch.nan), torch.ones(N, 1, 6))
-    assert same_vectors({"p": [lost]}, ROW, {"p": gradient}) is None
+    assert not same_vectors({"p": [lost]}, ROW, {"p": gradient})
 
 
 def test_long_gradients_are_summed_without_much_rounding() -> None:
@@ -100,6 +98,5 @@ def test_long_gradients_are_summed_without_much_rounding() -> None:
     layer(x[1:]).sum().backward()
     assert layer.weight.grad is not None
     held = [Outer(torch.ones(2, 1, 1500), x[:, None])]
-    squares = same_vectors({"weight": held}, 1, {"weight": layer.weight.grad})
-    assert squares is not None
-    assert squares["weight"] == pytest.approx(1500 * float(x[1].double().square().sum()), rel=2e-6)
+    for size, same in ((1 - 7e-5, False), (1 - 3e-5, True), (1, True), (1 + 3e-5, True), (1 + 7e-5, False)):
+        assert same_vectors({"weight": held}, 1, {"weight": size * layer.weight.grad}) is same

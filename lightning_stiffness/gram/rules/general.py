@@ -39,7 +39,7 @@ def general(use: Use) -> Parts:
             return given[id(leaf)] if id(leaf) in given else leaf.shared()
 
         out = use.function(*rebuilt(use.args, put), **rebuilt(use.kwargs, put))
-        every = list(flat(out))
+        every = flat(out)
         return [every[use.output_places[i]] for i in places]
 
     width = sum(p.numel() * p.element_size() for p in parameters) + sum(
