@@ -142,6 +142,8 @@ class Recorder(TorchFunctionMode):
 
 
 def _settings_are_like(one: Any, many: Any) -> bool:
+    if type(many) is Tensor or type(many) is nn.Parameter:
+        return type(one) is type(many)
     if isinstance(many, tuple | list):
         return isinstance(one, tuple | list) and len(one) == len(many) and all(map(_settings_are_like, one, many))
     if isinstance(many, dict):

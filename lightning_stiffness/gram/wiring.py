@@ -51,9 +51,11 @@ class Wiring:
         for one, many in [*zip(own, given, strict=False)][int(inplace(call.function)) :]:
             if one is many:
                 continue
-            known = self._partners.setdefault(id(one), {id(many)})
-            named = isinstance(one, nn.Parameter) or isinstance(many, nn.Parameter)
-            if named or id(many) not in known:
+            known = self._partners.get(id(one))
+            if known is None:
+                self._partners[id(one)] = {id(many)}
+                self.differs |= isinstance(one, nn.Parameter) or isinstance(many, nn.Parameter)
+            elif id(many) not in known:
                 self.differs = True
 
     def gives(self, call: Call, made: Sequence[Tensor]) -> None:
