@@ -163,12 +163,12 @@ def _left_out(measurement: "Measurement", squares: Tensor, witness: Witness) -> 
         return []
     if alone.named() is None or not was_seen((NOTHING, alone.key)):
         return [without[0], without[-1]]
-    spans = [range(start, start + losses.numel()) for start, losses in measurement.losses.items()]
+    spans = [range(start, start + losses.numel()) for start, losses in measurement.shown.losses.items()]
     own = [place for place in without if any(place in span for span in spans)]  # of this process
     if not own:
         return []
     place = own[alone.turn % len(own)]
-    return [] if is_near(measurement.losses, place, alone.loss_of(place)) else [place]
+    return [] if is_near(measurement.shown.losses, place, alone.loss_of(place)) else [place]
 
 
 def _of_each(measurement: "Measurement", squares: Tensor) -> list[int]:
@@ -176,7 +176,8 @@ def _of_each(measurement: "Measurement", squares: Tensor) -> list[int]:
     alone = measurement.alone
     compared = [*alone.witness.positions, *(one.position for one in alone.companions)]
     compared = [place for place in compared if float(squares[place])]  # the others tell nothing
-    others = {piece for piece in measurement.scaled if not any(place in piece for place in compared)}
+    shown = measurement.shown
+    others = {piece for piece in shown.passed if shown.scaled and not any(place in piece for place in compared)}
     return [one.start + int(squares[one.start : one.stop].nan_to_num(0.0, 0.0, 0.0).argmax()) for one in others]
 
 

@@ -8,11 +8,8 @@ import torch
 
 from lightning_stiffness.gram.check import Witness, sizes_of
 from lightning_stiffness.gram.collected import Collected
-from lightning_stiffness.gram.digest import digest
 from lightning_stiffness.gram.familiar import (
-    Name,
     Proof,
-    Unnameable,
     asks_for_values,
     next_turn,
     note_seen,
@@ -20,12 +17,12 @@ from lightning_stiffness.gram.familiar import (
     prove,
     proven,
     refute,
-    signature,
     suspects,
     was_seen,
 )
 from lightning_stiffness.gram.in_turn import in_turn
 from lightning_stiffness.gram.loop import example_gradient
+from lightning_stiffness.gram.naming import Name, Naming
 from lightning_stiffness.gram.parts import Convolution, Dense, Outer, Part
 from lightning_stiffness.gram.problem import Examples, Problem
 from lightning_stiffness.gram.reference import Reference, Wanted, companion, eager, refer, refer_if_familiar
@@ -72,7 +69,8 @@ class Alone:
         *,
         most: int | None = None,
     ):
-        self.problem, self.every, self.setting, self.most = problem, every, setting, most
+        self.problem, self.every, self.most = problem, every, most
+        self.naming = Naming(problem, every, setting)
         self.key: Hashable = None
         self.proof: Proof | None = None
         """What is known of its calls where they were proven before."""
@@ -86,7 +84,6 @@ class Alone:
         self.turn = next_turn()
         self.other: int | None = None
         """An example whose turn it was, and who has other calls than were known."""
-        self.digest: Hashable = None
         self.like = are_alike(every.batches)
         """Whether its batches differ by nothing but their values and sizes."""
         self.sure: Sure | None = None
@@ -216,7 +213,7 @@ class Alone:
 
     def named(self) -> Hashable:
         """What tells its calls from others; None where something has no name."""
-        self.key = self._signature(self.reference) if self.key is None else self.key
+        self.key = self._name(self.reference) if self.key is None else self.key
         return self.key
 
     def refute(self, places: Iterable[int]) -> None:
@@ -245,7 +242,7 @@ class Alone:
         if self.problem.noise.drawn:
             return Wanted.TWO
         self.sure = self._form(reference) if reference.is_number else None
-        self.key = self._signature(reference)
+        self.key = self._name(reference)
         if self.key is None:  # as where a hook changes gradients
             self.sure = None
         proof = None if self.key is None else proven(self.key)
@@ -279,26 +276,8 @@ class Alone:
 
     def _is_like_reference(self, other: Reference) -> bool:
         """Whether another example has the reference's calls, or others that do not differ by their shapes alone."""
-        alike = self._signature(other, shapes=False) == self._signature(self.reference, shapes=False)
-        return self._signature(other) == self.key or not alike
+        alike = self._name(other, shapes=False) == self._name(self.reference, shapes=False)
+        return self._name(other) == self.key or not alike
 
-    def _signature(self, reference: Reference, *, shapes: bool = True) -> Hashable:
-        problem, share = self.problem, self.problem.share
-        names = {id(parameter): name for name, parameter in problem.parameters.items()}
-        if any(parameter._backward_hooks for parameter in problem.parameters.values()):
-            return None
-        among = None if share is None else (share.rank, share.count)
-        setting: tuple[Hashable, ...] = (
-            *(self.setting, self.every.sizes, problem.scale is None, among, tuple(problem.parameters)),
-        )
-        if reference.is_number and not self.sure:  # a mean may weigh the examples of other data otherwise
-            if self.digest is None:
-                tables = [one for one in problem.module.buffers() if one.ndim and not one.is_floating_point()]
-                self.digest = digest((*self.every.batches, tables))
-            if self.digest is None:
-                return None
-            setting = *setting, self.digest
-        try:
-            return Name((setting, signature(reference, names, shapes=shapes)))
-        except Unnameable:
-            return None
+    def _name(self, reference: Reference, *, shapes: bool = True) -> Name | None:
+        return self.naming.of(reference, sure=self.sure is not None, shapes=shapes)

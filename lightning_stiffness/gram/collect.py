@@ -17,14 +17,15 @@ from lightning_stiffness.gram.loop import example_gradient
 from lightning_stiffness.gram.order import ELSEWHERE, out_of_order, weights_of
 from lightning_stiffness.gram.parts import Dense, Part
 from lightning_stiffness.gram.paths import HIDDEN, hidden
-from lightning_stiffness.gram.problem import ENDING, EngineRefusal, Examples, LossError, Problem
+from lightning_stiffness.gram.problem import EngineRefusal, Examples, LossError, Problem
 from lightning_stiffness.gram.reference import Reference, eager
 from lightning_stiffness.gram.references import Piece, References
 from lightning_stiffness.gram.rules import parts_of, valueless
 from lightning_stiffness.gram.scaled import times
+from lightning_stiffness.gram.shown import Shown
 from lightning_stiffness.gram.state import kept_state
 from lightning_stiffness.gram.sure import Sure
-from lightning_stiffness.gram.tail import UNSEEN, Tail
+from lightning_stiffness.gram.tail import Tail
 from lightning_stiffness.gram.uses import Pure, StaleOperand, Use
 from lightning_stiffness.gram.values import agree
 
@@ -44,12 +45,8 @@ class Collector:
         self.failures: dict[str, str] = {}
         self.derived = False
         """Whether some gradients were pushed back through tensors computed from parameters."""
-        self.moved: set[int] = set()
-        """Positions of examples that some calls may have put elsewhere."""
         self.companions: list[Reference] = []
         """Examples alone with whose values those in a batch are compared."""
-        self.losses: dict[int, Tensor] = {}
-        """First position of a piece → the losses of its examples, where each has one."""
         self.met: set[int] = set()
         """The positions of those that were found to be the same in what was collected last."""
         self.form = "each"
@@ -60,22 +57,8 @@ class Collector:
         """Whether their gradients may differ where choices between equals fall otherwise."""
         self.tied: set[str] = set()
         """The parameters whose gradients do."""
-        self.mixed: list[tuple[Piece, Tensor]] = []
-        """Pieces over whose examples some call sums, or the like, or may, and their losses or loss."""
-        self.against: set[str] = set()
-        """What lets an example count in a loss that is one number with another sign than alone."""
-        self.unseen = False
-        """Whether some loss that is one number is made by code in which no call is seen."""
-        self.along: set[str] = set()
-        """Functions that make values of neighbours along the axis of the examples."""
-        self.passed: list[range] = []
-        """Examples of the pieces whose loss is a number that is followed through the calls."""
-        self.scaled = False
-        """Whether that of some is scaled by something that another piece may have otherwise."""
-        self.unlike = False
-        """Whether some piece made other calls than an example alone, or with other settings."""
-        self.rewired = False
-        """Whether some piece made the same calls with tensors from elsewhere, as another layer's weight."""
+        self.shown = Shown()
+        """What the passes over the pieces have shown."""
 
     def collect(self, names: list[str], examples: Examples, offset: int, most: int) -> Collected:
         """Parts of the parameters ``names`` for some examples.
@@ -112,12 +95,7 @@ class Collector:
         place = self.reference.position
         low = place if place in accumulate(every.sizes, initial=0) else place - 1
         collected = self.collect(names, every.part(low, low + 2), low, 2)
-        self.losses.clear()  # these two are no batch of the measurement
-        self.mixed.clear()
-        self.against.clear()
-        self.passed.clear()
-        self.scaled = False
-        self.unseen = False
+        self.shown = Shown()  # these two are no batch of the measurement
         return {
             name: sum(min(part.bytes_per_example(), part.dense_bytes()) for part in collected.parts[name][0])
             for name in names
@@ -141,7 +119,9 @@ class Collector:
                     if not loss.requires_grad:
                         return {}
                     uses = watcher.uses
-                    self._note(piece, watcher, loss)
+                    self.shown.note(piece, watcher, loss, self.reference)
+                    for name, reason in watcher.failures.items():
+                        self.failures.setdefault(name, reason)
                     self._fail(hidden(loss, uses, parameters), HIDDEN)
                     grads = iter(_gradients(loss.sum(), uses, keep=watcher.scrambled))
                     for use in uses:
@@ -158,36 +138,10 @@ class Collector:
                 use.gradients = []
         return found
 
-    def _note(self, piece: Piece, watcher: Watcher, loss: Tensor) -> None:
-        """Keep what the forward pass of a piece has shown."""
-        start, each = piece.offset + piece.start, loss.numel() == piece.size
-        self.moved |= {start + place for place in watcher.moved}
-        for name, reason in watcher.failures.items():
-            self.failures.setdefault(name, reason)
-        if each:
-            self.losses[start] = loss.detach()
-        self.along |= watcher.along
-        unseen = False
-        if watcher.tail is not None and not each:
-            odd = watcher.tail.ends(loss)
-            unseen = odd == UNSEEN
-            self.unseen |= unseen
-            if odd and not unseen:
-                self.against.add(odd)
-            self.passed.append(range(start, start + piece.size))
-            self.scaled |= watcher.tail.scaled
-        own = [call.function for call in watcher.log[: -len(ENDING)]]
-        rewired = watcher.wiring.differs and own == watcher.functions
-        self.rewired |= rewired
-        others = watcher.unlike or own != watcher.functions or rewired
-        self.unlike |= others
-        if watcher.mixed or unseen or others or self.reference.changed_unseen:
-            self.mixed.append((piece, loss.detach()))
-
     def _look_at_order(self, piece: Piece, uses: list[Use], loss: Tensor) -> None:
         """After calls that may mix examples up: parameters fall back where a row is not its own example's."""
         if loss.numel() < piece.size:  # of a sum there is no telling: a few are looked at by themselves
-            self.moved |= {piece.offset + piece.start + k * piece.size // 3 for k in range(3)}
+            self.shown.moved |= {piece.offset + piece.start + k * piece.size // 3 for k in range(3)}
             return
         weights = weights_of(loss.detach())
         grads = iter(_gradients((weights * loss).sum(), uses))

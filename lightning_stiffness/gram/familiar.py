@@ -46,35 +46,11 @@ class Proof:
     """Parameters whose gradients are yet to be held against those of an example alone."""
 
 
-class Name:
-    """What tells calls from others, hashed once: it is looked up many times, and a tuple is gone through each time.
-
-    Args:
-        parts: of which it consists.
-    """
-
-    __slots__ = ("_hash", "parts")
-
-    def __init__(self, parts: Hashable):
-        self.parts, self._hash = parts, hash(parts)
-
-    def __hash__(self) -> int:
-        return self._hash
-
-    def __eq__(self, other: object) -> bool:
-        same = isinstance(other, Name) and self._hash == other._hash
-        return self is other or (same and self.parts == other.parts)  # type: ignore[attr-defined]
-
-
 _proven: OrderedDict[Hashable, Proof] = OrderedDict()
 _suspects: OrderedDict[Hashable, tuple[int, ...]] = OrderedDict()
 _seen: OrderedDict[Hashable, None] = OrderedDict()
 _lock = threading.Lock()
 _turns = 0
-
-
-class Unnameable(Exception):
-    """An argument that has no name to tell it from others by, as a function."""
 
 
 def proven(key: Hashable) -> Proof | None:
@@ -177,49 +153,3 @@ def _picks(call: Call) -> bool:
     item = call.args[1]
     entries = [(e.start, e.stop, e.step) if isinstance(e, slice) else e for e in flat((item,))]
     return any(isinstance(e, Tensor) and (e.ndim == 0 or e.dtype == torch.bool) for e in flat(entries))
-
-
-def signature(reference: Reference, names: Mapping[int, str], *, shapes: bool = True) -> Hashable:
-    """What tells an example's calls from others: functions, the graph's nodes, shapes, types, settings, parameters.
-
-    Args:
-        reference: the example alone.
-        names: identity → name, of the measured parameters.
-        shapes: whether those count, and the nodes, which follow from them too.
-
-    Raises:
-        Unnameable: if an argument is of a kind that has no name of its own.
-    """
-    if not reference.saved_as_usual or any(call.function == _NODE for call in reference.calls):
-        raise Unnameable
-    calls = [
-        (call.function, _form(call.args, names, shapes), _form(call.kwargs, names, shapes))
-        for call in reference.calls
-    ]
-    return reference.nodes if shapes else (), tuple(calls)  # by its shape a call may take one way or another
-
-
-_NODE: Any = Tensor.grad_fn.__get__  # type: ignore[union-attr]
-"""The call that gives a tensor's node, to which functions may be hooked that no call shows."""
-
-
-def _form(node: Any, names: Mapping[int, str], shapes: bool) -> Hashable:
-    if isinstance(node, Tensor):
-        if node._backward_hooks:  # a function of the user's own: what it makes of a gradient is not known
-            raise Unnameable
-        shape = node.shape if shapes else node.ndim
-        return type(node), shape, node.dtype, node.device, node.requires_grad, names.get(id(node))
-    if isinstance(node, tuple | list):
-        return type(node), *[_form(item, names, shapes) for item in node]
-    if isinstance(node, dict):
-        return dict, *((key, _form(item, names, shapes)) for key, item in node.items())
-    if isinstance(node, slice):
-        return slice, *(_form(item, names, shapes) for item in (node.start, node.stop, node.step))
-    if not shapes and type(node) is int:  # a length
-        return int
-    if node is None or node is Ellipsis or isinstance(node, _NAMED):
-        return type(node), node
-    raise Unnameable
-
-
-_NAMED = (bool, int, float, complex, str, torch.dtype, torch.device, torch.layout, torch.memory_format, type)

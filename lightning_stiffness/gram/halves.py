@@ -57,19 +57,20 @@ def refuse_mixing(measurement: "Measurement", collector: "Collector") -> None:
     Raises:
         EngineRefusal: if they are.
     """
-    mixed, collector.mixed = collector.mixed, []
+    shown = collector.shown
+    mixed, shown.mixed = shown.mixed, []
     problem, alone = measurement.problem, measurement.alone
-    if collector.along:
-        raise EngineRefusal(ALONG.format(", ".join(f"'{name}'" for name in sorted(collector.along))))
-    if collector.against and alone.sure is None and measurement.reduction.scalar:
-        raise EngineRefusal(AGAINST.format(", ".join(sorted(collector.against))))
-    if collector.unseen and alone.sure is None and measurement.reduction.form == "sum":
+    if shown.along:
+        raise EngineRefusal(ALONG.format(", ".join(f"'{name}'" for name in sorted(shown.along))))
+    if shown.against and alone.sure is None and measurement.reduction.scalar:
+        raise EngineRefusal(AGAINST.format(", ".join(sorted(shown.against))))
+    if shown.unseen and alone.sure is None and measurement.reduction.form == "sum":
         raise EngineRefusal(AGAINST.format(UNSEEN))
     # half precision rounds as it likes, and other numbers are drawn for a half
     if not mixed or alone.sure or problem.noise.drawn or measurement.reference.is_reduced():
         return
     key = HALVES, alone.named() or (type(problem.module), measurement.every.sizes)
-    known, soon = was_seen(key) and not collector.unseen, bool(alone.turn % AGAIN or not alone.turn)
+    known, soon = was_seen(key) and not shown.unseen, bool(alone.turn % AGAIN or not alone.turn)
     reduction = measurement.reduction
     for piece, losses in mixed:
         place, one = (piece.offset + piece.start, piece.size), losses.numel() != piece.size

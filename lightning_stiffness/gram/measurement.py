@@ -3,8 +3,6 @@
 import warnings
 from dataclasses import replace
 
-import torch
-
 from lightning_stiffness.gram.again import check_total, look_again
 from lightning_stiffness.gram.alone import Alone
 from lightning_stiffness.gram.check import Witness, sizes_of
@@ -28,6 +26,7 @@ from lightning_stiffness.gram.plan import Plan, Step
 from lightning_stiffness.gram.problem import EngineRefusal, Examples, Problem
 from lightning_stiffness.gram.product import Products
 from lightning_stiffness.gram.reduction import Reduction
+from lightning_stiffness.gram.shown import Shown
 from lightning_stiffness.gram.total import Total
 from lightning_stiffness.gram.trust import trusted
 
@@ -66,10 +65,8 @@ class Measurement:
         self.totals = {layer: Total(self.n, self.m, device) for layer in self.layers}
         self.reduction = Reduction()
         self.forms: set[type[Part]] = set()
-        self.losses: dict[int, torch.Tensor] = {}
-        """First position of a piece → the losses of its examples, where each has one."""
-        self.scaled: list[range] = []
-        """Examples of all pieces, where the loss of some is scaled by something that another may have otherwise."""
+        self.shown = Shown()
+        """What the passes over the batches have shown."""
         self.halved: set[tuple[int, int]] = set()
         """First position and size of the batches that were held against their halves."""
         self.moved: set[int] = set()
@@ -100,10 +97,7 @@ class Measurement:
             else:
                 self._blockwise(group, group.block, collector, witness)
         products = {layer: total.products() for layer, total in self.totals.items()}
-        self.losses = collector.losses
-        self.scaled = (
-            [*collector.passed] if collector.scaled else []
-        )  # before parts of the batches are passed through the module
+        self.shown = collector.shown
         refuse_mixing(self, collector)
         look_again(self, products, witness)
         if self.reduction.weighted:
@@ -115,7 +109,7 @@ class Measurement:
         products = {layer: self.reduction.mended(one, cross=cross) for layer, one in products.items()}
         check_total(self, products, witness)
         form = self.reduction.form
-        if form is not None and not (self.fallback or collector.derived or collector.rewired):
+        if form is not None and not (self.fallback or collector.derived or collector.shown.rewired):
             alone.prove(self.forms, form, ties=bool(self.rounded))
         if self.fallback:
             products = self._fall_back(products)
@@ -198,17 +192,17 @@ class Measurement:
         self, group: Group, examples: Examples, offset: int, collector: Collector, witness: Witness
     ) -> tuple[Collected, list[str]]:
         """The gradients of some examples, and the parameters for which they are trusted; the others fall back."""
-        before = len(collector.mixed)
+        before = len(collector.shown.mixed)
         collected = collector.collect(group.names, examples, offset, group.most)
         self._refuse_draws(group)
-        if collector.unlike and self.alone.sure is not None:
+        if collector.shown.unlike and self.alone.sure is not None:
             self.alone.leave_open()
             collector.sure = self.reduction.weights = None
         if self._is_in_doubt(group, collected, offset, collector):
             self.alone.look_closer()
             # Once more: the module may keep what it computes with in memory of its own, which they overwrite
             del collected
-            del collector.mixed[before:]
+            del collector.shown.mixed[before:]
             collected = collector.collect(group.names, examples, offset, group.most)
         return collected, trusted(self, group, collected, offset, collector, witness)
 
@@ -217,7 +211,7 @@ class Measurement:
         alone, names = self.alone, [name for name in group.names if name not in collector.failures]
         if alone.waits:
             # What will not be known the next time either is compared by two examples each time
-            lasting = len(names) == len(group.names) and not (collector.derived or collector.unlike)
+            lasting = len(names) == len(group.names) and not (collector.derived or collector.shown.unlike)
             met = alone.reference.position in collector.met
             good = lasting and met and alone.is_itself(collected, offset, names)
             if not good:
@@ -225,7 +219,7 @@ class Measurement:
             return not good
         held = range(offset, offset + sum(collected.sizes))
         not_met = {one.position for one in collector.companions}.intersection(held) - collector.met
-        return bool(collector.companions) and (collector.derived or collector.rewired or bool(not_met))
+        return bool(collector.companions) and (collector.derived or collector.shown.rewired or bool(not_met))
 
     def _refuse_draws(self, group: Group) -> None:
         """In a batch, and for no example alone: unless nothing depends on it, as on what a library drew that was

@@ -44,7 +44,7 @@ def trusted(
     for name in names:
         if name in collector.failures:
             measurement.fallback.setdefault(name, collector.failures[name])
-    measurement.moved |= collector.moved
+    measurement.moved |= collector.shown.moved
     measurement.rounded |= collector.tied
     if collected.scalar:
         measurement.reduction.enter(collected.sizes, offset, len(measurement.every), measurement.device)

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from lightning_stiffness.gram.product import accumulation_dtype
 from lightning_stiffness.gram.references import Piece
+from lightning_stiffness.gram.shown import Shown
 
 if TYPE_CHECKING:  # which calls what is here
     from lightning_stiffness.gram.collect import Collector
@@ -80,12 +81,13 @@ def unlike_weights(
 def _gradients(collector: "Collector", names: list[str], piece: Piece, low: int, high: int) -> dict[str, Tensor]:
     """Of some of a piece's examples by some parameters, ``[n, p]``; none where these are no batch."""
     examples = piece.examples.part(piece.start + low, piece.start + high)
+    shown, collector.shown = collector.shown, Shown()  # they are no batch of the measurement
     try:
         collected = collector.collect(names, examples, piece.offset + piece.start + low, piece.size)
     except Exception:  # a batch of another length is not asked for: the single examples have to do
         return {}
     finally:
-        collector.mixed.clear()
+        collector.shown = shown
     rows = {}
     for name in names:
         parts = collected.parts[name]

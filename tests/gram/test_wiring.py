@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_stiffness.gram import collect, familiar, gradient_gram
+from lightning_stiffness.gram import familiar, gradient_gram, shown
 from lightning_stiffness.gram.capture import Watcher
 from tests.gram.test_scales import off
 
@@ -107,13 +107,13 @@ def test_it_is_noticed_where_values_alone_were_compared(kind: str) -> None:
 def differing(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Of every pass over a batch, whether its tensors came from elsewhere."""
     found: list[bool] = []
-    note = collect.Collector._note
+    note = shown.Shown.note
 
-    def noted(self: Any, piece: Any, watcher: Watcher, loss: Tensor) -> None:
+    def noted(self: Any, piece: Any, watcher: Watcher, loss: Tensor, reference: Any) -> None:
         found.append(watcher.wiring.differs)
-        note(self, piece, watcher, loss)
+        note(self, piece, watcher, loss, reference)
 
-    monkeypatch.setattr(collect.Collector, "_note", noted)
+    monkeypatch.setattr(shown.Shown, "note", noted)
     return found
 
 

@@ -1,0 +1,68 @@
+"""What forward passes over batches have shown of a loss, beside its uses of parameters."""
+
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from lightning_stiffness.gram.capture import Watcher
+from lightning_stiffness.gram.problem import ENDING
+from lightning_stiffness.gram.reference import Reference
+from lightning_stiffness.gram.references import Piece
+from lightning_stiffness.gram.tail import UNSEEN
+
+
+@dataclass
+class Shown:
+    """What the passes over some pieces have shown."""
+
+    losses: dict[int, Tensor] = field(default_factory=dict)
+    """First position of a piece → the losses of its examples, where each has one."""
+    moved: set[int] = field(default_factory=set)
+    """Positions of examples that some calls may have put elsewhere."""
+    mixed: list[tuple[Piece, Tensor]] = field(default_factory=list)
+    """Pieces over whose examples some call sums, or the like, or may, and their losses or loss."""
+    along: set[str] = field(default_factory=set)
+    """Functions that make values of neighbours along the axis of the examples."""
+    against: set[str] = field(default_factory=set)
+    """What lets an example count in a loss that is one number with another sign than alone."""
+    unseen: bool = False
+    """Whether some loss that is one number is made by code in which no call is seen."""
+    passed: list[range] = field(default_factory=list)
+    """Examples of the pieces whose loss is a number that is followed through the calls."""
+    scaled: bool = False
+    """Whether that of some is scaled by something that another piece may have otherwise."""
+    unlike: bool = False
+    """Whether some piece made other calls than an example alone, or with other settings."""
+    rewired: bool = False
+    """Whether some piece made the same calls with tensors from elsewhere, as another layer's weight."""
+
+    def note(self, piece: Piece, watcher: Watcher, loss: Tensor, reference: Reference) -> None:
+        """Keep what the forward pass of a piece has shown.
+
+        Args:
+            piece: the examples.
+            watcher: saw the pass.
+            loss: their losses, or their loss.
+            reference: the example beside which it was watched.
+        """
+        start, each = piece.offset + piece.start, loss.numel() == piece.size
+        self.moved |= {start + place for place in watcher.moved}
+        if each:
+            self.losses[start] = loss.detach()
+        self.along |= watcher.along
+        unseen = False
+        if watcher.tail is not None and not each:
+            odd = watcher.tail.ends(loss)
+            unseen = odd == UNSEEN
+            self.unseen |= unseen
+            if odd and not unseen:
+                self.against.add(odd)
+            self.passed.append(range(start, start + piece.size))
+            self.scaled |= watcher.tail.scaled
+        same = [call.function for call in watcher.log[: -len(ENDING)]] == watcher.functions
+        rewired = watcher.wiring.differs and same
+        others = watcher.unlike or rewired or not same
+        self.rewired |= rewired
+        self.unlike |= others
+        if watcher.mixed or unseen or others or reference.changed_unseen:
+            self.mixed.append((piece, loss.detach()))
