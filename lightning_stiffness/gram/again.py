@@ -191,7 +191,7 @@ def _standing_out(squares: Tensor, witness: Witness, count: int) -> list[int]:
     sizes = squares.nan_to_num(0.0, 0.0, 0.0)
     sizes[witness.positions] = 0.0
     order = sizes.argsort(descending=True)[: int((sizes > 0).sum())]
-    return sorted({*order[:1].tolist(), *order[len(order) // 4 :][: count - 1].tolist()})
+    return sorted({*order[:1].tolist(), *order[max(1, len(order) // 4) :][: count - 1].tolist()})
 
 
 def _alone(measurement: "Measurement", places: list[int], names: list[str]) -> tuple[Square, Witness]:

@@ -46,6 +46,11 @@ REDUCED = (
     "agree: {}"
 )
 
+REWIRED = (
+    "for a batch it makes the calls that it makes for one example, with other tensors, as with another layer's "
+    "weight, or without a gradient"
+)
+
 
 class Measurement:
     """One Gram, by one process; arguments are those of :func:`lightning_stiffness.gram.layerwise.planned`."""
@@ -109,7 +114,7 @@ class Measurement:
         products = {layer: self.reduction.mended(one, cross=cross) for layer, one in products.items()}
         check_total(self, products, witness)
         form = self.reduction.form
-        if form is not None and not (self.fallback or collector.derived or collector.shown.rewired):
+        if form is not None and not (self.fallback or collector.derived):
             alone.prove(self.forms, form, ties=bool(self.rounded))
         if self.fallback:
             products = self._fall_back(products)
@@ -195,6 +200,8 @@ class Measurement:
         before = len(collector.shown.mixed)
         collected = collector.collect(group.names, examples, offset, group.most)
         self._refuse_draws(group)
+        if collector.shown.rewired:
+            raise EngineRefusal(REWIRED)
         if collector.shown.unlike and self.alone.sure is not None:
             self.alone.leave_open()
             collector.sure = self.reduction.weights = None
@@ -219,7 +226,7 @@ class Measurement:
             return not good
         held = range(offset, offset + sum(collected.sizes))
         not_met = {one.position for one in collector.companions}.intersection(held) - collector.met
-        return bool(collector.companions) and (collector.derived or collector.shown.rewired or bool(not_met))
+        return bool(collector.companions) and (collector.derived or bool(not_met))
 
     def _refuse_draws(self, group: Group) -> None:
         """In a batch, and for no example alone: unless nothing depends on it, as on what a library drew that was

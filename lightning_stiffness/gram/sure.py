@@ -187,14 +187,17 @@ def _total(call: Call, constant: set[int], reference: Reference, examples: Examp
         weight = call.kwargs.get("weight")
         if weight is not None and (id(weight) not in constant or weight.requires_grad or bool((weight < 0).any())):
             return None
-        labels = _labels(_source(tensors[1], reference), reference.position, examples)
+        source = _source(tensors[1], reference)
+        labels = None if source is None else _labels(source, reference.position, examples)
         return None if labels is None else _weighing(labels, weight, call.kwargs.get("ignore_index", -100))
     return Sure(form) if function in LOSSES and len(tensors) == 2 else None  # others weigh classes
 
 
-def _source(tensor: Tensor, reference: Reference) -> Tensor:
-    """What a tensor is a copy of."""
+def _source(tensor: Tensor, reference: Reference) -> Tensor | None:
+    """What a tensor is a copy of; None where some of it was changed in place."""
     for call in reversed(reference.calls):
+        if inplace(call.function) and any(one is tensor for one in (call.out, *call.args[:1])):
+            return None
         if call.out is tensor and call.function in _COPYING and call.args:
             tensor = call.args[0]
     return tensor
