@@ -45,10 +45,10 @@ TWO = "two"
 
 
 class Alone:
-    """The gradients of one example by itself; where such calls were proven before, its values.
+    """The values of one example by itself, and its gradients by parameters whose turn it is, until all are proven.
 
-    Those of two where calls do not tell everything about the loss, there are batches of several kinds or sizes, or
-    Python asked for values.
+    The gradients of two where calls do not tell everything about the loss, there are batches of several kinds or
+    sizes, or Python asked for values.
 
     Args:
         problem: module and loss.

@@ -112,11 +112,12 @@ class Watcher(TorchFunctionMode):
         return self._followed(call, func, args, kwargs, out)
 
     def _followed(self, call: Call | None, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
+        outs = tensors_in(out)
         if call is not None and call.function == func and not self.wiring.differs:
-            self.wiring.gives(call, tensors_in(out))
+            self.wiring.gives(call, outs)
         if along_examples(call, func, args, kwargs, self.n):
             self.mixed = True
-            if any(one.requires_grad for one in tensors_in(out)):
+            if any(one.requires_grad for one in outs):
                 self.along.add(func.__name__)
         if self.tail is not None:
             self.tail.see(call, func, args, kwargs, out)

@@ -31,8 +31,9 @@ class Name:
         return self._hash
 
     def __eq__(self, other: object) -> bool:
-        same = isinstance(other, Name) and self._hash == other._hash
-        return self is other or (same and self.parts == other.parts)  # type: ignore[attr-defined]
+        if not isinstance(other, Name):
+            return NotImplemented
+        return self is other or (self._hash == other._hash and self.parts == other.parts)
 
 
 class Naming:

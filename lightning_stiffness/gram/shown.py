@@ -60,9 +60,8 @@ class Shown:
             self.passed.append(range(start, start + piece.size))
             self.scaled |= watcher.tail.scaled
         same = [call.function for call in watcher.log[: -len(ENDING)]] == watcher.functions
-        rewired = watcher.wiring.differs and same
-        others = watcher.unlike or rewired or not same
-        self.rewired |= rewired
+        self.rewired |= watcher.wiring.differs and same  # which is refused whatever else was shown
+        others = watcher.unlike or not same
         self.unlike |= others
         if watcher.mixed or unseen or others or reference.changed_unseen:
             self.mixed.append((piece, loss.detach()))

@@ -226,7 +226,7 @@ def test_what_only_a_batch_uses_is_not() -> None:
     assert not familiar._proven
 
 
-def test_a_mean_of_which_no_wanted_parameter_knows(recwarn: pytest.WarningsRecorder) -> None:
+def test_a_mean_of_which_no_wanted_parameter_knows() -> None:
     module, data = Idle().double(), batch()
     found = gradient_gram(module, data, loss_fn=mean, parameters=["idle"])
     assert not found.values.any()
