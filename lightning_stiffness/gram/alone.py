@@ -10,6 +10,7 @@ from lightning_stiffness.gram.check import Witness, sizes_of
 from lightning_stiffness.gram.collected import Collected
 from lightning_stiffness.gram.familiar import (
     Proof,
+    anything_known,
     asks_for_values,
     next_turn,
     note_seen,
@@ -37,8 +38,8 @@ _PROVABLE: frozenset[type[Part]] = frozenset({Outer, Dense, Convolution})
 VECTOR = 128 << 20
 """Bytes of an example's gradients that are kept while a batch is differentiated; larger ones are not."""
 
-AGAIN = 8
-"""Every how many measurements what was seen before is looked at again."""
+AGAIN = 7
+"""Every how many measurements what was seen before is looked at again: a prime, as a few may take turns."""
 
 TWO = "two"
 """What was seen of calls, beside which."""
@@ -92,7 +93,7 @@ class Alone:
         held = [(max(low, first), min(high, last)) for low, high in pairwise(accumulate(every.sizes, initial=0))]
         self.spans = [(low, high) for low, high in held if high - low > 1]
         """Those of them that are of one batch."""
-        reference = self._taking_turns(place) if self.turn else None
+        reference = self._taking_turns(place) if self.turn and anything_known() else None
         self.reference = reference or refer(problem, every, place, self._wanted)
         if self.reference.loss is None and not self.waits:
             self.look_closer()

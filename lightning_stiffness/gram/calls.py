@@ -1,5 +1,6 @@
 """The torch calls of a forward pass over one example, seen by a ``TorchFunctionMode``."""
 
+import functools
 import types
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from torch._ops import HigherOrderOperator
 from torch.autograd.graph import GradientEdge
 from torch.overrides import TorchFunctionMode
 
+from lightning_stiffness.gram.in_place import inplace
+from lightning_stiffness.gram.placing import by_place
 from lightning_stiffness.gram.problem import EngineRefusal
 from lightning_stiffness.gram.uses import Function, flat, tensors_in
 
@@ -53,6 +56,7 @@ class Call:
     function: Function
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
+    """Those that are not by place, or could be."""
     out: Any
     tracked: tuple[bool, ...] = ()
     """Which of its tensors had a gradient as it returned them."""
@@ -113,7 +117,11 @@ class Recorder(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run a call and log it."""
-        kwargs = kwargs or {}
+        run = functools.partial(func, *args, **(kwargs or {}))
+        if kwargs:
+            args, kwargs = by_place(func, args, kwargs)
+        else:
+            kwargs = {}
         if self.saved_as_usual and (_top_hooks is None or _top_hooks(True) is not None):
             self.saved_as_usual = False
         call = Call(func, args, kwargs, None)
@@ -129,7 +137,7 @@ class Recorder(TorchFunctionMode):
                 self.saved_as_usual = False
             call.args = (args[0].detach().clone(), *args[1:])
             call.given[:1] = call.args[:1]
-        call.out = out = func(*args, **kwargs)
+        call.out = out = run()
         call.tracked = tuple([one.requires_grad for one in call.made])
         self.note(call.made)
         if inplace(func):
@@ -173,16 +181,3 @@ def refuse_operators(functions: list[Any]) -> None:
     for function in functions:
         if isinstance(function, HigherOrderOperator):
             raise EngineRefusal(f"it calls torch's operator {function}, which only torch.compile differentiates")
-
-
-def inplace(func: Any) -> bool:
-    """Whether a torch function changes its first argument."""
-    name = getattr(func, "__name__", "")
-    if name in _NOT_INPLACE:
-        return False
-    if name.startswith("__"):
-        return name.startswith("__i") or name == "__setitem__"
-    return name.endswith("_")
-
-
-_NOT_INPLACE = frozenset({"__iter__", "__index__", "__invert__", "__int__", "requires_grad_"})

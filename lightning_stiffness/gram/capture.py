@@ -6,6 +6,7 @@ a *use*: its inputs and the gradient edge of its output are kept. Where the outp
 more tensor computed from parameters alone.
 """
 
+import functools
 import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -16,12 +17,17 @@ from torch.autograd.graph import Node, get_gradient_edge
 from torch.overrides import TorchFunctionMode
 
 from lightning_stiffness.gram.axes import Layout, UndecidedAxis, decide, layouts
-from lightning_stiffness.gram.calls import COMPOSITE, Call, inplace, opened
+from lightning_stiffness.gram.calls import COMPOSITE, VIEWS, Call, opened
+from lightning_stiffness.gram.in_place import inplace, out_of_place, rewritten
 from lightning_stiffness.gram.mixing import along_examples, mixes
-from lightning_stiffness.gram.moves import INDEXING, moved, scrambles
+from lightning_stiffness.gram.moves import INDEXING, moved, scrambles, turned
+from lightning_stiffness.gram.placing import by_place
 from lightning_stiffness.gram.tail import Tail
-from lightning_stiffness.gram.uses import Function, Operand, Pure, Use, flat, tensors_in
+from lightning_stiffness.gram.uses import Function, Operand, Pure, Use, flat, is_transpose, tensors_in
 from lightning_stiffness.gram.wiring import Wiring
+
+MOST_MIXED = 2
+"""Calls that make numbers of all examples together, to which they are counted: one may be the loss."""
 
 
 class Watcher(TorchFunctionMode):
@@ -34,10 +40,11 @@ class Watcher(TorchFunctionMode):
         example: the position of that one example among them; None where it is not among them.
         known: layouts decided in an earlier pass, by call; extended here.
         valueless: functions whose rules need no input values.
+        wiring: sees whether the calls take their tensors from where those of one example do.
 
     ``functions`` is afterwards what was called, in order; ``failures`` says which parameters' uses are none that
     the log explains, and why; ``moved`` places of examples that calls may have put elsewhere,
-    ``scrambled`` whether others may have, ``mixed`` whether some call made numbers of all examples together,
+    ``scrambled`` whether others may have, ``mixed`` how many calls made numbers of all examples together,
     ``unlike`` whether calls or their settings are others than those of one example.
     """
 
@@ -49,25 +56,30 @@ class Watcher(TorchFunctionMode):
         example: int | None,
         known: dict[tuple[int, int], Layout],
         valueless: Callable[[Any], bool],
+        wiring: Wiring,
     ) -> None:
         super().__init__()
         self.pure = {id(entry.tensor): entry for entry in pure}
         self.log, self.n, self.example, self.known, self.valueless = log, n, example, known, valueless
+        self.wiring = wiring
         self.functions: list[Any] = []
         self.uses: list[Use] = []
         self.failures: dict[str, str] = {}
         self.moved: set[int] = set()
-        self.scrambled = self.mixed = self.unlike = False
+        self.scrambled = self.unlike = False
+        self.mixed = 0
         self.along: set[str] = set()
         """Functions that make values of neighbours along the axis of the examples."""
-        self.wiring = Wiring()
-        """Whether the calls take their tensors from where those of one example do."""
         self.tail: Tail | None = None
         """Follows what is made of all examples, where that is wanted."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run a call and keep it if it is a use."""
-        kwargs = kwargs or {}
+        run = functools.partial(func, *args, **(kwargs or {}))
+        if kwargs:
+            args, kwargs = by_place(func, args, kwargs)
+        else:
+            kwargs = {}
         place = len(self.functions)
         self.functions.append(func)
         call = self.log[place] if place < len(self.log) else None
@@ -83,26 +95,26 @@ class Watcher(TorchFunctionMode):
             self.scrambled = self.scrambled or scrambles(func, args, self.n, self._is_pure)
         taken = self._taken(args, kwargs)
         if not taken:
-            out = func(*args, **kwargs)
-            if not self.mixed:
-                self.mixed = mixes(call, func, args, kwargs, out, self.n)
+            out = run()
+            if self.mixed < MOST_MIXED:
+                self.mixed += mixes(call, func, args, kwargs, out, self.n)
             return self._followed(call, func, args, kwargs, out)
         roots = frozenset().union(*(entry.roots for entry in taken))
         sources = self._sources(args, kwargs) if roots else []  # before the call may change one in place
         twin: Any = func
         if inplace(func):
             if id(args[0]) in self.pure:
-                out = func(*args, **kwargs)
+                out = run()
                 if isinstance(out, Tensor) and out.requires_grad:
                     self._fail(roots, "a tensor computed from it is changed in place")
                 return self._followed(call, func, args, kwargs, out)
-            twin = _out_of_place(func)
+            twin = out_of_place(func)
             before = args[0].detach().clone() if twin is not None else None
-            out = func(*args, **kwargs)
-            sources += _rewritten(args[0], sources)
+            out = run()
+            sources += rewritten(args[0], sources)
             args = (before, *args[1:])
         else:
-            out = func(*args, **kwargs)
+            out = run()
         outs = [(i, t) for i, t in enumerate(flat(out)) if isinstance(t, Tensor) and t.requires_grad]
         if outs or (inplace(func) and out is None):
             if twin is None:
@@ -115,8 +127,10 @@ class Watcher(TorchFunctionMode):
         outs = tensors_in(out)
         if call is not None and call.function == func and not self.wiring.differs:
             self.wiring.gives(call, outs)
+        if func in VIEWS and not self.unlike and call is not None and turned(call, outs):
+            self.unlike = True
         if along_examples(call, func, args, kwargs, self.n):
-            self.mixed = True
+            self.mixed += 1
             if any(one.requires_grad for one in outs):
                 self.along.add(func.__name__)
         if self.tail is not None:
@@ -197,7 +211,7 @@ class Watcher(TorchFunctionMode):
             if foreign:
                 raise UndecidedAxis(f"its output {list(outs[0][1].shape)} does not grow with the examples")
             for _, t in outs:
-                base = taken[0] if len(taken) == 1 and _is_transpose(twin, taken[0].tensor, t, args) else None
+                base = taken[0] if len(taken) == 1 and is_transpose(twin, taken[0].tensor, t, args) else None
                 self.pure[id(t)] = Pure(t, roots, None, base, t._version)
             return
         if not roots:
@@ -263,33 +277,3 @@ class Watcher(TorchFunctionMode):
             raise UndecidedAxis(f"the order of the examples within axis {candidates[0].axis} is open")
         self.known[key] = layout
         return layout
-
-
-def _rewritten(changed: Any, sources: list[Node]) -> list[Node]:
-    """Nodes behind a tensor changed in place, where autograd has written the graph of what it is a view of anew."""
-    node = changed.grad_fn if isinstance(changed, Tensor) else None
-    behind = [following for following, _ in node.next_functions if following is not None] if node else []
-    return [] if all(source in behind for source in sources) else behind
-
-
-def _out_of_place(func: Any) -> Function | None:
-    """The function that returns what an in-place one writes."""
-    name = getattr(func, "__name__", "")
-    if name == "__setitem__" or not name:
-        return None
-    plain = f"__{name[3:]}" if name.startswith("__i") else name.removesuffix("_")
-    return getattr(Tensor, plain, None)
-
-
-def _is_transpose(function: Any, before: Tensor, after: Tensor, args: tuple[Any, ...]) -> bool:
-    """Whether a call swapped the two axes of a matrix and did nothing else."""
-    return (
-        before.ndim == 2
-        and after.ndim == 2
-        and after._is_view()
-        and after.data_ptr() == before.data_ptr()
-        and tuple(after.shape) == tuple(before.shape)[::-1]
-        and after.stride() == before.stride()[::-1]
-        and not after.is_conj()
-        and getattr(function, "__name__", "") in ("t", "transpose", "permute", "swapaxes", "__get__", "numpy_T")
-    )

@@ -178,20 +178,24 @@ def _excess(values: Square, expected: Square, alone: list[float], limit: float) 
     """Largest error of some inner products, relative to the norms, if one is more than allowed; else None.
 
     Allowed is ``limit`` of the norms of the parameter's gradients, and a tenth of it of those of all gradients: so
-    much may be rounding, but for what is as large as the gradients themselves, unless these are nothing but that.
+    much may be rounding, but for what is as large as the gradients themselves. Where these are nothing alone,
+    they may be ``limit`` of all of an example's in a batch, which is nothing but rounding.
     """
     norms = [math.sqrt(max(square, 0.0)) for square in _diagonal(expected)]
     places = [(a, b) for a in range(len(norms)) for b in range(len(norms))]
     if all(abs(values[a][b] - expected[a][b]) <= limit * norms[a] * norms[b] for a, b in places):
         return None
-    pairs = [
-        (values[a][b], expected[a][b], norms[a] * norms[b], norms[a] * norms[b] + 0.1 * alone[a] * alone[b])
-        for a, b in places
-    ]
+    floor = [limit * size for size in alone]
+    """Norms up to which gradients that are nothing alone may be nothing but rounding in a batch."""
+    pairs = []
+    for a, b in places:
+        own, whole = norms[a] * norms[b], norms[a] * norms[b] + 0.1 * alone[a] * alone[b]
+        rounding = floor[a] * norms[b] + norms[a] * floor[b] + floor[a] * floor[b]
+        allowed = min(limit * whole, GROSS * own if own > NOTHING * whole else rounding)
+        pairs.append((values[a][b], expected[a][b], own, allowed))
     if all(
-        (abs(value - right) <= limit * norm and (abs(value - right) <= GROSS * own or own <= NOTHING * norm))
-        or not (math.isfinite(value) or math.isfinite(right))
-        for value, right, own, norm in pairs
+        abs(value - right) <= allowed or not (math.isfinite(value) or math.isfinite(right))
+        for value, right, _, allowed in pairs
     ):
         return None
     relative = (abs(value - right) / own if own else math.inf for value, right, own, _ in pairs)

@@ -28,6 +28,7 @@ from lightning_stiffness.gram.sure import Sure
 from lightning_stiffness.gram.tail import Tail
 from lightning_stiffness.gram.uses import Pure, StaleOperand, Use
 from lightning_stiffness.gram.values import agree
+from lightning_stiffness.gram.wiring import Wiring
 
 
 class Collector:
@@ -171,7 +172,8 @@ class Collector:
             if p.requires_grad
         ]
         among = piece.place(reference.position)
-        watcher = Watcher(pure, reference.calls, piece.size, among, reference.known, valueless)
+        wiring = Wiring(self.problem.module, reference.batch, piece.batch)
+        watcher = Watcher(pure, reference.calls, piece.size, among, reference.known, valueless, wiring)
         if reference.is_number and self.sure is None:
             watcher.tail = Tail(piece.size)
         return watcher

@@ -100,11 +100,16 @@ def _keep(memory: OrderedDict[Hashable, Any], key: Hashable, value: Any) -> None
 
 
 def next_turn() -> int:
-    """How many measurements there were since something was known; with this one."""
+    """How many measurements there were before this one."""
     global _turns
     with _lock:
-        _turns += bool(_proven)
-        return _turns
+        _turns += 1
+        return _turns - 1
+
+
+def anything_known() -> bool:
+    """Whether some calls are familiar."""
+    return bool(_proven)
 
 
 def place_of(turn: int, size: int) -> int:

@@ -7,6 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lightning_stiffness.gram.calls import Call
+
 MOST = 3
 """Examples of a call that are told."""
 
@@ -105,6 +107,25 @@ def scrambles(function: Any, args: tuple[Any, ...], n: int, is_shared: Callable[
         return False
     followed = isinstance(picks[0], Tensor) and picks[0].dtype == torch.int64 and picks[0].shape == (n,)
     return not followed or function is Tensor.__setitem__
+
+
+def turned(call: Call, outs: list[Tensor]) -> bool:
+    """Whether a view that one example is a row of, as it is, lays those of a batch along another axis, or several.
+
+    Args:
+        call: of one example, which is told the lengths of what it gives.
+        outs: what it gave for a batch.
+
+    Example:
+        >>> one, many = torch.zeros(1, 4), torch.zeros(5, 4)
+        >>> turned(Call(Tensor.view, (one, 1, 1, 4), {}, one.view(1, 1, 4)), [many.view(1, 5, 4)])
+        True
+        >>> turned(Call(Tensor.view, (one, 1, 1, 4), {}, one.view(1, 1, 4)), [many.view(5, 1, 4)])
+        False
+    """
+    given, made = call.given[:1], call.made
+    rows = all(one.ndim and len(one) == 1 for one in (*given, *made))
+    return rows and any(one.shape[1:] != many.shape[1:] for one, many in zip(made, outs, strict=False))
 
 
 def _holds(tensor: Tensor, n: int) -> bool:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.autograd.function import BackwardCFunction
 
 from lightning_stiffness.gram.axes import Layout
-from lightning_stiffness.gram.batch import leaves
+from lightning_stiffness.gram.batch import Batch, leaves
 from lightning_stiffness.gram.calls import COMPOSITE, Call, Recorder
 from lightning_stiffness.gram.loop import REENTRANT, by_name, example_gradient, nodes_behind
 from lightning_stiffness.gram.problem import Examples, Problem
@@ -41,6 +41,8 @@ class Reference:
     """Which of all examples."""
     calls: list[Call]
     gradients: dict[str, Tensor]
+    batch: Batch = None
+    """The example, as a batch of one."""
     known: dict[tuple[int, int], Layout] = field(default_factory=dict)
     nodes: tuple[str, ...] = ()
     """Names of the nodes of its graph."""
@@ -229,4 +231,5 @@ def traced(problem: Problem, examples: Examples, position: int, among: int = 0) 
     with recorder:
         loss = problem.example_loss(piece)
     usual, unseen = recorder.saved_as_usual, recorder.changed_unseen
-    return Reference(among + position, recorder.calls, {}, saved_as_usual=usual, changed_unseen=unseen), loss
+    found = Reference(among + position, recorder.calls, {}, piece, saved_as_usual=usual, changed_unseen=unseen)
+    return found, loss

@@ -65,7 +65,7 @@ def is_rowwise(call: Call, taken: set[int], constant: set[int]) -> bool:
         constant: identities of the tensors that are the same for all examples.
     """
     function, tensors = call.function, given_to(call)
-    if not tensors or not call.args or call.args[0] is not tensors[0]:  # by keyword the input may be any of them
+    if not tensors or not call.args or call.args[0] is not tensors[0]:  # its input is in a list, or has no place
         return False
     if function in _ALWAYS or function in (F.batch_norm, F.dropout):
         # Weights made of a batch, as of similarities, would put its examples along another axis

@@ -1,6 +1,7 @@
 """What forward passes over batches have shown of a loss, beside its uses of parameters."""
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -11,6 +12,16 @@ from lightning_stiffness.gram.references import Piece
 from lightning_stiffness.gram.tail import UNSEEN
 
 
+class Mixed(NamedTuple):
+    """A piece over whose examples some call sums, or the like, or may."""
+
+    piece: Piece
+    loss: Tensor
+    """The losses of its examples, or their mean or the like."""
+    closer: bool
+    """Whether there is more of it than the call that ends in such a number."""
+
+
 @dataclass
 class Shown:
     """What the passes over some pieces have shown."""
@@ -19,8 +30,7 @@ class Shown:
     """First position of a piece → the losses of its examples, where each has one."""
     moved: set[int] = field(default_factory=set)
     """Positions of examples that some calls may have put elsewhere."""
-    mixed: list[tuple[Piece, Tensor]] = field(default_factory=list)
-    """Pieces over whose examples some call sums, or the like, or may, and their losses or loss."""
+    mixed: list[Mixed] = field(default_factory=list)
     along: set[str] = field(default_factory=set)
     """Functions that make values of neighbours along the axis of the examples."""
     against: set[str] = field(default_factory=set)
@@ -33,6 +43,8 @@ class Shown:
     """Whether that of some is scaled by something that another piece may have otherwise."""
     unlike: bool = False
     """Whether some piece made other calls than an example alone, or with other settings."""
+    other_calls: bool = False
+    """Whether some piece made other calls, whatever their settings."""
     rewired: bool = False
     """Whether some piece made the same calls with tensors from elsewhere, as another layer's weight."""
 
@@ -61,7 +73,9 @@ class Shown:
             self.scaled |= watcher.tail.scaled
         same = [call.function for call in watcher.log[: -len(ENDING)]] == watcher.functions
         self.rewired |= watcher.wiring.differs and same  # which is refused whatever else was shown
+        self.other_calls |= not same
         others = watcher.unlike or not same
         self.unlike |= others
         if watcher.mixed or unseen or others or reference.changed_unseen:
-            self.mixed.append((piece, loss.detach()))
+            closer = unseen or others or reference.changed_unseen or watcher.mixed > (not each)
+            self.mixed.append(Mixed(piece, loss.detach(), closer))

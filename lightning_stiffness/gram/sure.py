@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lightning_stiffness.gram.batch import Batch, is_per_example, leaves
-from lightning_stiffness.gram.calls import Call, inplace
+from lightning_stiffness.gram.calls import Call
+from lightning_stiffness.gram.in_place import inplace
 from lightning_stiffness.gram.problem import Examples
 from lightning_stiffness.gram.reference import Reference
 from lightning_stiffness.gram.rowwise import (

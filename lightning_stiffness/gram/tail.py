@@ -8,7 +8,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lightning_stiffness.gram.axes import grown_axis
-from lightning_stiffness.gram.calls import Call, inplace
+from lightning_stiffness.gram.calls import Call
+from lightning_stiffness.gram.in_place import inplace
 from lightning_stiffness.gram.mixing import mixes
 from lightning_stiffness.gram.monotone import (
     ADDING,

@@ -132,3 +132,17 @@ def rebuilt(node: Any, function: Callable[[Any], Any]) -> Any:
     if isinstance(node, dict):
         return {key: rebuilt(item, function) for key, item in node.items()}
     return function(node)
+
+
+def is_transpose(function: Any, before: Tensor, after: Tensor, args: tuple[Any, ...]) -> bool:
+    """Whether a call swapped the two axes of a matrix and did nothing else."""
+    return (
+        before.ndim == 2
+        and after.ndim == 2
+        and after._is_view()
+        and after.data_ptr() == before.data_ptr()
+        and tuple(after.shape) == tuple(before.shape)[::-1]
+        and after.stride() == before.stride()[::-1]
+        and not after.is_conj()
+        and getattr(function, "__name__", "") in ("t", "transpose", "permute", "swapaxes", "__get__", "numpy_T")
+    )

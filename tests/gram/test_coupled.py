@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_stiffness.gram import GradientGram, alone, familiar, gradient_gram, halves
+from lightning_stiffness.gram import GradientGram, alone, apart, familiar, gradient_gram, halves
 from lightning_stiffness.gram import again as again_module
 from lightning_stiffness.gram.check import CoupledExamples
 from tests.gram.test_scales import off
@@ -166,6 +166,7 @@ def test_examples_without_a_gradient_cost_none_once_they_are_known(taken: list[i
 def test_the_few_that_are_compared_would_not_show_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """Why there is a look at the halves of a batch."""
     monkeypatch.setattr(halves, "most_apart", lambda *_: None)
+    monkeypatch.setattr(halves, "gradients_apart", lambda *_: None)
     wrong = []
     for seed in range(6):
         module, batch = network(seed), data()
@@ -222,8 +223,8 @@ def test_a_mean_over_what_all_examples_decide_together(monkeypatch: pytest.Monke
 def test_rounding_is_no_reason(reduce: Any, sign: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """Small losses in float32 are differences of large numbers; losses of both signs may cancel."""
     seen = []
-    look = halves._apart
-    monkeypatch.setattr(halves, "_apart", lambda *given: seen.append(look(*given)) or seen[-1])
+    look = apart.losses_apart
+    monkeypatch.setattr(apart, "losses_apart", lambda *given: seen.append(look(*given)) or seen[-1])
     module, batch = network(0).float(), (torch.randn(N, 20), torch.arange(N) % 5)
 
     def loss_fn(module: nn.Module, batch: Any) -> Tensor:

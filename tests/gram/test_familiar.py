@@ -216,14 +216,23 @@ class Nothing(nn.Module):
 )
 def test_what_is_never_taken_for_proven(kind, taken):
     module, data, loss = unprovable(kind)
-    for times in (1, 2, 3):
+    expected = [1] if kind == "no gradient" else []  # that one example shows nothing is known after that
+    for second in (10, 7, 2):  # another each time, beside the same
         gradient_gram(module, data, loss_fn=loss)
         assert not familiar._proven
+        expected += [1, second]
         if kind != "fallback":  # where no parameter is left, nothing is compared
-            once = [1] if kind == "no gradient" else []  # that one example shows nothing is known after that
-            assert taken == once + [1, len(data[1]) - 2] * times
+            assert taken == expected
     gradient_gram(net(), batch(), loss_fn=loss_fn)
     assert familiar._proven  # as what is usual is
+
+
+def test_every_example_has_its_turn_though_nothing_is_ever_proven(taken):
+    module, data, loss = unprovable("own function")
+    for _ in range(40):
+        gradient_gram(module, data, loss_fn=loss)
+    assert not familiar._proven
+    assert set(taken) == set(range(len(data[1])))
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -568,8 +577,8 @@ def test_losses_that_are_one_number_are_compared_by_values_too(reduction, settin
         found = gradient_gram(module, batch(), loss_fn=loss, **settings)
         assert off(found, gradient_gram(module, batch(), loss_fn=loss, engine="loop")) < 1e-12
         assert not found.plan.fallbacks
-        assert len(taken) == 2 * (1 + step // 8)  # now and then as the first time
-        assert len(again) == step + 1 + (1 + step // 8)  # that with the largest gradient each time
+        assert len(taken) == 2 * (1 + step // alone.AGAIN)  # now and then as the first time
+        assert len(again) == step + 1 + (1 + step // alone.AGAIN)  # that with the largest gradient each time
     known = len(taken)
     found = gradient_gram(module, batch(seed=1), loss_fn=loss, **settings)
     assert off(found, gradient_gram(module, batch(seed=1), loss_fn=loss, engine="loop")) < 1e-12

@@ -63,6 +63,12 @@ def test_the_axis_that_a_call_works_along(
         lambda x: F.layer_norm(x.T, (len(x),)).T,
         lambda x: F.avg_pool2d(x.view(1, -1, 6), (3, 1), stride=1, padding=(1, 0)).view(-1, 6),
         lambda x: F.scaled_dot_product_attention(x[None], x[None], x[None])[0] + x,
+        lambda x: torch.softmax(input=x, dim=0) + x,
+        lambda x: torch.softmax(dim=0, input=x) + x,
+        lambda x: torch.softmax(x, axis=0) + x,
+        lambda x: torch.log_softmax(a=x, axis=0) + x,
+        lambda x: F.scaled_dot_product_attention(key=x[None], value=x[None], query=x[None])[0] + x,
+        lambda x: F.avg_pool2d(input=x.view(1, -1, 6), kernel_size=(3, 1), stride=1, padding=(1, 0)).view(-1, 6),
     ],
 )
 @pytest.mark.filterwarnings("ignore:stiffness of")

@@ -13,7 +13,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_stiffness.gram import BudgetError, EngineRefusal, GradientGram, gradient_gram, measurement, vmap
+from lightning_stiffness.gram import (
+    BudgetError,
+    EngineRefusal,
+    GradientGram,
+    familiar,
+    gradient_gram,
+    measurement,
+    vmap,
+)
 from lightning_stiffness.gram.class_means import class_gradient_sums
 
 N = 12
@@ -226,6 +234,7 @@ def test_draws_that_go_unnoticed(
 
     monkeypatch.setattr(module, "touched_by_draws", lambda *_: [])
     for budget in (None, least_budget(seldom, cross=cross), 2 * least_budget(seldom, cross=cross)):
+        familiar.forget()  # or it would be the turn of another example
         gram = measured(seldom, engine, cross=cross, memory_budget=budget)
         assert gram.engine != "loop"
         assert not (gram.plan and gram.plan.fallbacks)

@@ -5,7 +5,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from lightning_stiffness.gram import gradient_gram
+from lightning_stiffness.gram import again, check, gradient_gram
+from lightning_stiffness.gram.check import Witness
 from tests.gram.test_scales import off
 
 DOUBLE = torch.float64
@@ -266,3 +267,93 @@ def test_an_axis_as_long_as_there_are_examples(how):
     found = gradient_gram(net, (x, torch.arange(8) % 3), loss_fn=loss)
     assert off(found, gradient_gram(net, (x, torch.arange(8) % 3), loss_fn=loss, engine="loop")) < 1e-9
     assert not found.plan.fallbacks
+
+
+@pytest.mark.parametrize("size", [2, 3, 4, 5, 9])
+def test_two_examples_that_stand_out_are_two(size):
+    squares = torch.zeros(12).index_copy_(0, torch.arange(size) + 1, torch.rand(size) + 1)
+    assert len(again._standing_out(squares, Witness([], {}, {}), 2)) == 2
+    squares[0] = 3.0
+    assert len(again._standing_out(squares, Witness([0], {}, {}), 2)) == 2
+    assert again._standing_out(squares, Witness([], {}, {}), 1) == [0]
+
+
+@pytest.mark.parametrize(
+    ("own", "in_a_batch", "limit", "wrong"),
+    [
+        (0.0, 0.0, 1e-5, False),
+        (0.0, 1e-6, 1e-5, False),  # rounding, of what is nothing alone
+        (1e-7, 3e-6, 1e-5, False),
+        (0.0, 1e-4, 1e-5, True),  # stopped alone, and not in a batch
+        (0.0, 5e-5, 1e-4, False),
+        (0.0, 1e-3, 1e-4, True),
+        (1e-4, 0.0, 1e-5, True),  # or the other way round
+        (1e-2, 1e-2 * (1 + 1e-4), 1e-5, False),
+        (1e-2, 1.5e-2, 1e-5, True),
+        (1.0, 1 + 2e-5, 1e-5, True),
+    ],
+)
+def test_gradients_that_are_next_to_nothing_beside_the_others(own, in_a_batch, limit, wrong):
+    """Norms by one parameter, over those by all: one example of two has them otherwise in a batch."""
+    other, alone = 0.7 * own, [1.0, 1.0]
+    expected = [[own**2, own * other], [own * other, other**2]]
+    values = [[in_a_batch**2, in_a_batch * other], [in_a_batch * other, other**2]]
+    assert (check._excess(values, expected, alone, limit) is not None) == wrong
+
+
+@pytest.mark.filterwarnings("ignore:stiffness of")
+@pytest.mark.parametrize("loss", ["each", "mean"])
+def test_a_layer_whose_small_gradient_is_stopped_alone(loss):
+    """Behind a normalisation of two numbers, which lets next to nothing of it through."""
+
+    class Gated(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second, self.last = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 3)
+            self.norm = nn.GroupNorm(2, 4)
+
+        def forward(self, x):
+            hidden = self.first(x)
+            passed = hidden if len(x) > 1 else hidden.detach()
+            return self.last(self.norm(self.second(x) + passed + 0.0 * hidden))
+
+    torch.manual_seed(3)
+    net, batch = Gated().double(), (torch.randn(9, 4, dtype=DOUBLE), torch.arange(9) % 3)
+
+    def loss_fn(module, batch):
+        return functional.cross_entropy(module(batch[0]), batch[1], reduction="none" if loss == "each" else "mean")
+
+    for _ in range(3):
+        found, expected = (gradient_gram(net, batch, loss_fn=loss_fn, engine=e) for e in ("auto", "loop"))
+        assert found.plan.fallbacks
+        assert off(found, expected) < 1e-12
+
+
+@pytest.mark.filterwarnings("ignore:stiffness of")
+def test_no_weights_are_made_of_what_other_calls_do():
+    """A batch leaves a layer out that does next to nothing, under a loss that weighs its examples."""
+
+    class Leaving(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.near, self.last = nn.Linear(6, 6), nn.Linear(6, 6), nn.Linear(6, 3)
+            with torch.no_grad():
+                self.near.weight.copy_(1.003 * torch.eye(6))
+                self.near.bias.zero_()
+
+        def forward(self, x):
+            x = self.first(x)
+            return self.last(x if len(x) > 2 else self.near(x))
+
+    def loss_fn(module, batch):
+        return functional.cross_entropy(module(batch[0]), batch[1])
+
+    torch.manual_seed(0)
+    net, x = Leaving().double(), torch.randn(12, 6, dtype=DOUBLE)
+    labels = torch.arange(12) % 3
+    labels[4] = -100
+    for _ in range(3):
+        found = gradient_gram(net, (x, labels), loss_fn=loss_fn, parameters=["first.*"])
+        expected = gradient_gram(net, (x, labels), loss_fn=loss_fn, parameters=["first.*"], engine="loop")
+        assert found.plan.fallbacks
+        assert off(found, expected) < 1e-12

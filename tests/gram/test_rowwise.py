@@ -66,6 +66,7 @@ def test_what_leaves_rows_to_themselves() -> None:
         lambda x: F.relu(x + 1, inplace=True),
         lambda x: F.dropout(x, 0.5, training=False),
         lambda x: [x, x.norm()][0],
+        lambda x: torch.softmax(dim=1, input=x),
     ],
 )
 def test_inputs_that_leave_rows_to_themselves(how: Any) -> None:
@@ -98,6 +99,75 @@ def test_inputs_that_leave_rows_to_themselves(how: Any) -> None:
 def test_what_may_mix_rows(how: Any) -> None:
     assert formed(Otherwise(how), data(), each) is None
     assert formed(Otherwise(how), data(), mean) is None
+
+
+def test_weights_made_of_the_examples_may_mix_rows() -> None:
+    """By name they may come before the input."""
+    layer, table = nn.Linear(6, 6).double(), torch.randn(6, 6).double()
+    layer.register_buffer("table", table)
+
+    def of(table: Tensor) -> Any:
+        return lambda m, b: F.linear(weight=m(b[0]), input=table).square().mean()
+
+    def usual(module: nn.Module, batch: Any) -> Tensor:
+        return F.linear(weight=module.table, input=module(batch[0])).square().mean()
+
+    for constant in (table, layer.table):
+        assert formed(layer, data(), of(constant)) is None
+    assert formed(layer, data(), usual) == "mean"
+
+
+class Turned(nn.Module):
+    """Lays the examples along another axis, and weighs each by what the others have."""
+
+    def __init__(self, lengths: Any) -> None:
+        super().__init__()
+        self.first, self.last, self.lengths = nn.Linear(6, 6), net(), lengths
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x).view(*self.lengths(x))
+        x = x + F.relu(x.mean(1, keepdim=True).detach() + 1) * F.relu(x - 1)
+        return self.last(x.view(-1, 6))
+
+
+@pytest.mark.filterwarnings("ignore:stiffness of")
+@pytest.mark.parametrize(
+    ("lengths", "together"),
+    [
+        (lambda x: (1, len(x), 6), True),
+        (lambda x: (-1, len(x), 6), True),
+        (lambda x: (len(x), 1, 6), False),
+        (lambda x: (-1, 1, 6), False),
+    ],
+)
+@pytest.mark.parametrize("loss_fn", [each, mean])
+def test_views_that_lay_the_examples_along_another_axis(loss_fn: Any, lengths: Any, together: bool) -> None:
+    torch.manual_seed(0)
+    module = Turned(lengths).double()
+    x, *rest = data()
+    x = 0.2 * x
+    x[5] *= 40.0
+    for _ in range(4):
+        found = gradient_gram(module, (x, *rest), loss_fn=loss_fn)
+        assert off(found, gradient_gram(module, (x, *rest), loss_fn=loss_fn, engine="loop")) < 1e-9
+        assert bool(found.plan.fallbacks) == together
+
+
+def test_labels_changed_in_place_after_a_copy() -> None:
+    """The weights of classes are those of the labels that the loss takes."""
+
+    def loss_fn(module: nn.Module, batch: Any) -> Tensor:
+        labels = batch[1].clone()
+        labels.mul_(-1).add_(2)  # the classes from the last to the first
+        return F.cross_entropy(module(batch[0]), labels, module[1].weight)
+
+    module = net()
+    module[1].register_buffer("weight", torch.tensor([1.0, 2.0, 5.0]).double())
+    plain = formed(module, data(), lambda m, b: F.cross_entropy(m(b[0]), b[1].clone(), m[1].weight))
+    assert plain == "weighted mean"
+    assert formed(module, data(), loss_fn) is None
+    found = gradient_gram(module, data(), loss_fn=loss_fn)
+    assert_same_angles(found, gradient_gram(module, data(), loss_fn=loss_fn, engine="loop"))
 
 
 def test_what_no_call_shows_may_mix_rows() -> None:

@@ -103,6 +103,93 @@ def test_it_is_noticed_where_values_alone_were_compared(kind: str) -> None:
         assert off(found, gradient_gram(module, data, loss_fn=each, engine="loop")) < 1e-12
 
 
+class Tables(nn.Module):
+    """Adds a table: a buffer, one of a list, or of a dict, of which a batch may take another."""
+
+    def __init__(self, kind: str, *, in_a_batch: bool = True) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = nn.Linear(SIDE, SIDE)
+        one = torch.randn(9, SIDE)
+        other = one.clone()
+        other[5] *= -1.0  # the row of one example that is not looked at first
+        self.register_buffer("one", one)
+        self.register_buffer("other", other)
+        self.listed, self.named = [one.double(), other.double()], {"one": one.double(), "other": other.double()}
+        self.kind, self.in_a_batch = kind, in_a_batch
+
+    def forward(self, x: Tensor, rows: Tensor) -> Tensor:
+        other = self.in_a_batch and len(x) > 1
+        if self.kind == "buffer":
+            table = self.other if other else self.one
+        elif self.kind == "list":
+            table = self.listed[other]
+        else:
+            table = self.named["other" if other else "one"]
+        return self.layer(x) + table[rows]
+
+
+@pytest.mark.filterwarnings("ignore:stiffness of")
+@pytest.mark.parametrize("kind", ["buffer", "list", "dict"])
+def test_another_table_with_nearly_the_same_values_is_noticed(kind: str) -> None:
+    data = *batch(), torch.arange(9)
+    for in_a_batch in (True, False):
+        module = Tables(kind, in_a_batch=in_a_batch).double()
+        for _ in range(3):
+            found = gradient_gram(module, data, loss_fn=by_rows)
+            assert off(found, gradient_gram(module, data, loss_fn=by_rows, engine="loop")) < 1e-12
+            assert bool(found.plan.fallbacks) == in_a_batch
+
+
+def by_rows(module: nn.Module, batch: Any) -> Tensor:
+    return F.cross_entropy(module(batch[0], batch[2]), batch[1], reduction="none")
+
+
+@pytest.mark.filterwarnings("ignore:stiffness of")
+@pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
+@pytest.mark.parametrize("structure", ["tuple", "dict"])
+def test_another_entry_of_the_batch_is_noticed(structure: str, reduction: str) -> None:
+    x, labels = batch()
+    other = x.clone()
+    other[5] += 1.0
+    names = "one", "other", "labels"
+    module = nn.Sequential(nn.Linear(SIDE, SIDE), nn.Tanh()).double()
+
+    def by_length(which: Callable[[int], str]) -> Callable[[nn.Module, Any], Tensor]:
+        def loss_fn(module: nn.Module, batch: Any) -> Tensor:
+            entries = batch if structure == "dict" else dict(zip(names, batch, strict=True))
+            labels = entries["labels"]
+            return F.cross_entropy(module(entries[which(len(labels))]), labels, reduction=reduction)
+
+        return loss_fn
+
+    entries: Any = (x, other, labels)
+    if structure == "dict":
+        entries = dict(zip(names, entries, strict=True))
+    for which, expected in ((lambda n: "one" if n == 1 else "other", True), (lambda _: "other", False)):
+        loss_fn = by_length(which)
+        for _ in range(3):
+            found = gradient_gram(module, entries, loss_fn=loss_fn)
+            assert off(found, gradient_gram(module, entries, loss_fn=loss_fn, engine="loop")) < 1e-12
+            assert bool(found.plan.fallbacks) == expected
+
+
+def test_tables_by_length_are_not_taken_for_others() -> None:
+    """As the first states of a recurrence, which a module holds for every length of a batch."""
+
+    class States(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(SIDE, SIDE)
+            self.states = {n: torch.zeros(n, SIDE, dtype=D) for n in (1, 4, 5, 9)}
+
+        def forward(self, x: Tensor) -> Tensor:
+            return (self.states[len(x)] + self.layer(x)).tanh()
+
+    for loss_fn in (each, mean):
+        assert not gradient_gram(States().double(), batch(), loss_fn=loss_fn).plan.fallbacks
+
+
 @pytest.fixture
 def differing(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Of every pass over a batch, whether its tensors came from elsewhere."""

@@ -1,0 +1,141 @@
+"""The losses of a batch held against those of its halves."""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from lightning_stiffness.gram.batch import Batch, take
+from lightning_stiffness.gram.check import TOLERANCE, TOLERANCE_DOUBLE
+from lightning_stiffness.gram.precise import converted, in_double
+from lightning_stiffness.gram.problem import Problem
+from lightning_stiffness.gram.reference import eager
+from lightning_stiffness.gram.references import Piece
+from lightning_stiffness.gram.state import kept_state
+
+OF_MEANS = 0.03
+"""What means may be off by, over what a single loss may: rounding averages out, and so do the losses of a few."""
+
+ROUNDING = 1e-3
+"""How much smaller a difference is in float64, that is rounding in float32."""
+
+TINY = 1e-13
+"""Losses of next to nothing are rounding in float64 too."""
+
+
+class Apart(NamedTuple):
+    """The largest difference between a batch and its halves."""
+
+    place: int
+    """In the batch: of the example, or 0 for all of them."""
+    relative: float
+    size: float
+
+
+Look = Callable[[Problem, Batch], Apart | None]
+
+
+def most_apart(problem: Problem, piece: Piece, losses: Tensor) -> tuple[int, float] | None:
+    """The example whose loss differs most between a batch and its halves, and by how much of the loss.
+
+    One forward pass more, without gradients. A threshold that all examples decide together may show at none of the
+    few that are taken alone.
+
+    Args:
+        problem: module and loss.
+        piece: the batch.
+        losses: of its examples; or their mean.
+
+    Returns:
+        The place in the batch (0 for a mean); None if none differs, or a half can't be taken.
+    """
+
+    def look(own: Problem, batch: Batch) -> Apart | None:
+        return losses_apart(own, piece, batch, losses if own is problem else loss_of(own, piece, batch))
+
+    with torch.no_grad():
+        return beyond_rounding(problem, piece, look, losses.dtype)
+
+
+def beyond_rounding(
+    problem: Problem, piece: Piece, look: Look, dtype: torch.dtype, *, doubtful: bool = False
+) -> tuple[int, float] | None:
+    """What differs in float32 is looked at again in float64: a small loss is the difference of large numbers.
+
+    Args:
+        problem: module and loss.
+        piece: the batch.
+        look: finds the largest difference.
+        dtype: of what is looked at.
+        doubtful: whether it counts where the module does not run in float64, or not everything does in it.
+    """
+    found = look(problem, piece.batch)
+    if found is None or dtype == torch.float64:
+        return found and found[:2]
+    try:
+        again = look(in_double(problem, list(problem.parameters)), converted(piece.batch))
+    except Exception:  # a module that does not run in float64: the single examples have to do
+        return found[:2] if doubtful else None
+    # A loss that is zero but for rounding differs there too, by as much less as float64 rounds less
+    return again[:2] if again is not None and (doubtful or again.size > ROUNDING * found.size) else None
+
+
+def uneven(size: int) -> int:
+    """About half of a batch, with no divisor in common.
+
+    So no kind of example makes up the same part of either half as of the batch, unless all are of it; and what is
+    weighed by how many there are of a kind weighs otherwise there.
+
+    Example:
+        >>> [uneven(size) for size in (2, 3, 6, 7, 40)]
+        [1, 1, 1, 3, 19]
+    """
+    return next(middle for middle in range(size // 2, 0, -1) if math.gcd(middle, size) == 1)
+
+
+def losses_apart(problem: Problem, piece: Piece, batch: Batch, losses: Tensor) -> Apart | None:
+    """The largest difference of a loss, or of the mean; None if it is not more than it may be.
+
+    Args:
+        problem: module and loss.
+        piece: which examples, and how many.
+        batch: of them, in the problem's precision.
+        losses: of the batch.
+    """
+    middle, each = uneven(piece.size), losses.numel() == piece.size
+    halves: list[Tensor] = []
+    for part in (slice(0, middle), slice(middle, piece.size)):
+        try:
+            found = loss_of(problem, piece, take(batch, part, piece.size)).detach()
+        except Exception:  # a batch of another length is not asked for: the single examples have to do
+            return None
+        if found.numel() != (part.stop - part.start if each else 1):
+            return None
+        halves.append(found.reshape(-1).double())
+    together, apart = losses.detach().reshape(-1).double(), torch.cat(halves)
+    size = apart.abs().nan_to_num(0.0, 0.0, 0.0)
+    size = size + size.mean() if each else size.amax()
+    if not each:
+        apart = (middle * halves[0] + (piece.size - middle) * halves[1]) / piece.size
+    difference = (together - apart).abs()
+    difference[(difference <= TINY) | ~(together.isfinite() | apart.isfinite())] = 0.0
+    relative = difference / size.clamp_min(TINY)
+    worst = int(relative.nan_to_num(math.inf).argmax())
+    off = float(relative[worst].nan_to_num(math.inf))
+    if off <= limit_of_losses(losses.dtype) * (1.0 if each else OF_MEANS):
+        return None
+    return Apart(worst, off, float(difference[worst].nan_to_num(math.inf)))
+
+
+def loss_of(problem: Problem, piece: Piece, batch: Batch) -> Tensor:
+    """The loss of a piece's batch, or of a part of it, with the random numbers of the piece."""
+    problem.noise.seed(piece.offset + piece.start, 1)
+    with kept_state(problem.module), eager():
+        return problem.loss_fn(problem.module, batch)
+
+
+def limit_of_losses(dtype: torch.dtype) -> float:
+    """What a loss may be off by, relative to it."""
+    return TOLERANCE_DOUBLE if dtype == torch.float64 else 10 * TOLERANCE

@@ -1,0 +1,216 @@
+"""Gradients stopped, or changed, by place or rank in a batch, which no loss shows."""
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lightning_stiffness.gram import apart, familiar, gradient_gram, halved_gradients, halves
+from lightning_stiffness.gram.measurement import WEIGHTED
+from lightning_stiffness.gram.problem import Examples, Problem
+from lightning_stiffness.gram.references import Piece
+from tests.gram.test_scales import off
+
+N = 12
+
+
+class Stopped(nn.Module):
+    """The gradients of some examples are not passed on, though their values are as they would be."""
+
+    def __init__(self, how: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.last, self.how = nn.Linear(6, 6), nn.Linear(6, 3), how
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.how(self.first(x).tanh()))
+
+
+def written(x: Tensor) -> Tensor:
+    x = x * 1
+    x[2:4] = x[2:4].detach()
+    return x
+
+
+def lowest(x: Tensor) -> Tensor:
+    size = x.detach().square().sum(1)
+    return torch.where(size[:, None] >= size.sort().values[1 if len(x) > 1 else 0], x, x.detach())
+
+
+def below_half(x: Tensor) -> Tensor:
+    size = x.detach().square().sum(1)
+    return torch.where(size[:, None] >= 0.7 * size.mean(), x, x.detach())
+
+
+STOPPING: dict[str, Callable[[Tensor], Tensor]] = {
+    "pieces": lambda x: torch.cat([x[:2], x[2:4].detach(), x[4:]]),
+    "written": written,
+    "lowest": lowest,
+    "below half the mean": below_half,
+    "split": lambda x: torch.cat([part.detach() if k == 1 else part for k, part in enumerate(x.split(3))]),
+}
+
+
+def each(module: nn.Module, batch: Any) -> Tensor:
+    return F.cross_entropy(module(batch[0]), batch[1], reduction="none")
+
+
+def mean(module: nn.Module, batch: Any) -> Tensor:
+    return each(module, batch).mean()
+
+
+def batch(dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
+    torch.manual_seed(1)
+    return torch.randn(N, 6, dtype=dtype), torch.arange(N) % 3
+
+
+@pytest.mark.filterwarnings("ignore:stiffness of")
+@pytest.mark.parametrize("loss_fn", [each, mean])
+@pytest.mark.parametrize("how", STOPPING)
+def test_a_gradient_stopped_in_a_batch_alone(how: str, loss_fn: Any) -> None:
+    module = Stopped(STOPPING[how]).double()
+    for _ in range(3):
+        found = gradient_gram(module, batch(), loss_fn=loss_fn)
+        assert found.plan.fallbacks
+        assert off(found, gradient_gram(module, batch(), loss_fn=loss_fn, engine="loop")) < 1e-12
+
+
+@pytest.mark.filterwarnings("ignore:stiffness of")
+def test_in_float32_it_is_looked_at_again() -> None:
+    found = gradient_gram(Stopped(STOPPING["pieces"]), batch(torch.float32), loss_fn=each)
+    assert found.plan.fallbacks
+
+
+def test_the_losses_would_not_show_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Why gradients are looked at: the examples that are compared are others."""
+    monkeypatch.setattr(halves, "gradients_apart", lambda *_: None)
+    module = Stopped(STOPPING["pieces"]).double()
+    found = gradient_gram(module, batch(), loss_fn=each)
+    assert off(found, gradient_gram(module, batch(), loss_fn=each, engine="loop")) > 0.1
+
+
+@pytest.mark.parametrize(("loss_fn", "times"), [(each, 1), (mean, 1)])
+def test_what_is_as_it_is_alone(loss_fn: Any, times: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once for the same calls, and nothing is found."""
+    seen = []
+    look = halved_gradients.gradients_apart
+    monkeypatch.setattr(halves, "gradients_apart", lambda *given: seen.append(look(*given)) or seen[-1])
+    module = Stopped(lambda x: torch.cat([x[:2], x[2:4] * 1, x[4:]]) - x.detach().mean().mul(0.0)).double()
+    for _ in range(5):
+        found = gradient_gram(module, batch(), loss_fn=loss_fn)
+        assert not found.plan.fallbacks
+        assert off(found, gradient_gram(module, batch(), loss_fn=loss_fn, engine="loop")) < 1e-12
+    assert seen == [None] * times
+
+
+def test_a_mean_of_losses_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(halves, "gradients_apart", lambda *_: pytest.fail("a backward pass for nothing"))
+    module = Stopped(lambda x: x.T.contiguous().T).double()  # what is not known to leave rows to themselves
+    assert not gradient_gram(module, batch(), loss_fn=mean).plan.fallbacks
+    assert not gradient_gram(module, batch(), loss_fn=each).plan.fallbacks
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-3])
+@pytest.mark.parametrize("loss_fn", [each, mean])
+def test_rounding_is_no_reason(loss_fn: Any, scale: float) -> None:
+    """Also where the gradients of a mean cancel, at the end of a training."""
+    for seed in range(8):
+        familiar.forget()
+        module = Stopped(lambda x: torch.cat([x[:2], x[2:4] * 1, x[4:]]))
+        torch.manual_seed(seed)
+        x = torch.randn(N // 2, 6)
+        inputs, labels = torch.cat([x, x]), torch.tensor([1.0, -1.0]).repeat_interleave(N // 2)
+
+        def signed(module: nn.Module, batch: Any) -> Tensor:
+            out = module(batch[0]).square().sum(1) * batch[1]
+            return scale * (out if loss_fn is each else out.mean())
+
+        assert not gradient_gram(module, (inputs, labels), loss_fn=signed).plan.fallbacks
+
+
+def test_large_parameters_are_left_out_where_there_is_little_room() -> None:
+    module = Stopped(STOPPING["pieces"]).double()
+    problem, examples = Problem(module, each, dict(module.named_parameters())), Examples.of(batch())
+    piece, losses = Piece(examples, 0, 0, N, examples.batches[0]), torch.zeros(N, dtype=torch.float64)
+    found = [halved_gradients.gradients_apart(problem, piece, losses, room) for room in (10**6, 10**4, 8)]
+    assert found[0] is not None
+    assert found[0][0] == 0
+    assert found[0][1] > 0.01
+    assert found[2] is None  # not even the smallest
+    sizes = sorted(p.numel() * p.element_size() for p in module.parameters())
+    least = [8 * 3 * total for total in itertools.accumulate(sizes)]
+    assert least[0] < 10**4 < least[-1]
+    assert (
+        halved_gradients.gradients_apart(problem, piece, losses, least[0]) is None
+    )  # the last bias sees nothing stopped
+
+
+def counting(module: nn.Module, batch: Any) -> Tensor:
+    """A mean over the positions with a label; passed through a slice, so that what it is a mean of is not sure."""
+    scores = module(batch[0])[:].flatten(0, 1)
+    return F.cross_entropy(scores, batch[1].flatten())
+
+
+def labelled(seed: int) -> tuple[Tensor, Tensor]:
+    """As many labels for the examples compared first as there are on average; others have one more, or less."""
+    torch.manual_seed(seed)
+    counts = torch.tensor([1, 2, 1, 1, 1, 3, 3, 3, 1, 3, 2, 3])
+    labels = torch.where(torch.arange(3) < counts[:, None], torch.randint(0, 3, (N, 3)), -100)
+    return torch.randn(N, 3, 6, dtype=torch.float64), labels
+
+
+def test_a_weighted_mean_whose_first_examples_weigh_as_all_do() -> None:
+    module = Stopped(lambda x: x).double()
+    for seed in range(3):
+        familiar.forget()
+        found = gradient_gram(module, labelled(seed), loss_fn=counting)
+        assert not found.plan.fallbacks
+        assert WEIGHTED in found.plan.notes
+        expected = gradient_gram(module, labelled(seed), loss_fn=counting, engine="loop")
+        cosines = [gram.values / gram.norms[:, None] / gram.norms for gram in (found, expected)]
+        torch.testing.assert_close(*cosines)
+
+
+def above_the_mean(module: nn.Module, batch: Any) -> Tensor:
+    """The losses above their mean count, the farther the more."""
+    losses = F.cross_entropy(module(batch[0]).flatten(0, 1), batch[1].flatten(), reduction="none").view(-1, 3)
+    losses = losses.sum(1)
+    return (losses * F.relu(losses - 0.9 * losses.mean()).detach()).mean()
+
+
+def coupled(module: nn.Module, batch: Any) -> Tensor:
+    """A mean beside a little of what all have together."""
+    out = module(batch[0])
+    together = (out.mean(0) - out).square().mean() * len(out) / max(len(out) - 1, 1)
+    return counting(module, batch) + 1e-3 * together
+
+
+@pytest.mark.filterwarnings("ignore:stiffness of")
+@pytest.mark.parametrize("loss_fn", [above_the_mean, coupled])
+def test_no_weighted_mean_is_made_of_what_is_none(loss_fn: Any) -> None:
+    module = Stopped(lambda x: x).double()
+    problem, examples = Problem(module, loss_fn, dict(module.named_parameters())), Examples.of(labelled(0))
+    piece = Piece(examples, 0, 0, N, examples.batches[0])
+    assert not halved_gradients.is_between(problem, piece, 10**8)
+    plain = Problem(module, counting, dict(module.named_parameters()))
+    assert halved_gradients.is_between(plain, piece, 10**8)
+    assert not halved_gradients.is_between(plain, piece, 8)  # no room, no telling
+    single = gradient_gram(module, labelled(0), loss_fn=loss_fn, engine="auto")
+    assert single.plan.fallbacks
+
+
+def test_in_float32_a_weighted_mean_is_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = Stopped(lambda x: x)
+    x, labels = labelled(0)
+    examples = Examples.of((x.float(), labels))
+    problem = Problem(module, counting, dict(module.named_parameters()))
+    piece = Piece(examples, 0, 0, N, examples.batches[0])
+    assert halved_gradients.is_between(problem, piece, 10**8)
+    monkeypatch.setattr(halved_gradients, "_weighted_apart", lambda _: halved_gradients.UNLIKE)
+    assert not halved_gradients.is_between(problem, piece, 10**8)
+    monkeypatch.setattr(apart, "in_double", lambda *_: int("no float64"))
+    assert not halved_gradients.is_between(problem, piece, 10**8)
