@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lightning_stiffness.gram.check import Witness, sizes_of, spread
-from lightning_stiffness.gram.familiar import note_seen, was_seen
+from lightning_stiffness.gram.familiar import DOUBTED, note_seen, was_seen
 from lightning_stiffness.gram.loop import example_gradient
 from lightning_stiffness.gram.problem import EngineRefusal, Examples, Problem
 from lightning_stiffness.gram.product import Products, Square
@@ -113,9 +113,29 @@ def look_again(measurement: "Measurement", layers: dict[str, Products], witness:
     # Chosen by all together, as the examples with the largest losses are, the others have none
     left_out = _left_out(measurement, norms, witness) if least == 0 else []
     scaled = _of_each(measurement, norms) if weighing else []
-    places = sorted({*_standing_out(norms, witness, standing_out), *moved, *lost, *left_out, *scaled})
-    if not places:
-        return
+    places = {*_standing_out(norms, witness, standing_out), *moved, *lost, *left_out, *scaled}
+    if weighing and sum(float(norms[place]) > 0 for place in places) == 1:  # whose direction has to be seen too
+        compared = [place for place in witness.positions if float(norms[place]) > 0]
+        places.update(sorted(compared, key=lambda place: float(norms[place]))[-1:])
+    if places:
+        _hold(measurement, total, norms, sorted(places), names)
+    for place in _spread_out(measurement.doubted.difference(places, witness.positions)):
+        if not _hold(measurement, total, norms, [place], names):  # one at a time, as they may be large
+            break  # rounding would be to blame for others as well, and each look in float64 takes its time
+    if left_out and measurement.alone.named() is not None:
+        note_seen((NOTHING, measurement.alone.key))
+
+
+def _hold(measurement: "Measurement", total: Products, norms: Tensor, places: list[int], names: list[str]) -> bool:
+    """Hold examples in a Gram against themselves alone: sizes of gradients, and the angles between them.
+
+    Returns:
+        Whether they agree without a look in float64.
+
+    Raises:
+        EngineRefusal: if they don't, in float64 either.
+    """
+    scalar = measurement.reduction.scalar
     alone, more = _alone(measurement, places, names)
     squares = norms[places].tolist()
     limit = 3 * max(more.limits[name] for name in names)
@@ -141,14 +161,13 @@ def look_again(measurement: "Measurement", layers: dict[str, Products], witness:
         if across is not None and math.isfinite(across) and squares[a] * squares[b] > 0:
             cosine = across / math.sqrt(squares[a] * squares[b])  # whatever their factors, the angle is the same
             fits &= abs(cosine - alone[a][b] / math.sqrt(alone[a][a] * alone[b][b])) <= limit
-    if fits and left_out and measurement.alone.named() is not None:
-        note_seen((NOTHING, measurement.alone.key))
     if not fits and not set(names) <= rounding(measurement, measurement.most, more, names):
         measurement.alone.refute(odd or places)
         raise EngineRefusal(
             "the gradient of an example in a batch is another than that of the example alone: the loss of a "
             "batch weighs parts of the losses by how many have them, or the module treats them otherwise"
         )
+    return fits
 
 
 NOTHING = "examples without a gradient"
@@ -193,6 +212,12 @@ def _standing_out(squares: Tensor, witness: Witness, count: int) -> list[int]:
     sizes[witness.positions] = 0.0
     order = sizes.argsort(descending=True)[: int((sizes > 0).sum())]
     return sorted({*order[:1].tolist(), *order[max(1, len(order) // 4) :][: count - 1].tolist()})
+
+
+def _spread_out(places: set[int]) -> list[int]:
+    """A few of them: several processes may have named more."""
+    listed = sorted(places)
+    return [listed[k] for k in spread(len(listed), DOUBTED)]
 
 
 def _alone(measurement: "Measurement", places: list[int], names: list[str]) -> tuple[Square, Witness]:

@@ -28,6 +28,9 @@ MOST = 256
 SUSPECTS = 4
 """Examples that are remembered of one of them."""
 
+DOUBTED = 6
+"""Examples that are taken alone of a batch whose calls make values of several together."""
+
 GOLDEN = (5**0.5 - 1) / 2
 """Steps of this part of a circle come near no earlier place for as long as can be."""
 

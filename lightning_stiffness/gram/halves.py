@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from lightning_stiffness.gram.alone import AGAIN
 from lightning_stiffness.gram.apart import most_apart, uneven
-from lightning_stiffness.gram.familiar import note_seen, was_seen
+from lightning_stiffness.gram.familiar import DOUBTED, note_seen, place_of, was_seen
 from lightning_stiffness.gram.halved_gradients import gradients_apart, is_between
 from lightning_stiffness.gram.problem import EngineRefusal
 from lightning_stiffness.gram.tail import AGAINST, UNSEEN
@@ -86,6 +86,8 @@ def refuse_mixing(measurement: "Measurement", collector: "Collector") -> None:
             elif worst is None and closer and not looked:  # the pieces are alike
                 looked = True
                 worst, why = gradients_apart(problem, piece, losses, measurement.room), BENT
+                turns = range(DOUBTED * alone.turn, DOUBTED * (alone.turn + 1))
+                measurement.doubted |= {place[0] + place_of(turn, piece.size) for turn in turns}
         if worst is not None:
             alone.refute([place[0] + worst[0]])
             raise EngineRefusal(why.format(worst[1]))

@@ -76,6 +76,8 @@ class Measurement:
         """First position and size of the batches that were held against their halves."""
         self.moved: set[int] = set()
         """Examples that some calls may have put elsewhere."""
+        self.doubted: set[int] = set()
+        """Examples of a batch whose calls make values of several together."""
 
     def run(self) -> tuple[dict[str, Products], Plan]:
         """The whole measurement."""

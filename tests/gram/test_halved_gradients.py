@@ -88,6 +88,7 @@ def test_in_float32_it_is_looked_at_again() -> None:
 def test_the_losses_would_not_show_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """Why gradients are looked at: the examples that are compared are others."""
     monkeypatch.setattr(halves, "gradients_apart", lambda *_: None)
+    monkeypatch.setattr(halves, "DOUBTED", 0)
     module = Stopped(STOPPING["pieces"]).double()
     found = gradient_gram(module, batch(), loss_fn=each)
     assert off(found, gradient_gram(module, batch(), loss_fn=each, engine="loop")) > 0.1

@@ -357,3 +357,60 @@ def test_no_weights_are_made_of_what_other_calls_do():
         expected = gradient_gram(net, (x, labels), loss_fn=loss_fn, parameters=["first.*"], engine="loop")
         assert found.plan.fallbacks
         assert off(found, expected) < 1e-12
+
+
+@pytest.mark.filterwarnings("ignore:stiffness of")
+@pytest.mark.parametrize("loss", ["each", "mean"])
+@pytest.mark.parametrize("stopped", ["gradient", "value"])
+def test_a_gate_that_a_batch_opens_together(stopped, loss):
+    """For all of a batch and of its halves, and for nearly all examples alone."""
+
+    class Gate(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Linear(6, 6), nn.Linear(6, 3)
+
+        def forward(self, x):
+            hidden = self.first(x).tanh()
+            opened = x.square().sum() > 1
+            return self.last(torch.where(opened, hidden, hidden.detach() if stopped == "gradient" else -hidden))
+
+    def loss_fn(module, batch):
+        return functional.cross_entropy(module(batch[0]), batch[1], reduction="none" if loss == "each" else "mean")
+
+    torch.manual_seed(0)
+    net, x = Gate().double(), torch.randn(30, 6, dtype=DOUBLE)
+    x = x / x.norm(dim=1, keepdim=True) * 2
+    x[[7, 18]] *= 0.1
+    found, expected = (gradient_gram(net, (x, torch.arange(30) % 3), loss_fn=loss_fn, engine=e) for e in ENGINES)
+    assert found.plan.fallbacks
+    assert off(found, expected) < 1e-12
+
+
+ENGINES = "auto", "loop"
+
+
+@pytest.mark.filterwarnings("ignore:stiffness of")
+def test_the_direction_of_the_one_example_that_tells():
+    """One of three has no label; of the others one was compared, and doubled inputs turn the gradient of the last."""
+
+    class Doubling(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.last = nn.Linear(6, 3)
+
+        def forward(self, x):
+            x = x * 1
+            x[: len(x) // 2] *= 2
+            return self.last(x)
+
+    for seed in range(4):
+        torch.manual_seed(seed)
+        net, batch = Doubling().double(), (torch.randn(3, 6, dtype=DOUBLE), torch.tensor([0, -100, 2]))
+        found, expected = (
+            gradient_gram(net, batch, loss_fn=lambda m, b: functional.cross_entropy(m(b[0]), b[1]), engine=e)
+            for e in ENGINES
+        )
+        assert found.plan.fallbacks
+        cosine, right = (gram.values[0, 2] / gram.norms[0] / gram.norms[2] for gram in (found, expected))
+        assert abs(cosine - right) < 1e-12
