@@ -1,7 +1,8 @@
-"""The losses of a batch held against those of its halves."""
+"""The losses of a batch held against those of its parts."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 import torch
@@ -21,12 +22,15 @@ OF_MEANS = 0.03
 ROUNDING = 1e-3
 """How much smaller a difference is in float64, that is rounding in float32."""
 
+SINGLE = 8
+"""Batches of so few examples are taken apart one by one."""
+
 TINY = 1e-13
 """Losses of next to nothing are rounding in float64 too."""
 
 
 class Apart(NamedTuple):
-    """The largest difference between a batch and its halves."""
+    """The largest difference between a batch and its parts."""
 
     place: int
     """In the batch: of the example, or 0 for all of them."""
@@ -37,8 +41,10 @@ class Apart(NamedTuple):
 Look = Callable[[Problem, Batch], Apart | None]
 
 
-def most_apart(problem: Problem, piece: Piece, losses: Tensor) -> tuple[int, float] | None:
-    """The example whose loss differs most between a batch and its halves, and by how much of the loss.
+def most_apart(
+    problem: Problem, piece: Piece, losses: Tensor, factors: Sequence[float]
+) -> tuple[int, float] | None:
+    """The example whose loss differs most between a batch and its parts, and by how much of the loss.
 
     One forward pass more, without gradients. A threshold that all examples decide together may show at none of the
     few that are taken alone.
@@ -46,22 +52,21 @@ def most_apart(problem: Problem, piece: Piece, losses: Tensor) -> tuple[int, flo
     Args:
         problem: module and loss.
         piece: the batch.
-        losses: of its examples; or their mean.
+        losses: of its examples; or their mean or sum.
+        factors: what the loss of each part is multiplied with, where that of a batch is one number.
 
     Returns:
-        The place in the batch (0 for a mean); None if none differs, or a half can't be taken.
+        The place in the batch (0 for a number); None if none differs, or a part can't be taken.
     """
 
     def look(own: Problem, batch: Batch) -> Apart | None:
-        return losses_apart(own, piece, batch, losses if own is problem else loss_of(own, piece, batch))
+        return losses_apart(own, piece, batch, losses if own is problem else loss_of(own, piece, batch), factors)
 
     with torch.no_grad():
         return beyond_rounding(problem, piece, look, losses.dtype)
 
 
-def beyond_rounding(
-    problem: Problem, piece: Piece, look: Look, dtype: torch.dtype, *, doubtful: bool = False
-) -> tuple[int, float] | None:
+def beyond_rounding(problem: Problem, piece: Piece, look: Look, dtype: torch.dtype) -> tuple[int, float] | None:
     """What differs in float32 is looked at again in float64: a small loss is the difference of large numbers.
 
     Args:
@@ -69,7 +74,6 @@ def beyond_rounding(
         piece: the batch.
         look: finds the largest difference.
         dtype: of what is looked at.
-        doubtful: whether it counts where the module does not run in float64, or not everything does in it.
     """
     found = look(problem, piece.batch)
     if found is None or dtype == torch.float64:
@@ -77,9 +81,9 @@ def beyond_rounding(
     try:
         again = look(in_double(problem, list(problem.parameters)), converted(piece.batch))
     except Exception:  # a module that does not run in float64: the single examples have to do
-        return found[:2] if doubtful else None
+        return None
     # A loss that is zero but for rounding differs there too, by as much less as float64 rounds less
-    return again[:2] if again is not None and (doubtful or again.size > ROUNDING * found.size) else None
+    return again[:2] if again is not None and again.size > ROUNDING * found.size else None
 
 
 def uneven(size: int) -> int:
@@ -95,30 +99,55 @@ def uneven(size: int) -> int:
     return next(middle for middle in range(size // 2, 0, -1) if math.gcd(middle, size) == 1)
 
 
-def losses_apart(problem: Problem, piece: Piece, batch: Batch, losses: Tensor) -> Apart | None:
-    """The largest difference of a loss, or of the mean; None if it is not more than it may be.
+def parts_of(size: int) -> list[slice]:
+    """Parts of a batch of all lengths, from one example on, each as long as the two before it together; single ones
+    of a small batch.
+
+    What few examples do as all of them do, one may do otherwise; and a loss that weighs kinds of examples by their
+    number weighs them otherwise in most parts.
+
+    Example:
+        >>> [[part.stop - part.start for part in parts_of(size)] for size in (3, 21)]
+        [[1, 1, 1], [1, 1, 2, 3, 5, 9]]
+    """
+    if size <= SINGLE:
+        return [slice(place, place + 1) for place in range(size)]
+    lengths, left = [1, 1], size - 2
+    while left >= 2 * (lengths[-2] + lengths[-1]):
+        lengths.append(lengths[-2] + lengths[-1])
+        left -= lengths[-1]
+    ends = list(accumulate([*lengths, left] if left else lengths))
+    return [slice(low, high) for low, high in pairwise([0, *ends])]
+
+
+def losses_apart(
+    problem: Problem, piece: Piece, batch: Batch, losses: Tensor, factors: Sequence[float]
+) -> Apart | None:
+    """The largest difference of a loss, or of the number; None if it is not more than it may be.
 
     Args:
         problem: module and loss.
         piece: which examples, and how many.
         batch: of them, in the problem's precision.
         losses: of the batch.
+        factors: of the parts.
     """
-    middle, each = uneven(piece.size), losses.numel() == piece.size
-    halves: list[Tensor] = []
-    for part in (slice(0, middle), slice(middle, piece.size)):
+    each = losses.numel() == piece.size
+    found: list[Tensor] = []
+    for part, factor in zip(parts_of(piece.size), factors, strict=True):
         try:
-            found = loss_of(problem, piece, take(batch, part, piece.size)).detach()
+            few = loss_of(problem, piece, take(batch, part, piece.size)).detach()
         except Exception:  # a batch of another length is not asked for: the single examples have to do
             return None
-        if found.numel() != (part.stop - part.start if each else 1):
+        if few.numel() != (part.stop - part.start if each else 1):
             return None
-        halves.append(found.reshape(-1).double())
-    together, apart = losses.detach().reshape(-1).double(), torch.cat(halves)
+        found.append(few.reshape(-1).double() * (1.0 if each else factor))
+    together, apart = losses.detach().reshape(-1).double(), torch.cat(found)
     size = apart.abs().nan_to_num(0.0, 0.0, 0.0)
-    size = size + size.mean() if each else size.amax()
-    if not each:
-        apart = (middle * halves[0] + (piece.size - middle) * halves[1]) / piece.size
+    if each:
+        size = size + size.mean()
+    else:
+        apart, size = apart.sum(), size.sum()
     difference = (together - apart).abs()
     difference[(difference <= TINY) | ~(together.isfinite() | apart.isfinite())] = 0.0
     relative = difference / size.clamp_min(TINY)

@@ -8,10 +8,10 @@ from lightning_stiffness.gram.alone import Alone
 from lightning_stiffness.gram.check import Witness, sizes_of
 from lightning_stiffness.gram.collect import Collector
 from lightning_stiffness.gram.collected import Collected
+from lightning_stiffness.gram.coupled import refuse_mixing
 from lightning_stiffness.gram.devices import default_budget
 from lightning_stiffness.gram.draws import DRAWS, touched_by_draws
 from lightning_stiffness.gram.fallback import by_other_engines, slowly, steps_of, told
-from lightning_stiffness.gram.halves import refuse_mixing
 from lightning_stiffness.gram.multiply import multiply
 from lightning_stiffness.gram.partition import (
     Group,
@@ -72,8 +72,8 @@ class Measurement:
         self.forms: set[type[Part]] = set()
         self.shown = Shown()
         """What the passes over the batches have shown."""
-        self.halved: set[tuple[int, int]] = set()
-        """First position and size of the batches that were held against their halves."""
+        self.taken_apart: set[tuple[int, int]] = set()
+        """First position and size of the batches that were held against their parts."""
         self.moved: set[int] = set()
         """Examples that some calls may have put elsewhere."""
         self.doubted: set[int] = set()

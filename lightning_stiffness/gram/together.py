@@ -7,8 +7,8 @@ from itertools import accumulate, pairwise
 from lightning_stiffness.gram.check import Witness
 from lightning_stiffness.gram.collect import Collector
 from lightning_stiffness.gram.collected import Collected
+from lightning_stiffness.gram.coupled import refuse_mixing
 from lightning_stiffness.gram.division import divide, formed, own_of, parts_of_all
-from lightning_stiffness.gram.halves import refuse_mixing
 from lightning_stiffness.gram.measurement import Measurement
 from lightning_stiffness.gram.multiply import multiply
 from lightning_stiffness.gram.partition import Group, first_place

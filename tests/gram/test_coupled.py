@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_stiffness.gram import GradientGram, alone, apart, familiar, gradient_gram, halves
+from lightning_stiffness.gram import GradientGram, alone, apart, coupled, familiar, gradient_gram
 from lightning_stiffness.gram import again as again_module
 from lightning_stiffness.gram.check import CoupledExamples
 from tests.gram.test_scales import off
@@ -164,10 +164,10 @@ def test_examples_without_a_gradient_cost_none_once_they_are_known(taken: list[i
 
 
 def test_the_few_that_are_compared_would_not_show_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Why there is a look at the halves of a batch."""
-    monkeypatch.setattr(halves, "most_apart", lambda *_: None)
-    monkeypatch.setattr(halves, "gradients_apart", lambda *_: None)
-    monkeypatch.setattr(halves, "DOUBTED", 0)
+    """Why there is a look at the parts of a batch."""
+    monkeypatch.setattr(coupled, "most_apart", lambda *_: None)
+    monkeypatch.setattr(coupled, "gradients_apart", lambda *_: None)
+    monkeypatch.setattr(coupled, "DOUBTED", 0)
     wrong = []
     for seed in range(6):
         module, batch = network(seed), data()
@@ -180,8 +180,8 @@ def test_the_few_that_are_compared_would_not_show_it(monkeypatch: pytest.MonkeyP
 def test_numbers_of_all_examples_that_no_loss_depends_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """As an accuracy that is logged: one forward pass more, and nothing else."""
     asked = []
-    look = halves.most_apart
-    monkeypatch.setattr(halves, "most_apart", lambda *given: asked.append(look(*given)) or asked[-1])
+    look = coupled.most_apart
+    monkeypatch.setattr(coupled, "most_apart", lambda *given: asked.append(look(*given)) or asked[-1])
 
     def loss_fn(module: nn.Module, batch: Any) -> Tensor:
         losses = of_each(module, batch)
@@ -198,10 +198,10 @@ def test_numbers_of_all_examples_that_no_loss_depends_on(monkeypatch: pytest.Mon
 
 
 def test_a_mean_over_what_all_examples_decide_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Held against the halves once in a process: afterwards it is as it was."""
+    """Held against the parts once in a process: afterwards it is as it was."""
     asked = []
-    look = halves.most_apart
-    monkeypatch.setattr(halves, "most_apart", lambda *given: (asked.append(1), look(*given))[1])
+    look = coupled.most_apart
+    monkeypatch.setattr(coupled, "most_apart", lambda *given: (asked.append(1), look(*given))[1])
     batch = data()
     for seed in range(3):
         module = network(seed)
@@ -252,7 +252,7 @@ def test_losses_that_are_nothing_but_rounding(dtype: torch.dtype) -> None:
 
     module, (x, y) = network(0).to(dtype), data()
     _, messages = measured(module, (x.to(dtype), y), loss_fn)
-    assert not any("halves" in message for message in messages)
+    assert not any("of its parts" in message for message in messages)
 
 
 def test_batches_of_one_length_alone() -> None:
@@ -287,7 +287,7 @@ def test_where_no_example_compared_has_a_gradient(
     detached: bool, halved: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not halved:
-        monkeypatch.setattr(halves, "most_apart", lambda *_: None)
+        monkeypatch.setattr(coupled, "most_apart", lambda *_: None)
     module, (x, y) = Shifted(network(0), detached), data()
     y[[1, N - 2]] = -100
 
@@ -384,7 +384,7 @@ class Touched(Shifted):
 @remembered
 def test_an_example_that_showed_something_wrong_is_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Otherwise the numbers would change from one measurement to the next though nothing else does."""
-    monkeypatch.setattr(halves, "most_apart", lambda *_: None)
+    monkeypatch.setattr(coupled, "most_apart", lambda *_: None)
     module, (x, y) = Touched(network(0), False), data()
     gram, _ = measured(module, (x, y), of_each)
     assert not gram.plan.fallbacks

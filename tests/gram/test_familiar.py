@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional
 
 from lightning_stiffness.gram import again as again_module
-from lightning_stiffness.gram import alone, familiar, gradient_gram, measurement, trust, values
+from lightning_stiffness.gram import alone, coupled, familiar, gradient_gram, measurement, trust, values
 from lightning_stiffness.gram.problem import Examples, Problem
 from tests.gram.cases import CASES
 from tests.gram.test_engines import assert_same, measured, reference
@@ -620,6 +620,7 @@ def doubled(monkeypatch):
         return times[-1] or {"enter.weight", "enter.bias"}  # float64 itself rounds nothing here
 
     monkeypatch.setattr(trust, "agree_in_double", counted)
+    monkeypatch.setattr(coupled, "gradients_apart", lambda *_: None)  # nor in parts of one example
     return times
 
 

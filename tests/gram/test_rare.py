@@ -392,7 +392,7 @@ ENGINES = "auto", "loop"
 
 @pytest.mark.filterwarnings("ignore:stiffness of")
 def test_the_direction_of_the_one_example_that_tells():
-    """One of three has no label; of the others one was compared, and doubled inputs turn the gradient of the last."""
+    """One of three has no label, one was compared, and inputs doubled by place turn the gradient of the last."""
 
     class Doubling(nn.Module):
         def __init__(self):

@@ -13,10 +13,10 @@ from lightning_stiffness.gram import (
     GradientGram,
     again,
     alone,
+    coupled,
     familiar,
     gradient_gram,
     gram_of_examples,
-    halves,
     reference,
 )
 from lightning_stiffness.gram.measurement import WEIGHTED
@@ -293,7 +293,7 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     counting(reference, "by_name", "alone")
     counting(reference, "companion", "beside")
     counting(alone, "companion", "beside")
-    counting(halves, "most_apart", "in parts")
+    counting(coupled, "most_apart", "in parts")
     return counts
 
 

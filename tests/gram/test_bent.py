@@ -9,13 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_stiffness.gram import apart, familiar, gradient_gram, halved_gradients, halves
+from lightning_stiffness.gram import apart, bent, coupled, familiar, gradient_gram
 from lightning_stiffness.gram.measurement import WEIGHTED
 from lightning_stiffness.gram.problem import Examples, Problem
 from lightning_stiffness.gram.references import Piece
 from tests.gram.test_scales import off
 
 N = 12
+FACTORS = [1.0] * len(apart.parts_of(N))
 
 
 class Stopped(nn.Module):
@@ -87,8 +88,8 @@ def test_in_float32_it_is_looked_at_again() -> None:
 
 def test_the_losses_would_not_show_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """Why gradients are looked at: the examples that are compared are others."""
-    monkeypatch.setattr(halves, "gradients_apart", lambda *_: None)
-    monkeypatch.setattr(halves, "DOUBTED", 0)
+    monkeypatch.setattr(coupled, "gradients_apart", lambda *_: None)
+    monkeypatch.setattr(coupled, "DOUBTED", 0)
     module = Stopped(STOPPING["pieces"]).double()
     found = gradient_gram(module, batch(), loss_fn=each)
     assert off(found, gradient_gram(module, batch(), loss_fn=each, engine="loop")) > 0.1
@@ -98,8 +99,8 @@ def test_the_losses_would_not_show_it(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_is_as_it_is_alone(loss_fn: Any, times: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Once for the same calls, and nothing is found."""
     seen = []
-    look = halved_gradients.gradients_apart
-    monkeypatch.setattr(halves, "gradients_apart", lambda *given: seen.append(look(*given)) or seen[-1])
+    look = bent.gradients_apart
+    monkeypatch.setattr(coupled, "gradients_apart", lambda *given: seen.append(look(*given)) or seen[-1])
     module = Stopped(lambda x: torch.cat([x[:2], x[2:4] * 1, x[4:]]) - x.detach().mean().mul(0.0)).double()
     for _ in range(5):
         found = gradient_gram(module, batch(), loss_fn=loss_fn)
@@ -109,7 +110,7 @@ def test_what_is_as_it_is_alone(loss_fn: Any, times: int, monkeypatch: pytest.Mo
 
 
 def test_a_mean_of_losses_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(halves, "gradients_apart", lambda *_: pytest.fail("a backward pass for nothing"))
+    monkeypatch.setattr(coupled, "gradients_apart", lambda *_: pytest.fail("a backward pass for nothing"))
     module = Stopped(lambda x: x.T.contiguous().T).double()  # what is not known to leave rows to themselves
     assert not gradient_gram(module, batch(), loss_fn=mean).plan.fallbacks
     assert not gradient_gram(module, batch(), loss_fn=each).plan.fallbacks
@@ -137,7 +138,7 @@ def test_large_parameters_are_left_out_where_there_is_little_room() -> None:
     module = Stopped(STOPPING["pieces"]).double()
     problem, examples = Problem(module, each, dict(module.named_parameters())), Examples.of(batch())
     piece, losses = Piece(examples, 0, 0, N, examples.batches[0]), torch.zeros(N, dtype=torch.float64)
-    found = [halved_gradients.gradients_apart(problem, piece, losses, room) for room in (10**6, 10**4, 8)]
+    found = [bent.gradients_apart(problem, piece, losses, FACTORS, room) for room in (10**6, 10**4, 8)]
     assert found[0] is not None
     assert found[0][0] == 0
     assert found[0][1] > 0.01
@@ -146,7 +147,7 @@ def test_large_parameters_are_left_out_where_there_is_little_room() -> None:
     least = [8 * 3 * total for total in itertools.accumulate(sizes)]
     assert least[0] < 10**4 < least[-1]
     assert (
-        halved_gradients.gradients_apart(problem, piece, losses, least[0]) is None
+        bent.gradients_apart(problem, piece, losses, FACTORS, least[0]) is None
     )  # the last bias sees nothing stopped
 
 
@@ -183,7 +184,7 @@ def above_the_mean(module: nn.Module, batch: Any) -> Tensor:
     return (losses * F.relu(losses - 0.9 * losses.mean()).detach()).mean()
 
 
-def coupled(module: nn.Module, batch: Any) -> Tensor:
+def beside_all(module: nn.Module, batch: Any) -> Tensor:
     """A mean beside a little of what all have together."""
     out = module(batch[0])
     together = (out.mean(0) - out).square().mean() * len(out) / max(len(out) - 1, 1)
@@ -191,15 +192,15 @@ def coupled(module: nn.Module, batch: Any) -> Tensor:
 
 
 @pytest.mark.filterwarnings("ignore:stiffness of")
-@pytest.mark.parametrize("loss_fn", [above_the_mean, coupled])
+@pytest.mark.parametrize("loss_fn", [above_the_mean, beside_all])
 def test_no_weighted_mean_is_made_of_what_is_none(loss_fn: Any) -> None:
     module = Stopped(lambda x: x).double()
     problem, examples = Problem(module, loss_fn, dict(module.named_parameters())), Examples.of(labelled(0))
     piece = Piece(examples, 0, 0, N, examples.batches[0])
-    assert not halved_gradients.is_between(problem, piece, 10**8)
+    assert bent.is_made_of_parts(problem, piece, 10**8) is False
     plain = Problem(module, counting, dict(module.named_parameters()))
-    assert halved_gradients.is_between(plain, piece, 10**8)
-    assert not halved_gradients.is_between(plain, piece, 8)  # no room, no telling
+    assert bent.is_made_of_parts(plain, piece, 10**8)
+    assert bent.is_made_of_parts(plain, piece, 8) is None  # no room, no telling
     single = gradient_gram(module, labelled(0), loss_fn=loss_fn, engine="auto")
     assert single.plan.fallbacks
 
@@ -210,8 +211,60 @@ def test_in_float32_a_weighted_mean_is_looked_at_again(monkeypatch: pytest.Monke
     examples = Examples.of((x.float(), labels))
     problem = Problem(module, counting, dict(module.named_parameters()))
     piece = Piece(examples, 0, 0, N, examples.batches[0])
-    assert halved_gradients.is_between(problem, piece, 10**8)
-    monkeypatch.setattr(halved_gradients, "_weighted_apart", lambda _: halved_gradients.UNLIKE)
-    assert not halved_gradients.is_between(problem, piece, 10**8)
-    monkeypatch.setattr(apart, "in_double", lambda *_: int("no float64"))
-    assert not halved_gradients.is_between(problem, piece, 10**8)
+    assert bent.is_made_of_parts(problem, piece, 10**8)
+    fits = bent._fit_together
+    monkeypatch.setattr(
+        bent,
+        "_fit_together",
+        lambda p, *more: fits(p, *more) and next(p.module.parameters()).dtype == torch.float64,
+    )
+    assert bent.is_made_of_parts(problem, piece, 10**8)
+    monkeypatch.setattr(bent, "in_double", lambda *_: int("no float64"))
+    assert bent.is_made_of_parts(problem, piece, 10**8) is None
+
+
+def masked(module: nn.Module, batch: Any) -> Tensor:
+    """A mean over the entries that count."""
+    losses = F.mse_loss(module(batch[0]), batch[0][:, :3], reduction="none") * batch[1]
+    return losses.sum() / batch[1].sum()
+
+
+@pytest.mark.filterwarnings("ignore:stiffness of")
+def test_a_mean_whose_weights_are_even_in_every_half() -> None:
+    """For the examples looked at as many entries count as on average; for two others one more, or one less."""
+    counts = torch.tensor([2, 2, 1, 3, 2, 2])
+    for seed in range(3):
+        familiar.forget()
+        torch.manual_seed(seed)
+        data = torch.randn(6, 6, dtype=torch.float64), (torch.arange(3) < counts[:, None]).double()
+        data[0][[0, 5]] *= 3.0  # so that others stand out
+        module = Stopped(lambda x: x).double()
+        found, expected = (gradient_gram(module, data, loss_fn=masked, engine=e) for e in ("auto", "loop"))
+        assert found.plan.fallbacks or WEIGHTED in found.plan.notes
+        cosines = [gram.values / gram.norms[:, None] / gram.norms for gram in (found, expected)]
+        torch.testing.assert_close(*cosines)
+
+
+@pytest.mark.filterwarnings("ignore:stiffness of")
+@pytest.mark.parametrize("constant", [0.0, 0.7])
+@pytest.mark.parametrize("how", ["pieces", "below half the mean", None])
+def test_a_sum_of_losses(how: str | None, constant: float) -> None:
+    """A constant beside it is in every part as well."""
+    module = Stopped(STOPPING[how] if how else lambda x: torch.cat([x[:2], x[2:]])).double()
+
+    def loss_fn(module: nn.Module, batch: Any) -> Tensor:
+        return each(module, batch).sum() + constant
+
+    found, expected = (gradient_gram(module, batch(), loss_fn=loss_fn, engine=e) for e in ("auto", "loop"))
+    assert bool(found.plan.fallbacks) == (how is not None)
+    assert off(found, expected) < 1e-12
+
+
+@pytest.mark.filterwarnings("ignore:stiffness of")
+def test_a_weighted_mean_whose_gradients_are_stopped_by_place() -> None:
+    how = STOPPING["pieces"]
+    module, (x, labels) = Stopped(lambda x: how(x.flatten(1)).view_as(x)).double(), labelled(0)
+    labels[1] = 0  # one of those compared first weighs more than the other
+    found = gradient_gram(module, (x, labels), loss_fn=counting)
+    assert set(found.plan.fallbacks.values()) == {coupled.NOT_OF_PARTS}
+    assert off(found, gradient_gram(module, (x, labels), loss_fn=counting, engine="loop")) < 1e-12

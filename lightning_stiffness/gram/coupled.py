@@ -1,0 +1,135 @@
+"""A batch held against its parts, where a call makes numbers of all examples together."""
+
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from lightning_stiffness.gram.alone import AGAIN
+from lightning_stiffness.gram.apart import most_apart, parts_of, uneven
+from lightning_stiffness.gram.bent import gradients_apart, is_made_of_parts
+from lightning_stiffness.gram.familiar import DOUBTED, note_seen, place_of, was_seen
+from lightning_stiffness.gram.problem import EngineRefusal
+from lightning_stiffness.gram.references import Piece
+from lightning_stiffness.gram.tail import AGAINST, UNSEEN
+from lightning_stiffness.gram.weighing import NO_WEIGHTS, unlike_weights
+
+if TYPE_CHECKING:  # which calls what is here
+    from lightning_stiffness.gram.collect import Collector
+    from lightning_stiffness.gram.measurement import Measurement
+
+PARTS = "parts"
+"""What was seen of calls, beside which."""
+
+APART = (
+    "the loss of an example is another where its batch is smaller (by {:.1e} of it): the examples affect each "
+    "other, as where those with the largest losses are chosen, or values are held against the batch's mean"
+)
+
+NO_MEAN = (
+    "the loss of a batch is not the mean of those of its parts (by {:.1e} of it): the examples affect each other, "
+    "as where values are held against the batch's mean"
+)
+
+NOT_OF_PARTS = (
+    "the gradient of a batch is not made of those of its parts, with whatever weights: the examples affect each "
+    "other, or have other gradients by their place in the batch or their rank in it"
+)
+
+ALONG = "the module takes examples for neighbours: {} is called along the axis that they are on"
+
+NO_TELLING = (
+    "for a batch it makes other calls than for one example, and the loss of a batch is no plain mean or sum: what "
+    "weighs the examples can't be told from what these calls do to them"
+)
+
+BENT = (
+    "the gradient of a batch is not that of its parts (by {:.1e} of it), though their losses are: some examples' "
+    "gradients are stopped, or changed, by their place in the batch or their rank in it"
+)
+
+
+def refuse_mixing(measurement: "Measurement", collector: "Collector") -> None:
+    """Look whether losses are others in parts of a batch, or gradients.
+
+    Gradients are looked at where a call that makes values of all examples together is not the one that ends in the
+    loss. It is done once for the same calls, and where there is a loss for each example now and then again.
+
+    Args:
+        measurement: what is measured.
+        collector: has the batches in which a call made values of all examples together; they are taken from it.
+
+    Raises:
+        EngineRefusal: if they are.
+    """
+    shown = collector.shown
+    mixed, shown.mixed = shown.mixed, []
+    problem, alone = measurement.problem, measurement.alone
+    if shown.along:
+        raise EngineRefusal(ALONG.format(", ".join(f"'{name}'" for name in sorted(shown.along))))
+    if shown.against and alone.sure is None and measurement.reduction.scalar:
+        raise EngineRefusal(AGAINST.format(", ".join(sorted(shown.against))))
+    if shown.unseen and alone.sure is None and measurement.reduction.form == "sum":
+        raise EngineRefusal(AGAINST.format(UNSEEN))
+    if shown.other_calls and measurement.reduction.weighted:
+        raise EngineRefusal(NO_TELLING)
+    # half precision rounds as it likes, and other numbers are drawn for a part
+    if not mixed or alone.sure or problem.noise.drawn or measurement.reference.is_reduced():
+        return
+    key = PARTS, alone.named() or (type(problem.module), measurement.every.sizes)
+    known, soon = was_seen(key) and not shown.unseen, bool(alone.turn % AGAIN or not alone.turn)
+    reduction, looked = measurement.reduction, False
+    for piece, losses, closer in mixed:
+        place, one = (piece.offset + piece.start, piece.size), losses.numel() != piece.size
+        if known and (soon or (one and not reduction.weighted)):
+            continue
+        closer = closer and not looked  # the pieces are alike
+        unknown = one and reduction.form is None and not reduction.weighted
+        if place in measurement.taken_apart or (unknown and not closer):
+            continue
+        looked = looked or closer
+        measurement.taken_apart.add(place)
+        found = _apart(measurement, collector, piece, losses, closer=closer)
+        if found is not None:
+            worst, why = found
+            alone.refute([place[0] + worst[0]])
+            raise EngineRefusal(why.format(worst[1]))
+        if closer:
+            turns = range(DOUBTED * alone.turn, DOUBTED * (alone.turn + 1))
+            measurement.doubted |= {place[0] + place_of(turn, piece.size) for turn in turns}
+    if sum(size for _, size in measurement.taken_apart) >= len(measurement.every):
+        note_seen(key)
+
+
+def _apart(
+    measurement: "Measurement", collector: "Collector", piece: Piece, losses: Tensor, *, closer: bool
+) -> tuple[tuple[int, float], str] | None:
+    """The example that is otherwise in parts of a batch, and by how much; and what to say of it. None if none is.
+
+    Args:
+        measurement: what is measured; it learns that a mean is a weighted one.
+        collector: collects gradients.
+        piece: the batch.
+        losses: of its examples, or one number.
+        closer: whether gradients are to be looked at too.
+    """
+    problem, reduction, one = measurement.problem, measurement.reduction, losses.numel() != piece.size
+    lengths = [part.stop - part.start for part in parts_of(piece.size)]
+    factors = [length / piece.size if reduction.form == "mean" else 1.0 for length in lengths]
+    if one and reduction.form is None:
+        if closer and is_made_of_parts(problem, piece, measurement.room) is False:
+            return (0, 1.0), NOT_OF_PARTS
+    else:
+        # of a sum losses do not tell: a constant may be added to them
+        worst = None if reduction.form == "sum" else most_apart(problem, piece, losses, factors)
+        if worst is not None and not (one and is_made_of_parts(problem, piece, measurement.room)):
+            return worst, NO_MEAN if one else APART
+        if worst is not None:
+            reduction.could_be_mean = False  # the examples compared before weigh as much as all do
+        elif closer:
+            bent = gradients_apart(problem, piece, losses, factors, measurement.room)
+            if bent is not None:
+                return bent, BENT
+    uneven_weights = (
+        unlike_weights(measurement, collector, piece, uneven(piece.size)) if reduction.weighted else None
+    )
+    return None if uneven_weights is None else (uneven_weights, NO_WEIGHTS)
