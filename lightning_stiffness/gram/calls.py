@@ -1,6 +1,5 @@
 """The torch calls of a forward pass over one example, seen by a ``TorchFunctionMode``."""
 
-import functools
 import types
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -117,11 +116,8 @@ class Recorder(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run a call and log it."""
-        run = functools.partial(func, *args, **(kwargs or {}))
-        if kwargs:
-            args, kwargs = by_place(func, args, kwargs)
-        else:
-            kwargs = {}
+        called, named = args, kwargs or {}  # as it is called; the rest looks for inputs in their places
+        args, kwargs = by_place(func, args, named) if named else (args, named)
         if self.saved_as_usual and (_top_hooks is None or _top_hooks(True) is not None):
             self.saved_as_usual = False
         call = Call(func, args, kwargs, None)
@@ -137,7 +133,7 @@ class Recorder(TorchFunctionMode):
                 self.saved_as_usual = False
             call.args = (args[0].detach().clone(), *args[1:])
             call.given[:1] = call.args[:1]
-        call.out = out = run()
+        call.out = out = func(*called, **named)
         call.tracked = tuple([one.requires_grad for one in call.made])
         self.note(call.made)
         if inplace(func):

@@ -6,7 +6,6 @@ a *use*: its inputs and the gradient edge of its output are kept. Where the outp
 more tensor computed from parameters alone.
 """
 
-import functools
 import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -75,11 +74,8 @@ class Watcher(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run a call and keep it if it is a use."""
-        run = functools.partial(func, *args, **(kwargs or {}))
-        if kwargs:
-            args, kwargs = by_place(func, args, kwargs)
-        else:
-            kwargs = {}
+        called, named = args, kwargs or {}  # as it is called; the rest looks for inputs in their places
+        args, kwargs = by_place(func, args, named) if named else (args, named)
         place = len(self.functions)
         self.functions.append(func)
         call = self.log[place] if place < len(self.log) else None
@@ -95,7 +91,7 @@ class Watcher(TorchFunctionMode):
             self.scrambled = self.scrambled or scrambles(func, args, self.n, self._is_pure)
         taken = self._taken(args, kwargs)
         if not taken:
-            out = run()
+            out = func(*called, **named)
             if self.mixed < MOST_MIXED:
                 self.mixed += mixes(call, func, args, kwargs, out, self.n)
             return self._followed(call, func, args, kwargs, out)
@@ -104,17 +100,17 @@ class Watcher(TorchFunctionMode):
         twin: Any = func
         if inplace(func):
             if id(args[0]) in self.pure:
-                out = run()
+                out = func(*called, **named)
                 if isinstance(out, Tensor) and out.requires_grad:
                     self._fail(roots, "a tensor computed from it is changed in place")
                 return self._followed(call, func, args, kwargs, out)
             twin = out_of_place(func)
             before = args[0].detach().clone() if twin is not None else None
-            out = run()
+            out = func(*called, **named)
             sources += rewritten(args[0], sources)
             args = (before, *args[1:])
         else:
-            out = run()
+            out = func(*called, **named)
         outs = [(i, t) for i, t in enumerate(flat(out)) if isinstance(t, Tensor) and t.requires_grad]
         if outs or (inplace(func) and out is None):
             if twin is None:
