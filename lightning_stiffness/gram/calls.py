@@ -3,7 +3,6 @@
 import types
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -63,16 +62,23 @@ class Call:
     """Of its tensors as it returned them: what changes one in place gives it another."""
     gradients: dict[int, Tensor] | None = None
     """Of the example's loss by those of them that it depends on, where they were asked for."""
+    _given: list[Tensor] | None = None
+    _made: list[Tensor] | None = None
 
-    @cached_property
+    # Python 3.11 takes a lock for each cached_property, which costs as much as to look for the tensors
+    @property
     def given(self) -> list[Tensor]:
         """The tensors that it took."""
-        return tensors_in((self.args, self.kwargs) if self.kwargs else self.args)
+        if self._given is None:
+            self._given = tensors_in((self.args, self.kwargs) if self.kwargs else self.args)
+        return self._given
 
-    @cached_property
+    @property
     def made(self) -> list[Tensor]:
         """The tensors that it gave."""
-        return tensors_in(self.out)
+        if self._made is None:
+            self._made = tensors_in(self.out)
+        return self._made
 
     def is_like(self, func: Any, args: Any, kwargs: Any) -> bool:
         """Whether a call for several examples is the same, but for the tensors, and their number."""
