@@ -80,7 +80,7 @@ def look_again(measurement: "Measurement", layers: dict[str, Products], witness:
     For a loss that is one number, which may weigh its examples, that with the largest gradient, another where
     gradients were compared before, and one of each batch where some are scaled by themselves; and two each of those
     that some call may have put elsewhere, of those that have no gradient, and of those whose gradients are not
-    finite.
+    finite. Then, one by one, a few of a batch whose calls make values of several examples together.
 
     An example of a rare kind, such as the only one with a label for one of two losses, weighs more in a mean over
     its kind than in one over all, and so has a large gradient. Of losses that are one for each example those with a
