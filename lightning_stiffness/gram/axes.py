@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -49,11 +50,12 @@ def grown_axis(single: Sequence[int], full: Sequence[int], n: int) -> int | None
     """The one axis that is ``n`` times as long for ``n`` examples as for one; None if it is not one alone."""
     if len(single) != len(full):
         return None
-    grown = [axis for axis, (one, many) in enumerate(zip(single, full, strict=True)) if one != many]
+    grown = [axis for axis, one in enumerate(single) if one != full[axis]]
     return grown[0] if len(grown) == 1 and full[grown[0]] == n * single[grown[0]] else None
 
 
-def layouts(single: tuple[int, ...], full: tuple[int, ...], n: int) -> list[Layout]:
+@lru_cache(maxsize=1024)
+def layouts(single: tuple[int, ...], full: tuple[int, ...], n: int) -> tuple[Layout, ...]:
     """Layouts that explain a tensor's shape for ``n`` examples by its shape for one.
 
     Args:
@@ -72,17 +74,17 @@ def layouts(single: tuple[int, ...], full: tuple[int, ...], n: int) -> list[Layo
         [1]
     """
     if single == full:
-        return []
+        return ()
     axis = grown_axis(single, full, n)
     if axis is None:
         raise UndecidedAxis(
             f"no axis tells the examples apart: shape {list(single)} for one example, {list(full)} for {n}"
         )
     inner = single[axis]
-    return [Layout(axis, inner, True)] if inner == 1 else [Layout(axis, inner, True), Layout(axis, inner, False)]
+    return (Layout(axis, inner, True),) if inner == 1 else (Layout(axis, inner, True), Layout(axis, inner, False))
 
 
-def decide(candidates: list[Layout], full: Tensor, single: Tensor, n: int, example: int) -> Layout | None:
+def decide(candidates: Sequence[Layout], full: Tensor, single: Tensor, n: int, example: int) -> Layout | None:
     """The layout in which the values of one example stand in the tensor of all.
 
     Args:

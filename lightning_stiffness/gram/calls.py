@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 from lightning_stiffness.gram.in_place import inplace
 from lightning_stiffness.gram.placing import by_place
 from lightning_stiffness.gram.problem import EngineRefusal
-from lightning_stiffness.gram.uses import Function, flat, tensors_in
+from lightning_stiffness.gram.uses import NESTED, Function, flat, tensors_in
 
 COMPOSITE: frozenset[Any] = frozenset({nn.functional.multi_head_attention_forward, Tensor.__iter__})
 """Functions written in Python whose inner calls are the uses."""
@@ -128,38 +128,44 @@ class Recorder(TorchFunctionMode):
             self.saved_as_usual = False
         call = Call(func, args, kwargs, None)
         self.calls.append(call)
-        if not self.changed_unseen:
-            given = [version for one in call.given if (version := self._version(one)) is not None]
-            self.changed_unseen |= any(self._versions.setdefault(place, now) != now for place, now in given)
+        for one in () if self.changed_unseen else call.given:
+            version = self._version(one)
+            if version is not None and self._versions.setdefault(version[0], version[1]) != version[1]:
+                self.changed_unseen = True
         if func in COMPOSITE:
             with self:
                 return opened(func)(*args, **kwargs)
-        if inplace(func) and args and isinstance(args[0], Tensor):
+        writes = inplace(func)
+        if writes and args and isinstance(args[0], Tensor):
             if args[0]._backward_hooks:  # which the copy has not
                 self.saved_as_usual = False
             call.args = (args[0].detach().clone(), *args[1:])
             call.given[:1] = call.args[:1]
         call.out = out = func(*called, **named)
-        call.tracked = tuple([one.requires_grad for one in call.made])
-        self.note(call.made)
-        if inplace(func):
+        made = call.made
+        call.tracked = tuple([one.requires_grad for one in made])
+        self.note(made)
+        if writes:
             self.note(tensors_in(args[:1]))
         if isinstance(out, Tensor):
             call.edges = (_edge(out),)
-        elif isinstance(out, tuple | list | dict):
+        elif isinstance(out, NESTED):
             call.edges = tuple([_edge(leaf) if isinstance(leaf, Tensor) else None for leaf in flat(out)])
         return out
 
 
 def _settings_are_like(one: Any, many: Any) -> bool:
-    if type(many) is Tensor or type(many) is nn.Parameter:
-        return type(one) is type(many)
-    if isinstance(many, tuple | list):
-        return isinstance(one, tuple | list) and len(one) == len(many) and all(map(_settings_are_like, one, many))
+    kind = type(many)
+    if kind is Tensor or kind is nn.Parameter:
+        return type(one) is kind
+    if isinstance(many, _IN_ORDER):
+        return isinstance(one, _IN_ORDER) and len(one) == len(many) and all(map(_settings_are_like, one, many))
     if isinstance(many, dict):
         return isinstance(one, dict) and all(key in one and _settings_are_like(one[key], many[key]) for key in many)
-    plain = isinstance(many, int | float | complex | str | slice) or many is None
-    return type(one) is type(many) and (not plain or one == many)
+    return type(one) is kind and (not isinstance(many, _SETTINGS) or one == many)
+
+
+_IN_ORDER, _SETTINGS = (tuple, list), (int, float, complex, str, slice, type(None))
 
 
 _top_hooks = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)

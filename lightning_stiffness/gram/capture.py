@@ -81,22 +81,23 @@ class Watcher(TorchFunctionMode):
         call = self.log[place] if place < len(self.log) else None
         if not self.unlike:
             self.unlike = call is None or not call.is_like(func, args, kwargs)
+        given = tensors_in((args, kwargs) if kwargs else args)
         if call is not None and call.function == func and not self.wiring.differs:
-            self.wiring.takes(call, tensors_in((args, kwargs) if kwargs else args))
+            self.wiring.takes(call, given)
         if func in COMPOSITE:
             with self:
                 return opened(func)(*args, **kwargs)
         if func in INDEXING:
             self.moved.update(moved(func, args, kwargs, self.n))
             self.scrambled = self.scrambled or scrambles(func, args, self.n, self._is_pure)
-        taken = self._taken(args, kwargs)
+        taken = [entry for one in given if (entry := self.pure.get(id(one))) is not None]
         if not taken:
             out = func(*called, **named)
             if self.mixed < MOST_MIXED:
                 self.mixed += mixes(call, func, args, kwargs, out, self.n)
             return self._followed(call, func, args, kwargs, out)
         roots = frozenset().union(*(entry.roots for entry in taken))
-        sources = self._sources(args, kwargs) if roots else []  # before the call may change one in place
+        sources = self._sources(given) if roots else []  # before the call may change one in place
         twin: Any = func
         if inplace(func):
             if id(args[0]) in self.pure:
@@ -109,6 +110,7 @@ class Watcher(TorchFunctionMode):
             out = func(*called, **named)
             sources += rewritten(args[0], sources)
             args = (before, *args[1:])
+            given = given[1:]  # what is changed has no gradient of its own before
         else:
             out = func(*called, **named)
         outs = [(i, t) for i, t in enumerate(flat(out)) if isinstance(t, Tensor) and t.requires_grad]
@@ -116,7 +118,8 @@ class Watcher(TorchFunctionMode):
             if twin is None:
                 self._fail(roots, f"it is written by {getattr(func, '__name__', func)} into another tensor")
             else:
-                self._watch(place, twin, func, args, kwargs, outs, taken, roots, sources)
+                foreign = any(one.requires_grad and id(one) not in self.pure for one in given)
+                self._watch(place, twin, func, args, kwargs, outs, taken, roots, sources, foreign)
         return self._followed(call, func, args, kwargs, out)
 
     def _followed(self, call: Call | None, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
@@ -136,24 +139,9 @@ class Watcher(TorchFunctionMode):
     def _is_pure(self, tensor: Any) -> bool:
         return id(tensor) in self.pure
 
-    def _sources(self, args: Any, kwargs: Any) -> list[Node]:
+    def _sources(self, given: list[Tensor]) -> list[Node]:
         """The graph's nodes behind the arguments, but for the parameters and what is computed from them alone."""
-        return [
-            leaf.grad_fn
-            for leaf in flat((args, kwargs))
-            if isinstance(leaf, Tensor) and leaf.grad_fn is not None and id(leaf) not in self.pure
-        ]
-
-    def _taken(self, args: Any, kwargs: Any) -> list[Pure]:
-        found = []
-        for node in (*args, *kwargs.values()) if kwargs else args:
-            if isinstance(node, Tensor):
-                entry = self.pure.get(id(node))
-                if entry is not None:
-                    found.append(entry)
-            elif isinstance(node, tuple | list):
-                found += self._taken(node, {})
-        return found
+        return [node for one in given if id(one) not in self.pure and (node := one.grad_fn) is not None]
 
     def _fail(self, roots: frozenset[str], reason: str) -> None:
         for name in roots:
@@ -170,6 +158,7 @@ class Watcher(TorchFunctionMode):
         taken: list[Pure],
         roots: frozenset[str],
         sources: list[Node],
+        foreign: bool,
     ) -> None:
         if any(torch._C._functorch.is_functorch_wrapped_tensor(t) for _, t in outs):
             self._fail(roots, "it is used inside a function transform")
@@ -179,7 +168,7 @@ class Watcher(TorchFunctionMode):
             self._fail(roots, "the module makes other calls for a batch than for one example")
             return
         try:
-            self._keep(place, call, twin, args, kwargs, outs, taken, roots, sources)
+            self._keep(place, call, twin, args, kwargs, outs, taken, roots, sources, foreign)
         except UndecidedAxis as undecided:
             self._fail(roots, f"{getattr(func, '__name__', func)}: {undecided}")
 
@@ -194,16 +183,14 @@ class Watcher(TorchFunctionMode):
         taken: list[Pure],
         roots: frozenset[str],
         sources: list[Node],
+        foreign: bool,
     ) -> None:
         single_outs = flat(call.out)
         try:
             singles = [single_outs[i] for i, _ in outs]
         except IndexError:
             raise UndecidedAxis("it gives another number of tensors for a batch") from None
-        foreign = any(
-            isinstance(t, Tensor) and t.requires_grad and id(t) not in self.pure for t in flat((args, kwargs))
-        )
-        if not any(tuple(t.shape) != tuple(s.shape) for (_, t), s in zip(outs, singles, strict=True)):
+        if all(t.shape == s.shape for (_, t), s in zip(outs, singles, strict=True)):
             if foreign:
                 raise UndecidedAxis(f"its output {list(outs[0][1].shape)} does not grow with the examples")
             for _, t in outs:
@@ -249,7 +236,7 @@ class Watcher(TorchFunctionMode):
         """
         if isinstance(many, tuple | list):
             pairs = zip(one, many, strict=True)
-            return type(many)(self._operands(a, b, place, slots, hint, valueless) for a, b in pairs)
+            return type(many)([self._operands(a, b, place, slots, hint, valueless) for a, b in pairs])
         if not isinstance(many, Tensor):
             return one
         layout = self._layout((place, next(slots)), one, many, [])
@@ -261,6 +248,8 @@ class Watcher(TorchFunctionMode):
     def _layout(self, key: tuple[int, int], one: Any, many: Tensor, hint: list[Layout]) -> Layout | None:
         if not isinstance(one, Tensor):
             raise UndecidedAxis("it takes other arguments for a batch")
+        if one.shape == many.shape:
+            return None
         candidates = layouts(tuple(one.shape), tuple(many.shape), self.n)
         if len(candidates) < 2:
             return candidates[0] if candidates else None

@@ -1,5 +1,6 @@
 """Calls that change what they are given."""
 
+from functools import lru_cache
 from typing import Any
 
 from torch import Tensor
@@ -8,6 +9,7 @@ from torch.autograd.graph import Node
 from lightning_stiffness.gram.uses import Function
 
 
+@lru_cache(maxsize=1024)
 def inplace(func: Any) -> bool:
     """Whether a torch function changes its first argument."""
     name = getattr(func, "__name__", "")

@@ -49,6 +49,9 @@ _SPATIAL: dict[Any, int] = {
 }
 """Function → how many of the last axes of its input it makes values of neighbours along."""
 
+_ALONG = frozenset({*_OVER_AXIS, *_SPATIAL, F.layer_norm, F.group_norm})
+"""All functions that are to be looked at."""
+
 
 def along_examples(call: Call | None, function: Any, args: Any, kwargs: Any, n: int) -> bool:
     """Whether a call makes values of several examples together along the axis that these are on.
@@ -67,8 +70,9 @@ def along_examples(call: Call | None, function: Any, args: Any, kwargs: Any, n: 
         >>> along_examples(Call(torch.softmax, (one, 1), {}, one), torch.softmax, (many, 1), {}, 4)
         False
     """
-    known = function in _OVER_AXIS or function in _SPATIAL or function in (F.layer_norm, F.group_norm)
-    if not known or call is None or call.function != function or not args or not isinstance(args[0], Tensor):
+    if function not in _ALONG or call is None or call.function != function:
+        return False
+    if not args or not isinstance(args[0], Tensor):
         return False
     one, many = call.args[0], args[0]
     axis = grown_axis(one.shape, many.shape, n) if isinstance(one, Tensor) else None

@@ -130,6 +130,8 @@ def first_place(every: Examples) -> int:
     ]
     if not several:
         raise EngineRefusal("its examples come one by one, not in batches")
+    if len(several) == 1:
+        return several[0][0] + 1
     start, _, _ = max(several, key=lambda one: _bytes_of_one(*one[1:]))
     return start + 1
 

@@ -109,19 +109,30 @@ def flat(node: Any) -> list[Any]:
 
 def tensors_in(node: Any) -> list[Tensor]:
     """Those of them that are tensors."""
-    return [leaf for leaf in flat(node) if isinstance(leaf, Tensor)]
+    found: list[Tensor] = []
+    _gather_tensors((node,), found)
+    return found
 
 
 def _gather(items: Iterable[Any], found: list[Any]) -> None:
     # every call is asked for its leaves, several times: generators take twice as long
     for item in items:
-        if isinstance(item, _NESTED):
+        if isinstance(item, NESTED):
             _gather(item.values() if isinstance(item, dict) else item, found)
         else:
             found.append(item)
 
 
-_NESTED = (tuple, list, dict)
+def _gather_tensors(items: Iterable[Any], found: list[Tensor]) -> None:
+    for item in items:
+        if isinstance(item, Tensor):
+            found.append(item)
+        elif isinstance(item, NESTED):
+            _gather_tensors(item.values() if isinstance(item, dict) else item, found)
+
+
+NESTED = (tuple, list, dict)
+"""What holds arguments and results. A tuple, as ``tuple | list`` is made anew each time that it is asked for."""
 
 
 def rebuilt(node: Any, function: Callable[[Any], Any]) -> Any:

@@ -63,7 +63,8 @@ class Wiring:
         if len(own) != len(given):
             self.differs = True
         # what is changed in place was copied for the example before
-        for one, many in [*zip(own, given, strict=False)][int(inplace(call.function)) :]:
+        first = int(inplace(call.function))
+        for one, many in zip(own[first:], given[first:], strict=False):
             if one is many:
                 continue
             known = self._partners.get(id(one))
