@@ -306,6 +306,7 @@ def whole_run(job: dict[str, Any], tell: Tell) -> None:
     for _ in range(3):  # some training comes before
         plain(network)
     with contextlib.nullcontext() if job["checked"] else without_check():
+        gc.collect()  # which Python does at some time, and which takes as long as several measurements
         tell({"seconds": timed(lambda: [compute() for _ in range(MEASUREMENTS)]).clock})
 
 

@@ -79,12 +79,13 @@ def map_leaves(function: Callable[[Any], Any], batch: Batch) -> Batch:
         if type(node) is Tensor or _is_leaf(node):
             return function(node)
         if type(node) is tuple:
-            return tuple(walk(value) for value in node)
+            return tuple([walk(value) for value in node])
+        if type(node) is dict:
+            return {key: walk(value) for key, value in node.items()}
         if dataclasses.is_dataclass(node) and not isinstance(node, type):
             return dataclasses.replace(node, **{k: walk(v) for k, v in _fields(node)})
         if isinstance(node, Mapping):
-            items = {key: walk(value) for key, value in node.items()}
-            return items if type(node) is dict else _rebuild_mapping(node, items)
+            return _rebuild_mapping(node, {key: walk(value) for key, value in node.items()})
         if hasattr(node, "_fields"):  # a named tuple takes its fields one by one
             return type(node)(*(walk(value) for value in node))
         return type(node)(walk(value) for value in node)
@@ -98,6 +99,9 @@ def leaves(batch: Batch) -> Iterator[tuple[str, Any]]:
     def walk(node: Any, path: str) -> Iterator[tuple[str, Any]]:
         if _is_leaf(node):
             yield path, node
+        elif type(node) is tuple:
+            for position, value in enumerate(node):
+                yield from walk(value, f"{path}[{position}]")
         elif dataclasses.is_dataclass(node):
             for name, value in _fields(node):
                 yield from walk(value, f"{path}.{name}")
@@ -130,6 +134,11 @@ _LEAVES = (Tensor, str, bytes)
 def _is_leaf(node: Any) -> bool:
     if isinstance(node, _LEAVES):
         return True
+    # first what most batches are, as to ask whether something is a mapping takes longer
+    if type(node) is tuple or type(node) is dict:
+        return False
+    if type(node) is list:
+        return _plain(node)
     if dataclasses.is_dataclass(node) and not isinstance(node, type):
         return False
     if isinstance(node, Mapping):

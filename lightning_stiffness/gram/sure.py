@@ -139,10 +139,10 @@ def are_alike(batches: Iterable[Batch]) -> bool:
 def _kind(node: Any) -> tuple[Any, ...]:
     if isinstance(node, Tensor):
         return type(node), node.dtype, node.shape[1:]
-    if isinstance(node, Mapping):
-        return type(node), *((key, _kind(item)) for key, item in node.items())
     if isinstance(node, tuple | list):
         return type(node), *map(_kind, node)
+    if isinstance(node, Mapping):
+        return type(node), *((key, _kind(item)) for key, item in node.items())
     return type(node), *((path, _kind(leaf)) for path, leaf in leaves(node) if leaf is not node)
 
 
