@@ -113,7 +113,9 @@ def look_again(measurement: "Measurement", layers: dict[str, Products], witness:
     # Chosen by all together, as the examples with the largest losses are, the others have none
     left_out = _left_out(measurement, norms, witness) if least == 0 else []
     scaled = _of_each(measurement, norms) if weighing else []
-    places = {*_standing_out(norms, witness, standing_out), *moved, *lost, *left_out, *scaled}
+    # what has a pass of its own is taken alone in any case: it tells nothing
+    several = norms if not scalar else norms * (measurement.reduction.sizes != 1)
+    places = {*_standing_out(several, witness, standing_out), *moved, *lost, *left_out, *scaled}
     if weighing and sum(float(norms[place]) > 0 for place in places) == 1:  # whose direction has to be seen too
         compared = [place for place in witness.positions if float(norms[place]) > 0]
         places.update(sorted(compared, key=lambda place: float(norms[place]))[-1:])

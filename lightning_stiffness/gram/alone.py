@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Hashable, Iterable
-from itertools import accumulate, pairwise
 
 import torch
 
@@ -10,11 +9,8 @@ from lightning_stiffness.gram.check import Witness, sizes_of
 from lightning_stiffness.gram.collected import Collected
 from lightning_stiffness.gram.familiar import (
     Proof,
-    anything_known,
     asks_for_values,
-    next_turn,
     note_seen,
-    place_of,
     prove,
     proven,
     refute,
@@ -28,7 +24,8 @@ from lightning_stiffness.gram.parts import Convolution, Dense, Outer, Part
 from lightning_stiffness.gram.problem import Examples, Problem
 from lightning_stiffness.gram.reference import Reference, Wanted, companion, eager, refer, refer_if_familiar
 from lightning_stiffness.gram.state import kept_state
-from lightning_stiffness.gram.sure import Sure, are_alike, sure_form
+from lightning_stiffness.gram.sure import Sure, sure_form
+from lightning_stiffness.gram.turns import Turns
 from lightning_stiffness.gram.vectors import same_vectors
 
 _PROVABLE: frozenset[type[Part]] = frozenset({Outer, Dense, Convolution})
@@ -82,21 +79,18 @@ class Alone:
         self.companions: list[Reference] = []
         self.single = False
         """Whether one example's gradients were found in a batch as they are alone."""
-        self.turn = next_turn()
-        self.other: int | None = None
-        """An example whose turn it was, and who has other calls than were known."""
-        self.like = are_alike(every.batches)
-        """Whether its batches differ by nothing but their values and sizes."""
+        self.turns = Turns(every, own)
         self.sure: Sure | None = None
         """What the loss of a batch is for sure, where it is one number."""
-        first, last = own or (0, len(every))
-        held = [(max(low, first), min(high, last)) for low, high in pairwise(accumulate(every.sizes, initial=0))]
-        self.spans = [(low, high) for low, high in held if high - low > 1]
-        """Those of them that are of one batch."""
-        reference = self._taking_turns(place) if self.turn and anything_known() else None
+        reference = self._taking_turns(place)
         self.reference = reference or refer(problem, every, place, self._wanted)
         if self.reference.loss is None and not self.waits:
             self.look_closer()
+
+    @property
+    def turn(self) -> int:
+        """How many measurements there were before."""
+        return self.turns.turn
 
     @property
     def waits(self) -> bool:
@@ -145,16 +139,13 @@ class Alone:
             return math.nan
 
     def _taking_turns(self, place: int) -> Reference | None:
-        """The example whose turn it is, if its calls are familiar: of the same batch where others may be of another
-        kind."""
-        spans = [span for span in self.spans if span[0] <= place < span[1]]
-        if not spans:
+        """The example whose turn it is, if its calls are familiar."""
+        turn = self.turns.first(place)
+        if turn is None:
             return None
-        span = self.spans[self.turn % len(self.spans)] if self._are_alike() else spans[0]
-        turn = span[0] + place_of(self.turn, span[1] - span[0])
         found = refer_if_familiar(self.problem, self.every, turn, self._wanted)
         if found is None:
-            self.other = turn  # its calls are others than those known, and they tell nothing of another example
+            self.turns.other = turn  # its calls are others than those known, and tell nothing of another example
             self.key, self.sure, self.proof = None, None, None
         return found
 
@@ -164,9 +155,10 @@ class Alone:
             self.companions.append(self.reference)
             known = self._suspects()
             sure = self.reference.wanted is Wanted.ONE  # or more would be wanted
-            several = not self._are_alike() or (len(self.spans) > 1 and not (sure or self._is_sure(self.reference)))
+            unsure = len(self.turns.spans) > 1 and not (sure or self._is_sure(self.reference))
+            several = not self.turns.are_alike or unsure
             if known or several or (not sure and asks_for_values(self.reference)):
-                for place in known or [self._second_place()]:
+                for place in known or [self.turns.second(self.reference.position)]:
                     second = companion(self.problem, self.every, place)
                     if second is None:
                         self.look_closer()
@@ -182,7 +174,7 @@ class Alone:
             return
         reference = self.reference
         gradients = {reference.position: reference.gradients} if reference.wanted is Wanted.TWO else {}
-        for place in (reference.position, *(self._suspects() or [self._second_place()])):
+        for place in (reference.position, *(self._suspects() or [self.turns.second(reference.position)])):
             if not gradients.get(place):
                 gradients[place] = example_gradient(self.problem, self.every.one(place), place)
         reference.gradients, reference.loss = {}, None  # no longer needed, and as large as the module
@@ -224,18 +216,8 @@ class Alone:
 
     def _suspects(self) -> list[int]:
         """More examples than the reference that showed something wrong before."""
-        inside = [place for place in suspects(self.key) if any(low <= place < high for low, high in self.spans)]
+        inside = [place for place in suspects(self.key) if self.turns.holds(place)]
         return [place for place in inside if place != self.reference.position][: self.most]
-
-    def _second_place(self) -> int:
-        """One more example than the reference, of another batch if there is one."""
-        first = self.reference.position
-        others = [span for span in self.spans if not span[0] <= first < span[1]]
-        low, high = others[-1 - self.turn % len(others)] if others else self.spans[-1]
-        if self.other is not None and self.other != first and low <= self.other < high:
-            return self.other
-        place = low + place_of(self.turn, high - low) if self.turn else high - 2
-        return place if place != first else low + (place + 1 - low) % (high - low)
 
     def _wanted(self, reference: Reference) -> Wanted:
         """Of an example that calls tell everything about."""
@@ -254,8 +236,8 @@ class Alone:
                 self.proof = proof
                 if not proof.left:
                     return Wanted.VALUES
-        one = self.most is None and self.key is not None and not suspects(self.key) and self._are_alike()
-        if not one or self.other is not None or was_seen((TWO, self.key)) or not self._is_sure(reference):
+        one = self.most is None and self.key is not None and not suspects(self.key) and self.turns.are_alike
+        if not one or self.turns.other is not None or was_seen((TWO, self.key)) or not self._is_sure(reference):
             return Wanted.TWO
         parameters = self.problem.parameters
         some, self.left = in_turn(reference.calls, parameters, None if self.proof is None else self.proof.left)
@@ -264,12 +246,8 @@ class Alone:
         reference.some = tuple(some)
         return Wanted.ONE
 
-    def _are_alike(self) -> bool:
-        """Whether there is one batch, or several that Python can tell from each other by their values alone."""
-        return len(self.spans) == 1 or (self.like and len({high - low for low, high in self.spans}) == 1)
-
     def _form(self, reference: Reference) -> Sure | None:
-        return sure_form(reference, self.problem.module, self.every) if self.like else None
+        return sure_form(reference, self.problem.module, self.every) if self.turns.like else None
 
     def _is_sure(self, reference: Reference) -> bool:
         """Whether its calls say for sure what the loss of a batch is; of a number it is known already."""

@@ -23,7 +23,7 @@ ROUNDING = 1e-3
 """How much smaller a difference is in float64, that is rounding in float32."""
 
 SINGLE = 8
-"""Batches of so few examples are taken apart one by one."""
+"""So many examples are taken one by one, in small batches all of them."""
 
 TINY = 1e-13
 """Losses of next to nothing are rounding in float64 too."""
@@ -100,20 +100,18 @@ def uneven(size: int) -> int:
 
 
 def parts_of(size: int) -> list[slice]:
-    """Parts of a batch of all lengths, from one example on, each as long as the two before it together; single ones
-    of a small batch.
+    """Parts of a batch of all lengths: some single examples, then each part as long as the two before it together.
 
     What few examples do as all of them do, one may do otherwise; and a loss that weighs kinds of examples by their
     number weighs them otherwise in most parts.
 
     Example:
-        >>> [[part.stop - part.start for part in parts_of(size)] for size in (3, 21)]
-        [[1, 1, 1], [1, 1, 2, 3, 5, 9]]
+        >>> [[part.stop - part.start for part in parts_of(size)] for size in (3, 31)]
+        [[1, 1, 1], [1, 1, 1, 1, 1, 1, 1, 1, 2, 3, 5, 13]]
     """
-    if size <= SINGLE:
-        return [slice(place, place + 1) for place in range(size)]
-    lengths, left = [1, 1], size - 2
-    while left >= 2 * (lengths[-2] + lengths[-1]):
+    lengths = [1] * min(SINGLE, size)
+    left = size - len(lengths)
+    while left and left >= 2 * (lengths[-2] + lengths[-1]):
         lengths.append(lengths[-2] + lengths[-1])
         left -= lengths[-1]
     ends = list(accumulate([*lengths, left] if left else lengths))

@@ -243,8 +243,14 @@ def _off(got: Tensor, expected: Tensor, scale: Tensor) -> Tensor:
 
 
 def spread(n: int, count: int) -> list[int]:
-    """Places of ``count`` examples, or all there are, evenly over ``n``."""
-    return sorted({round(i * (n - 1) / max(1, count - 1)) for i in range(min(count, n))})
+    """Places of ``count`` examples, or all there are, evenly over ``n``.
+
+    Example:
+        >>> spread(9, 3), spread(3, 9)
+        ([0, 4, 8], [0, 1, 2])
+    """
+    count = min(count, n)
+    return sorted({round(i * (n - 1) / max(1, count - 1)) for i in range(count)})
 
 
 def _only(examples: Examples, picked: list[int]) -> Examples:

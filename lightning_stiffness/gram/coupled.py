@@ -78,11 +78,12 @@ def refuse_mixing(measurement: "Measurement", collector: "Collector") -> None:
     key = PARTS, alone.named() or (type(problem.module), measurement.every.sizes)
     known, soon = was_seen(key) and not shown.unseen, bool(alone.turn % AGAIN or not alone.turn)
     reduction, looked = measurement.reduction, False
-    for piece, losses, closer in mixed:
+    first = alone.turn // AGAIN % len(mixed)
+    for piece, losses, closer in mixed[first:] + mixed[:first]:
         place, one = (piece.offset + piece.start, piece.size), losses.numel() != piece.size
         if known and (soon or (one and not reduction.weighted)):
             continue
-        closer = closer and not looked  # the pieces are alike
+        closer = closer and not (known and looked)  # later one at a time, as the pieces are alike
         unknown = one and reduction.form is None and not reduction.weighted
         if place in measurement.taken_apart or (unknown and not closer):
             continue

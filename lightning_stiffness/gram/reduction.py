@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -32,6 +32,10 @@ class Reduction:
     has its own."""
     weights: Tensor | None = None
     """``[n]``: of all examples, in a mean where they are known to weigh otherwise than each other."""
+    torn: bool = False
+    """Whether an example has one factor for some parameters and another one for others, which no mean leaves."""
+    _ratios: dict[int, float] = field(default_factory=dict)
+    """Position → factor of an example, by the parameters that were looked at first."""
 
     @property
     def scalar(self) -> bool:
@@ -88,7 +92,8 @@ class Reduction:
         assert self.sizes is not None
         for ratio, position in zip(ratios, positions, strict=True):
             if math.isfinite(ratio) and ratio > 0:
-                size = float(self.sizes[position])
+                size, first = float(self.sizes[position]), self._ratios.setdefault(position, ratio)
+                self.torn |= abs(ratio - first) > rounding * first
                 self.could_be_sum &= abs(ratio - 1) < rounding
                 self.could_be_mean &= abs(ratio * size - 1) < rounding
                 self.lean += abs(math.log(ratio)) - abs(math.log(ratio * size))
@@ -106,6 +111,7 @@ class Reduction:
         for other in others:
             self.could_be_sum &= other.could_be_sum
             self.could_be_mean &= other.could_be_mean
+            self.torn |= other.torn
 
     def mended(self, products: Products, *, cross: bool) -> Products:
         """A Gram, or a part of it, without the factors that a mean leaves."""

@@ -1,10 +1,11 @@
 """Gradients of a batch held against those of examples alone, and which of them are trusted."""
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
 
-from lightning_stiffness.gram.check import CoupledExamples, Witness, compare, described, most_off
+from lightning_stiffness.gram.check import CoupledExamples, Witness, compare, described, most_off, sizes_of
 from lightning_stiffness.gram.collect import Collector
 from lightning_stiffness.gram.collected import Collected
 from lightning_stiffness.gram.partition import PASSES, Group
@@ -14,6 +15,11 @@ from lightning_stiffness.gram.reduction import rounding_of
 
 if TYPE_CHECKING:  # which calls what is here
     from lightning_stiffness.gram.measurement import Measurement
+
+TORN = (
+    "in a batch the gradient of an example is one multiple of that of the example alone for some parameters, and "
+    "another one for others: the module treats examples otherwise in a batch, or something changes gradients"
+)
 
 NO_ROUNDING = 0.01
 """Error of an inner product, relative to the norms, by which an example is remembered: less may be rounding."""
@@ -74,7 +80,12 @@ def trusted(
             alone.refute([most_off(near, verdict.values, wrong)])
         raise EngineRefusal(described(wrong, near))
     if collected.scalar:
-        settle_factors(measurement, verdict.factors, near.positions)
+        of_these, of_all = (sizes_of(near.table[name] for name in some) for some in (names, near.table))
+        off = _off(measurement)  # gradients that are next to nothing may have any factor, by rounding
+        told = zip(verdict.factors, of_these, of_all, strict=True)
+        settle_factors(
+            measurement, [f if own > off * whole else math.nan for f, own, whole in told], near.positions
+        )
     return names
 
 
@@ -98,6 +109,22 @@ def rounding(measurement: "Measurement", most: int, near: Witness, wrong: list[s
 
 
 def settle_factors(measurement: "Measurement", ratios: list[float], positions: list[int]) -> None:
-    """See whether the loss of a batch is the mean of the examples' losses, the sum, or something between."""
-    off = rounding_of(next(iter(measurement.problem.parameters.values())).dtype)
-    measurement.reduction.settle(ratios, positions, off)
+    """See whether the loss of a batch is the mean of the examples' losses, their sum, or something between.
+
+    Args:
+        measurement: what is measured.
+        ratios: sizes of some examples' gradients in a batch over those alone; NaN where there is no telling.
+        positions: of the examples.
+
+    Raises:
+        EngineRefusal: if an example has another factor for some parameters than for others.
+    """
+    measurement.reduction.settle(ratios, positions, _off(measurement))
+    if measurement.reduction.torn:
+        measurement.alone.refute(positions)
+        raise EngineRefusal(TORN)
+
+
+def _off(measurement: "Measurement") -> float:
+    """What a factor may be off by."""
+    return rounding_of(next(iter(measurement.problem.parameters.values())).dtype)

@@ -109,6 +109,25 @@ def test_what_is_as_it_is_alone(loss_fn: Any, times: int, monkeypatch: pytest.Mo
     assert seen == [None] * times
 
 
+def by_sum(x: Tensor) -> Tensor:
+    """Stops gradients where the examples of a piece are large together."""
+    return torch.where(x.detach().square().sum() < 10.0, x, x.detach())
+
+
+@pytest.mark.filterwarnings("ignore:stiffness of")
+def test_every_piece_is_looked_at() -> None:
+    """The examples compared are of the first and the last, which show nothing."""
+    torch.manual_seed(2)
+    module = Stopped(by_sum).double()
+    x, labels = batch()
+    x[4:8] *= 3.0
+    sizes = module.first(x).tanh().detach().square().sum(1)
+    assert max(sizes[:4].sum(), sizes[8:].sum(), sizes.max()) < 10.0 < sizes[4:8].sum()
+    found = gradient_gram(module, (x, labels), loss_fn=each, memory_budget=5_000)  # pieces of four
+    assert found.plan.fallbacks
+    assert off(found, gradient_gram(module, (x, labels), loss_fn=each, engine="loop")) < 1e-12
+
+
 def test_a_mean_of_losses_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(coupled, "gradients_apart", lambda *_: pytest.fail("a backward pass for nothing"))
     module = Stopped(lambda x: x.T.contiguous().T).double()  # what is not known to leave rows to themselves

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from lightning_stiffness.gram import gradient_gram
+from lightning_stiffness.gram import familiar, gradient_gram
 from lightning_stiffness.gram.partition import block_of, blocks_of
 from lightning_stiffness.gram.problem import Examples
 
@@ -145,3 +145,42 @@ def test_a_bias_beside_an_input_next_to_nothing(dtype, size, cross):
     assert off(found, expected) < (1e-5 if dtype == torch.float32 else 1e-12)
     torch.testing.assert_close(found.norms, expected.norms, rtol=1e-5, atol=0)
     assert not found.plan.fallbacks
+
+
+class Reversed(nn.Module):
+    """Gradients on the way to the first layer are scaled, in a batch alone, by a function that no call shows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Sequential(*(layer for _ in range(3) for layer in (nn.Linear(6, 6), nn.Tanh())))
+        self.last = nn.Linear(6, 5)
+
+    def forward(self, x):
+        hidden = self.first(x)
+        if hidden.requires_grad:
+            scale = 2.0 if len(x) > 1 else 1.0
+            hidden.register_hook(lambda gradient: gradient * scale)
+        return self.last(hidden)
+
+
+@pytest.mark.filterwarnings("ignore:stiffness of")
+@pytest.mark.parametrize("rows", [5, 8])
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_an_example_has_one_factor_for_all_parameters(reduction, rows):
+    """Where the budget parts the parameters, each group by itself looks like a weighted mean; and one of five
+    examples has a pass of its own, in which nothing is wrong."""
+    torch.manual_seed(0)
+    net, x, y = Reversed().double(), torch.randn(8, 6).double(), torch.randint(0, 5, (8,))
+    batches = [(x[:rows], y[:rows]), *([(x[rows:], y[rows:])] if rows < 8 else [])]
+
+    def loss(module, batch):
+        return functional.mse_loss(module(batch[0])[:], functional.one_hot(batch[1], 5), reduction=reduction)
+
+    expected, reasons = gradient_gram(net, *batches, loss_fn=loss, engine="loop"), ""
+    for budget in range(6_000, 14_000, 1_000):
+        familiar.forget()
+        gram = gradient_gram(net, *batches, loss_fn=loss, memory_budget=budget)
+        assert gram.plan.fallbacks, budget
+        assert off(gram, expected) < 1e-9, budget
+        reasons += str(gram.plan.fallbacks)
+    assert "one multiple" in reasons
