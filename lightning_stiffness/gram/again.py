@@ -80,7 +80,8 @@ def look_again(measurement: "Measurement", layers: dict[str, Products], witness:
     For a loss that is one number, which may weigh its examples, that with the largest gradient, another where
     gradients were compared before, and one of each batch where some are scaled by themselves; and two each of those
     that some call may have put elsewhere, of those that have no gradient, and of those whose gradients are not
-    finite. Then, one by one, a few of a batch whose calls make values of several examples together.
+    finite. Then, two at a time, a few of a batch whose calls make values of several examples together, and of those
+    that have gradients by parameters of which the ones compared say nothing.
 
     An example of a rare kind, such as the only one with a label for one of two losses, weighs more in a mean over
     its kind than in one over all, and so has a large gradient. Of losses that are one for each example those with a
@@ -121,8 +122,9 @@ def look_again(measurement: "Measurement", layers: dict[str, Products], witness:
         places.update(sorted(compared, key=lambda place: float(norms[place]))[-1:])
     if places:
         _hold(measurement, total, norms, sorted(places), names)
-    for place in _spread_out(measurement.doubted.difference(places, witness.positions)):
-        if not _hold(measurement, total, norms, [place], names):  # one at a time, as they may be large
+    doubted = _spread_out(measurement.doubted.difference(places, witness.positions))
+    for k in range(0, len(doubted), 2):  # two at a time, as they may be large
+        if not _hold(measurement, total, norms, doubted[k : k + 2], names):
             break  # rounding would be to blame for others as well, and each look in float64 takes its time
     if left_out and measurement.alone.named() is not None:
         note_seen((NOTHING, measurement.alone.key))

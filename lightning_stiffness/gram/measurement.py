@@ -77,7 +77,7 @@ class Measurement:
         self.moved: set[int] = set()
         """Examples that some calls may have put elsewhere."""
         self.doubted: set[int] = set()
-        """Examples of a batch whose calls make values of several together."""
+        """Examples of a batch whose calls make values of several together, and others that are to be looked at."""
 
     def run(self) -> tuple[dict[str, Products], Plan]:
         """The whole measurement."""

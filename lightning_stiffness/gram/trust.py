@@ -12,6 +12,7 @@ from lightning_stiffness.gram.partition import PASSES, Group
 from lightning_stiffness.gram.precise import agree_in_double
 from lightning_stiffness.gram.problem import EngineRefusal
 from lightning_stiffness.gram.reduction import rounding_of
+from lightning_stiffness.gram.telling import telling
 
 if TYPE_CHECKING:  # which calls what is here
     from lightning_stiffness.gram.measurement import Measurement
@@ -79,6 +80,7 @@ def trusted(
         if max(wrong.values()) > NO_ROUNDING:
             alone.refute([most_off(near, verdict.values, wrong)])
         raise EngineRefusal(described(wrong, near))
+    measurement.doubted |= telling(collected, names, near, offset, alone.turns.spans)
     if collected.scalar:
         of_these, of_all = (sizes_of(near.table[name] for name in some) for some in (names, near.table))
         off = _off(measurement)  # gradients that are next to nothing may have any factor, by rounding

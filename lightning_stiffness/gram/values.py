@@ -42,25 +42,30 @@ def agree(
         factors: gradient of that number by each companion's loss.
 
     Returns:
-        None where they are others, or no gradient is other than zero, which says nothing; else the parameters whose
-        gradients differ by no more than ties make.
+        None where they are others, or one has no gradient other than zero, which says nothing; else the parameters
+        whose gradients differ by no more than ties make.
     """
-    pairs: Pairs = []
+    tied: set[str] = set()
     each = None if losses is None else losses.flatten()
     with torch.no_grad():
         for (alone, place), factor in zip(companions, factors, strict=True):
             if alone.loss is None or not _complete(alone, functions):
                 return None
-            if each is not None:
-                pairs.append((each[place], alone.loss, None))
             own: Pairs = []
             for use in uses:
                 found = _pairs(use, place, alone.calls[use.place])
                 if found is None:
                     return None
                 own += found
-            pairs += own if factor == 1 else _scaled(own, factor)
-        return _unlike(pairs, ties)
+            if factor != 1:
+                own = _scaled(own, factor)
+            if each is not None:
+                own.append((each[place], alone.loss, None))
+            differing = _unlike(own, ties)
+            if differing is None:
+                return None
+            tied |= differing
+    return tied
 
 
 def _complete(alone: Reference, functions: list[Any]) -> bool:
