@@ -22,7 +22,7 @@ COMPOSITE: frozenset[Any] = frozenset({nn.functional.multi_head_attention_forwar
 VIEWS: frozenset[Any] = frozenset({Tensor.view, Tensor.reshape, torch.reshape})
 """Functions that are told the lengths of what they give."""
 
-_SIZED: frozenset[Any] = frozenset(
+SIZED: frozenset[Any] = frozenset(
     {
         *(*VIEWS, Tensor.expand, Tensor.repeat, Tensor.tile, torch.tile, Tensor.unflatten, torch.broadcast_to),
         *(torch.zeros, torch.ones, torch.full, torch.empty, torch.arange, torch.rand, torch.randn, torch.eye),
@@ -84,7 +84,7 @@ class Call:
         """Whether a call for several examples is the same, but for the tensors, and their number."""
         if func != self.function:
             return False
-        return func in _SIZED or (
+        return func in SIZED or (
             _settings_are_like(self.args, args) and (not kwargs or _settings_are_like(self.kwargs, kwargs))
         )
 

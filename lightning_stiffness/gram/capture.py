@@ -17,6 +17,7 @@ from torch.overrides import TorchFunctionMode
 
 from lightning_stiffness.gram.axes import Layout, UndecidedAxis, decide, layouts
 from lightning_stiffness.gram.calls import COMPOSITE, VIEWS, Call, opened
+from lightning_stiffness.gram.coupling import Coupling
 from lightning_stiffness.gram.in_place import inplace, out_of_place, rewritten
 from lightning_stiffness.gram.mixing import along_examples, mixes
 from lightning_stiffness.gram.moves import INDEXING, moved, scrambles, turned
@@ -24,9 +25,6 @@ from lightning_stiffness.gram.placing import by_place
 from lightning_stiffness.gram.tail import Tail
 from lightning_stiffness.gram.uses import Function, Operand, Pure, Use, flat, is_transpose, tensors_in
 from lightning_stiffness.gram.wiring import Wiring
-
-MOST_MIXED = 2
-"""Calls that make numbers of all examples together, to which they are counted: one may be the loss."""
 
 
 class Watcher(TorchFunctionMode):
@@ -67,6 +65,8 @@ class Watcher(TorchFunctionMode):
         self.moved: set[int] = set()
         self.scrambled = self.unlike = False
         self.mixed = 0
+        self.coupling = Coupling(n)
+        """Follows what is made of all examples back to single ones."""
         self.along: set[str] = set()
         """Functions that make values of neighbours along the axis of the examples."""
         self.tail: Tail | None = None
@@ -93,12 +93,14 @@ class Watcher(TorchFunctionMode):
         taken = [entry for one in given if (entry := self.pure.get(id(one))) is not None]
         if not taken:
             out = func(*called, **named)
-            if self.mixed < MOST_MIXED:
-                self.mixed += mixes(call, func, args, kwargs, out, self.n)
+            mixing = mixes(call, func, args, kwargs, out, self.n)
+            self.mixed += mixing
+            self.coupling.see(call, func, given, out, mixing=mixing)
             return self._followed(call, func, args, kwargs, out)
         roots = frozenset().union(*(entry.roots for entry in taken))
         sources = self._sources(given) if roots else []  # before the call may change one in place
         twin: Any = func
+        foreign = any(one.requires_grad and id(one) not in self.pure for one in given)
         if inplace(func):
             if id(args[0]) in self.pure:
                 out = func(*called, **named)
@@ -110,7 +112,7 @@ class Watcher(TorchFunctionMode):
             out = func(*called, **named)
             sources += rewritten(args[0], sources)
             args = (before, *args[1:])
-            given = given[1:]  # what is changed has no gradient of its own before
+            foreign = any(one.requires_grad and id(one) not in self.pure for one in given[1:])
         else:
             out = func(*called, **named)
         outs = [(i, t) for i, t in enumerate(flat(out)) if isinstance(t, Tensor) and t.requires_grad]
@@ -118,8 +120,8 @@ class Watcher(TorchFunctionMode):
             if twin is None:
                 self._fail(roots, f"it is written by {getattr(func, '__name__', func)} into another tensor")
             else:
-                foreign = any(one.requires_grad and id(one) not in self.pure for one in given)
                 self._watch(place, twin, func, args, kwargs, outs, taken, roots, sources, foreign)
+        self.coupling.see(call, func, given, out, mixing=False)
         return self._followed(call, func, args, kwargs, out)
 
     def _followed(self, call: Call | None, func: Any, args: Any, kwargs: Any, out: Any) -> Any:

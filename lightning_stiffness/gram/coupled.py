@@ -7,6 +7,7 @@ from torch import Tensor
 from lightning_stiffness.gram.alone import AGAIN
 from lightning_stiffness.gram.apart import most_apart, parts_of, uneven
 from lightning_stiffness.gram.bent import gradients_apart, is_made_of_parts
+from lightning_stiffness.gram.coupling import COUPLED
 from lightning_stiffness.gram.familiar import DOUBTED, note_seen, place_of, was_seen
 from lightning_stiffness.gram.problem import EngineRefusal
 from lightning_stiffness.gram.references import Piece
@@ -66,6 +67,8 @@ def refuse_mixing(measurement: "Measurement", collector: "Collector") -> None:
     problem, alone = measurement.problem, measurement.alone
     if shown.along:
         raise EngineRefusal(ALONG.format(", ".join(f"'{name}'" for name in sorted(shown.along))))
+    if shown.coupled and alone.sure is None:
+        raise EngineRefusal(COUPLED)
     if shown.against and alone.sure is None and measurement.reduction.scalar:
         raise EngineRefusal(AGAINST.format(", ".join(sorted(shown.against))))
     if shown.unseen and alone.sure is None and measurement.reduction.form == "sum":

@@ -10,7 +10,7 @@ from lightning_stiffness.gram.axes import grown_axis
 from lightning_stiffness.gram.calls import Call
 from lightning_stiffness.gram.uses import flat
 
-_RANKING: frozenset[Any] = frozenset(
+RANKING: frozenset[Any] = frozenset(
     {
         *(torch.cummax, torch.cummin, torch.cumprod, torch.logcumsumexp),
         *(Tensor.cummax, Tensor.cummin, Tensor.cumprod, Tensor.logcumsumexp),
@@ -103,6 +103,24 @@ def _reach(function: Any, args: Any, kwargs: Any, axis: int) -> int:
     return kernel if isinstance(kernel, int) else 0
 
 
+_ALONG_ONE: dict[Any, int | None] = {
+    **dict.fromkeys((torch.sort, torch.argsort, Tensor.sort, Tensor.argsort), -1),
+    **dict.fromkeys((torch.cummax, torch.cummin, torch.cumprod, torch.logcumsumexp, torch.cumsum), None),
+    **dict.fromkeys((Tensor.cummax, Tensor.cummin, Tensor.cumprod, Tensor.logcumsumexp, Tensor.cumsum), None),
+}
+"""Those of them that look along one axis → which one where it is not said."""
+
+
+def _ranks(call: Call | None, function: Any, args: Any, kwargs: Any, n: int) -> bool:
+    """Whether it is the examples that a call gives a rank, and no axis of their own."""
+    if function not in _ALONG_ONE or call is None or call.function != function or not args or not call.args:
+        return True
+    one, many = call.args[0], args[0]
+    axis = grown_axis(one.shape, many.shape, n) if isinstance(one, Tensor) and isinstance(many, Tensor) else None
+    dim = kwargs.get("dim", args[1] if len(args) > 1 else _ALONG_ONE[function])
+    return axis is None or type(dim) is not int or dim % many.ndim == axis
+
+
 def mixes(call: Call | None, function: Any, args: Any, kwargs: Any, out: Any, n: int) -> bool:
     """Whether a call makes values of several examples together: its result has not as many parts as they are,
     though what it takes has; or it ranks them.
@@ -122,8 +140,8 @@ def mixes(call: Call | None, function: Any, args: Any, kwargs: Any, out: Any, n:
         >>> mixes(Call(torch.exp, (one,), {}, one.exp()), torch.exp, (many,), {}, many.exp(), 4)
         False
     """
-    if function in _RANKING:
-        return True
+    if function in RANKING:
+        return _ranks(call, function, args, kwargs, n)
     if call is None or call.function != function:
         return False
     outs = (out,) if isinstance(out, Tensor) else out if isinstance(out, tuple | list) else ()

@@ -41,6 +41,8 @@ class Shown:
     """Examples of the pieces whose loss is a number that is followed through the calls."""
     scaled: bool = False
     """Whether that of some is scaled by something that another piece may have otherwise."""
+    coupled: bool = False
+    """Whether some loss has something of all examples for each of them."""
     unlike: bool = False
     """Whether some piece made other calls than an example alone, or with other settings."""
     other_calls: bool = False
@@ -62,6 +64,7 @@ class Shown:
         if each:
             self.losses[start] = loss.detach()
         self.along |= watcher.along
+        self.coupled |= watcher.coupling.holds(loss)
         unseen = False
         if watcher.tail is not None and not each:
             odd = watcher.tail.ends(loss)

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from lightning_stiffness.gram import GradientGram, alone, apart, coupled, familiar, gradient_gram
 from lightning_stiffness.gram import again as again_module
 from lightning_stiffness.gram.check import CoupledExamples
+from lightning_stiffness.gram.coupling import Coupling
 from tests.gram.test_scales import off
 
 N = 60
@@ -168,6 +169,7 @@ def test_the_few_that_are_compared_would_not_show_it(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(coupled, "most_apart", lambda *_: None)
     monkeypatch.setattr(coupled, "gradients_apart", lambda *_: None)
     monkeypatch.setattr(coupled, "DOUBTED", 0)
+    monkeypatch.setattr(Coupling, "holds", lambda *_: False)
     wrong = []
     for seed in range(6):
         module, batch = network(seed), data()
@@ -385,6 +387,7 @@ class Touched(Shifted):
 def test_an_example_that_showed_something_wrong_is_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Otherwise the numbers would change from one measurement to the next though nothing else does."""
     monkeypatch.setattr(coupled, "most_apart", lambda *_: None)
+    monkeypatch.setattr(Coupling, "holds", lambda *_: False)
     module, (x, y) = Touched(network(0), False), data()
     gram, _ = measured(module, (x, y), of_each)
     assert not gram.plan.fallbacks

@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from lightning_stiffness.gram import again as again_module
 from lightning_stiffness.gram import alone, coupled, familiar, gradient_gram, measurement, trust, values
+from lightning_stiffness.gram.coupling import Coupling
 from lightning_stiffness.gram.problem import Examples, Problem
 from tests.gram.cases import CASES
 from tests.gram.test_engines import assert_same, measured, reference
@@ -151,10 +152,16 @@ def test_what_is_not_the_same_is_compared_by_gradients(kind, taken):
     assert off(found, gradient_gram(module, other, engine="loop", **settings)) < 1e-5
 
 
+@pytest.fixture
+def unseen(monkeypatch):
+    """What is made of all examples is not followed to the loss: values are to show it."""
+    monkeypatch.setattr(Coupling, "holds", lambda *_: False)
+
+
 @pytest.mark.filterwarnings("ignore:stiffness of")
 @pytest.mark.parametrize("only_backward", [False, True])
 @pytest.mark.parametrize("known", [1, 4])
-def test_calls_that_are_the_same_and_couple_examples_now(known, only_backward, taken):
+def test_calls_that_are_the_same_and_couple_examples_now(known, only_backward, taken, unseen):
     module = Coupled(only_backward).double()
     for _ in range(known):
         gradient_gram(module, batch(), loss_fn=loss_fn)
@@ -393,7 +400,7 @@ def test_what_no_call_tells_is_seen_by_the_gradients(kind):
 
 @pytest.mark.filterwarnings("ignore:stiffness of")
 @pytest.mark.parametrize("scale", [1e-25, 1e-20, 1.0, 1e20, 1e25])
-def test_values_of_any_size(scale):
+def test_values_of_any_size(scale, unseen):
     """In float32 their norms would be zero, or infinite."""
     torch.manual_seed(0)
     module, data = Coupled(only_backward=True), (torch.randn(12, 6), torch.arange(12) % 3)
@@ -610,7 +617,7 @@ class NearZero(nn.Module):
 
 
 @pytest.fixture
-def doubled(monkeypatch):
+def doubled(monkeypatch, unseen):
     """How often float64 was asked."""
     times = []
     look = trust.agree_in_double
