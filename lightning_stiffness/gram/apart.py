@@ -1,7 +1,7 @@
 """The losses of a batch held against those of its parts."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import accumulate, pairwise
 from typing import NamedTuple
 
@@ -42,17 +42,18 @@ Look = Callable[[Problem, Batch], Apart | None]
 
 
 def most_apart(
-    problem: Problem, piece: Piece, losses: Tensor, factors: Sequence[float]
+    problem: Problem, piece: Piece, losses: Tensor, parts: Sequence[slice], factors: Sequence[float]
 ) -> tuple[int, float] | None:
     """The example whose loss differs most between a batch and its parts, and by how much of the loss.
 
-    One forward pass more, without gradients. A threshold that all examples decide together may show at none of the
-    few that are taken alone.
+    Forward passes over the parts, without gradients. A threshold that all examples decide together may show at none
+    of the few that are taken alone.
 
     Args:
         problem: module and loss.
         piece: the batch.
         losses: of its examples; or their mean or sum.
+        parts: of the batch, all of it where its loss is one number.
         factors: what the loss of each part is multiplied with, where that of a batch is one number.
 
     Returns:
@@ -60,7 +61,8 @@ def most_apart(
     """
 
     def look(own: Problem, batch: Batch) -> Apart | None:
-        return losses_apart(own, piece, batch, losses if own is problem else loss_of(own, piece, batch), factors)
+        whole = losses if own is problem else loss_of(own, piece, batch)
+        return losses_apart(own, piece, batch, whole, parts, factors)
 
     with torch.no_grad():
         return beyond_rounding(problem, piece, look, losses.dtype)
@@ -118,8 +120,18 @@ def parts_of(size: int) -> list[slice]:
     return [slice(low, high) for low, high in pairwise([0, *ends])]
 
 
+def one_by_one(places: Iterable[int]) -> list[slice]:
+    """Parts of one example each."""
+    return [slice(place, place + 1) for place in places]
+
+
 def losses_apart(
-    problem: Problem, piece: Piece, batch: Batch, losses: Tensor, factors: Sequence[float]
+    problem: Problem,
+    piece: Piece,
+    batch: Batch,
+    losses: Tensor,
+    parts: Sequence[slice],
+    factors: Sequence[float],
 ) -> Apart | None:
     """The largest difference of a loss, or of the number; None if it is not more than it may be.
 
@@ -128,11 +140,12 @@ def losses_apart(
         piece: which examples, and how many.
         batch: of them, in the problem's precision.
         losses: of the batch.
+        parts: of the batch.
         factors: of the parts.
     """
     each = losses.numel() == piece.size
     found: list[Tensor] = []
-    for part, factor in zip(parts_of(piece.size), factors, strict=True):
+    for part, factor in zip(parts, factors, strict=True):
         try:
             few = loss_of(problem, piece, take(batch, part, piece.size)).detach()
         except Exception:  # a batch of another length is not asked for: the single examples have to do
@@ -141,6 +154,9 @@ def losses_apart(
             return None
         found.append(few.reshape(-1).double() * (1.0 if each else factor))
     together, apart = losses.detach().reshape(-1).double(), torch.cat(found)
+    places = [place for part in parts for place in range(part.start, part.stop)]
+    if each:
+        together = together[places]
     size = apart.abs().nan_to_num(0.0, 0.0, 0.0)
     if each:
         size = size + size.mean()
@@ -153,7 +169,7 @@ def losses_apart(
     off = float(relative[worst].nan_to_num(math.inf))
     if off <= limit_of_losses(losses.dtype) * (1.0 if each else OF_MEANS):
         return None
-    return Apart(worst, off, float(difference[worst].nan_to_num(math.inf)))
+    return Apart(places[worst] if each else 0, off, float(difference[worst].nan_to_num(math.inf)))
 
 
 def loss_of(problem: Problem, piece: Piece, batch: Batch) -> Tensor:

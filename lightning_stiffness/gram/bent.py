@@ -74,7 +74,7 @@ def gradients_apart(
     return beyond_rounding(own, piece, look, losses.dtype) if own.parameters else None
 
 
-def is_made_of_parts(problem: Problem, piece: Piece, room: int) -> bool | None:
+def is_made_of_parts(problem: Problem, piece: Piece, parts: Sequence[slice], room: int) -> bool | None:
     r"""Whether the gradient of a batch is that of its parts, each times a factor of its own that is not negative.
 
     So it is for :math:`\sum_i w_i \ell_i / \sum_i w_i`, as a mean over the labels that are not to be ignored, with
@@ -83,32 +83,33 @@ def is_made_of_parts(problem: Problem, piece: Piece, room: int) -> bool | None:
     Args:
         problem: module and loss, which is one number.
         piece: the batch.
+        parts: of the batch.
         room: bytes for what is measured: smaller parameters tell.
 
     Returns:
         None where there is no telling.
     """
-    count = len(parts_of(piece.size))
+    count = len(parts)
     # what _with_room counts are 24 bytes an entry, in float64
     own = _with_room(problem, min(room, SHARE * 24 * MOST // count))
     if sum(p.numel() for p in own.parameters.values()) < 4 * count:  # which any factors may fit
         return None
-    fits = _fit_together(own, piece, piece.batch)
+    fits = _fit_together(own, piece, piece.batch, parts)
     if fits is not False or next(iter(own.parameters.values())).dtype == torch.float64:
         return fits
     try:
         double, batch = in_double(own, list(own.parameters)), converted(piece.batch)
     except Exception:  # a module that can't be copied
         return None
-    return _fit_together(double, piece, batch)
+    return _fit_together(double, piece, batch, parts)
 
 
-def _fit_together(problem: Problem, piece: Piece, batch: Batch) -> bool | None:
+def _fit_together(problem: Problem, piece: Piece, batch: Batch, parts: Sequence[slice]) -> bool | None:
     whole = _gradient(problem, piece, batch, None)
-    parts = [_gradient(problem, piece, take(batch, part, piece.size), None) for part in parts_of(piece.size)]
-    if whole is None or not all(parts):
+    few = [_gradient(problem, piece, take(batch, part, piece.size), None) for part in parts]
+    if whole is None or not all(few):
         return None
-    found = [one.gradient for one in parts if one is not None]
+    found = [one.gradient for one in few if one is not None]
     found = [one for one in found if all(bool(g.isfinite().all()) for g in one)]  # without a label there is none
     if not found or not all(bool(g.isfinite().all()) for g in whole.gradient):
         return None

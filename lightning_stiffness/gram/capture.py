@@ -20,7 +20,7 @@ from lightning_stiffness.gram.calls import COMPOSITE, VIEWS, Call, opened
 from lightning_stiffness.gram.coupling import Coupling
 from lightning_stiffness.gram.in_place import inplace, out_of_place, rewritten
 from lightning_stiffness.gram.mixing import along_examples, mixes
-from lightning_stiffness.gram.moves import INDEXING, moved, scrambles, turned
+from lightning_stiffness.gram.moves import INDEXING, moved, scrambles, turned, uneven
 from lightning_stiffness.gram.placing import by_place
 from lightning_stiffness.gram.tail import Tail
 from lightning_stiffness.gram.uses import Function, Operand, Pure, Use, flat, is_transpose, tensors_in
@@ -42,7 +42,8 @@ class Watcher(TorchFunctionMode):
     ``functions`` is afterwards what was called, in order; ``failures`` says which parameters' uses are none that
     the log explains, and why; ``moved`` places of examples that calls may have put elsewhere,
     ``scrambled`` whether others may have, ``mixed`` how many calls made numbers of all examples together,
-    ``unlike`` whether calls or their settings are others than those of one example.
+    ``unlike`` whether calls or their settings are others than those of one example, ``astray`` whether calls are,
+    from some one on.
     """
 
     def __init__(
@@ -63,7 +64,9 @@ class Watcher(TorchFunctionMode):
         self.uses: list[Use] = []
         self.failures: dict[str, str] = {}
         self.moved: set[int] = set()
-        self.scrambled = self.unlike = False
+        self.scrambled = self.unlike = self.astray = False
+        self.uneven: int | None = None
+        """The first call that picks more entries of some examples than of others."""
         self.mixed = 0
         self.coupling = Coupling(n)
         """Follows what is made of all examples back to single ones."""
@@ -79,6 +82,7 @@ class Watcher(TorchFunctionMode):
         place = len(self.functions)
         self.functions.append(func)
         call = self.log[place] if place < len(self.log) else None
+        self.astray = self.astray or call is None or call.function != func
         if not self.unlike:
             self.unlike = call is None or not call.is_like(func, args, kwargs)
         given = tensors_in((args, kwargs) if kwargs else args)
@@ -90,12 +94,14 @@ class Watcher(TorchFunctionMode):
         if func in INDEXING:
             self.moved.update(moved(func, args, kwargs, self.n))
             self.scrambled = self.scrambled or scrambles(func, args, self.n, self._is_pure)
+            if self.uneven is None and uneven(func, args, self.n):
+                self.uneven = place
         taken = [entry for one in given if (entry := self.pure.get(id(one))) is not None]
         if not taken:
             out = func(*called, **named)
             mixing = mixes(call, func, args, kwargs, out, self.n)
             self.mixed += mixing
-            self.coupling.see(call, func, given, out, mixing=mixing)
+            self.coupling.see(None if self.astray else call, func, given, out, mixing=mixing and not self.astray)
             return self._followed(call, func, args, kwargs, out)
         roots = frozenset().union(*(entry.roots for entry in taken))
         sources = self._sources(given) if roots else []  # before the call may change one in place
@@ -121,7 +127,7 @@ class Watcher(TorchFunctionMode):
                 self._fail(roots, f"it is written by {getattr(func, '__name__', func)} into another tensor")
             else:
                 self._watch(place, twin, func, args, kwargs, outs, taken, roots, sources, foreign)
-        self.coupling.see(call, func, given, out, mixing=False)
+        self.coupling.see(None if self.astray else call, func, given, out, mixing=False)
         return self._followed(call, func, args, kwargs, out)
 
     def _followed(self, call: Call | None, func: Any, args: Any, kwargs: Any, out: Any) -> Any:

@@ -128,8 +128,9 @@ class Collector:
                     for use in uses:
                         use.gradients, use.room = [next(grads) for _ in use.edges], self.room
                     if watcher.scrambled:
-                        self._look_at_order(piece, uses, loss)
-                    self._compare(piece, watcher.functions, uses, loss.detach())
+                        self._look_at_order(piece, uses, loss, watcher.uneven)
+                    losses = loss.detach()
+                    self._compare(piece, watcher.functions, uses, losses)
             del loss
         first = not out.sizes
         found: dict[str, list[Part]] = {}
@@ -137,11 +138,16 @@ class Collector:
             for use in uses:
                 self._enter(use, found, parameters, out.uses if first else None)
                 use.gradients = []
+        if self.failures:  # what is not understood of some parameters may be what examples do to each other
+            self.shown.doubt(piece, losses)
         return found
 
-    def _look_at_order(self, piece: Piece, uses: list[Use], loss: Tensor) -> None:
+    def _look_at_order(self, piece: Piece, uses: list[Use], loss: Tensor, uneven: int | None) -> None:
         """After calls that may mix examples up: parameters fall back where a row is not its own example's."""
         if loss.numel() < piece.size:  # of a sum there is no telling: a few are looked at by themselves
+            for use in uses:
+                if uneven is not None and use.place > uneven:
+                    self._fail(use.roots, ELSEWHERE)
             self.shown.moved |= {piece.offset + piece.start + k * piece.size // 3 for k in range(3)}
             return
         weights = weights_of(loss.detach())

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from lightning_stiffness.gram.alone import AGAIN
-from lightning_stiffness.gram.apart import most_apart, parts_of, uneven
+from lightning_stiffness.gram.apart import most_apart, one_by_one, parts_of, uneven
 from lightning_stiffness.gram.bent import gradients_apart, is_made_of_parts
 from lightning_stiffness.gram.coupling import COUPLED
 from lightning_stiffness.gram.familiar import DOUBTED, note_seen, place_of, was_seen
@@ -17,6 +17,15 @@ from lightning_stiffness.gram.weighing import NO_WEIGHTS, unlike_weights
 if TYPE_CHECKING:  # which calls what is here
     from lightning_stiffness.gram.collect import Collector
     from lightning_stiffness.gram.measurement import Measurement
+
+FEW = 8
+"""Examples whose losses alone are looked at each time where calls make values of all of them, at least."""
+
+PART = 32
+"""Of a large batch it is one of so many."""
+
+MOST_FITTED = 64
+"""Single gradients at most of which that of a batch is made: of more, some are likely to be sums of others."""
 
 PARTS = "parts"
 """What was seen of calls, beside which."""
@@ -52,8 +61,9 @@ BENT = (
 def refuse_mixing(measurement: "Measurement", collector: "Collector") -> None:
     """Look whether losses are others in parts of a batch, or gradients.
 
-    Gradients are looked at where a call that makes values of all examples together is not the one that ends in the
-    loss. It is done once for the same calls, and where there is a loss for each example now and then again.
+    Gradients, and the losses of all single examples, are looked at where a call that makes values of all examples
+    together is not the one that ends in the loss. It is done once for the same calls, and where there is a loss for
+    each example now and then again; those of a few single ones each time.
 
     Args:
         measurement: what is measured.
@@ -84,19 +94,23 @@ def refuse_mixing(measurement: "Measurement", collector: "Collector") -> None:
     first = alone.turn // AGAIN % len(mixed)
     for piece, losses, closer in mixed[first:] + mixed[:first]:
         place, one = (piece.offset + piece.start, piece.size), losses.numel() != piece.size
-        if known and (soon or (one and not reduction.weighted)):
-            continue
         closer = closer and not (known and looked)  # later one at a time, as the pieces are alike
+        if known and (soon or (one and not (closer or reduction.weighted))):
+            if closer and not one:
+                looked = True
+                count = max(FEW, piece.size // PART)
+                turns = range(count * alone.turn, count * (alone.turn + 1))
+                few = one_by_one(sorted({place_of(turn, piece.size) for turn in turns}))
+                _refuse(measurement, piece, most_apart(problem, piece, losses, few, [1.0] * len(few)), APART)
+            continue
         unknown = one and reduction.form is None and not reduction.weighted
         if place in measurement.taken_apart or (unknown and not closer):
             continue
         looked = looked or closer
         measurement.taken_apart.add(place)
-        found = _apart(measurement, collector, piece, losses, closer=closer)
+        found = _apart(measurement, collector, piece, losses, closer=closer, every=not known)
         if found is not None:
-            worst, why = found
-            alone.refute([place[0] + worst[0]])
-            raise EngineRefusal(why.format(worst[1]))
+            _refuse(measurement, piece, *found)
         if closer:
             turns = range(DOUBTED * alone.turn, DOUBTED * (alone.turn + 1))
             measurement.doubted |= {place[0] + place_of(turn, piece.size) for turn in turns}
@@ -104,8 +118,15 @@ def refuse_mixing(measurement: "Measurement", collector: "Collector") -> None:
         note_seen(key)
 
 
+def _refuse(measurement: "Measurement", piece: Piece, worst: tuple[int, float] | None, why: str) -> None:
+    """Refuse the examples, and remember the one that is otherwise, if there is one."""
+    if worst is not None:
+        measurement.alone.refute([piece.offset + piece.start + worst[0]])
+        raise EngineRefusal(why.format(worst[1]))
+
+
 def _apart(
-    measurement: "Measurement", collector: "Collector", piece: Piece, losses: Tensor, *, closer: bool
+    measurement: "Measurement", collector: "Collector", piece: Piece, losses: Tensor, *, closer: bool, every: bool
 ) -> tuple[tuple[int, float], str] | None:
     """The example that is otherwise in parts of a batch, and by how much; and what to say of it. None if none is.
 
@@ -115,22 +136,30 @@ def _apart(
         piece: the batch.
         losses: of its examples, or one number.
         closer: whether gradients are to be looked at too.
+        every: whether the losses of all single examples are, where gradients are.
     """
     problem, reduction, one = measurement.problem, measurement.reduction, losses.numel() != piece.size
-    lengths = [part.stop - part.start for part in parts_of(piece.size)]
-    factors = [length / piece.size if reduction.form == "mean" else 1.0 for length in lengths]
+    singles, parts = one_by_one(range(piece.size)), parts_of(piece.size)
+
+    def factors(of: list[slice]) -> list[float]:
+        return [(part.stop - part.start) / piece.size if reduction.form == "mean" else 1.0 for part in of]
+
+    few = singles if closer and every else parts
     if one and reduction.form is None:
-        if closer and is_made_of_parts(problem, piece, measurement.room) is False:
+        of = few if len(few) <= MOST_FITTED else parts
+        if closer and is_made_of_parts(problem, piece, of, measurement.room) is False:
             return (0, 1.0), NOT_OF_PARTS
     else:
         # of a sum losses do not tell: a constant may be added to them
-        worst = None if reduction.form == "sum" else most_apart(problem, piece, losses, factors)
-        if worst is not None and not (one and is_made_of_parts(problem, piece, measurement.room)):
+        worst = None if reduction.form == "sum" else most_apart(problem, piece, losses, few, factors(few))
+        # where more than the loss is made of all examples, it need not be their weights that makes the difference
+        rescued = one and len(few) <= MOST_FITTED
+        if worst is not None and not (rescued and is_made_of_parts(problem, piece, few, measurement.room)):
             return worst, NO_MEAN if one else APART
         if worst is not None:
             reduction.could_be_mean = False  # the examples compared before weigh as much as all do
         elif closer:
-            bent = gradients_apart(problem, piece, losses, factors, measurement.room)
+            bent = gradients_apart(problem, piece, losses, factors(parts), measurement.room)
             if bent is not None:
                 return bent, BENT
     uneven_weights = (

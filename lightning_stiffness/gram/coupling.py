@@ -1,16 +1,34 @@
 """Whether what is made of all examples together goes into the losses of single ones."""
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from lightning_stiffness.gram.axes import grown_axis
 from lightning_stiffness.gram.calls import SIZED, Call
 from lightning_stiffness.gram.in_place import inplace
 from lightning_stiffness.gram.mixing import RANKING
+from lightning_stiffness.gram.monotone import SCALING, SELECTING, SHAPING, named
 from lightning_stiffness.gram.moves import INDEXING
 from lightning_stiffness.gram.uses import tensors_in
+
+_PICKING = INDEXING | SELECTING
+"""What gives some of the examples, which are made of no others."""
+
+_LINEAR = frozenset(
+    {
+        *(
+            *SHAPING,
+            *SCALING,
+            *named("add", "add_", "__add__", "__radd__", "__iadd__", "sub", "__sub__", "__rsub__"),
+        ),
+        *named("where", "clone", "contiguous", "neg", "__neg__", "masked_fill", "float", "double"),
+    }
+)
+"""What leaves a factor in front of all losses where it is."""
 
 COUPLED = (
     "the loss of an example is computed with values made of all examples of its batch, as their mean, or the "
@@ -46,50 +64,73 @@ class Coupling:
         """Made of all examples together."""
         self._each: dict[int, Tensor] = {}
         """Made of those, and of something that each example has its own of."""
+        self._scaled: dict[int, Tensor] = {}
+        """What each has its own of, times a number of all that has no gradient: a sum over it keeps that factor."""
 
-    def holds(self, tensor: Tensor) -> bool:
-        """Whether examples have something of all others in a tensor."""
-        return id(tensor) in self._each
+    def holds(self, loss: Tensor) -> bool:
+        """Whether examples have something of all others in a loss, or in theirs."""
+        return id(loss) in self._each or (id(loss) in self._scaled and loss.numel() > 1)
 
     def see(self, call: Call | None, function: Any, given: Sequence[Tensor], out: Any, *, mixing: bool) -> None:
         """Follow one call.
 
         Args:
-            call: the same for one example; None where that has no more calls.
+            call: the same for one example; None where that makes other calls.
             function: what was called.
             given: the tensors that it took.
             out: the result.
             mixing: whether it makes values of all examples together.
         """
-        if not (mixing or self._whole or self._each):  # the usual
+        if not (mixing or self._whole or self._each or self._scaled):  # the usual
             return
         outs = tensors_in(out)
-        mixing = mixing and function not in INDEXING and _combines(call, function, given, outs)
+        mixing = mixing and function not in _PICKING and self._combines(call, function, given, outs)
         taken = [one for one in given if not (function in INDEXING and one.dtype == torch.int64)]
         met = any(id(one) in self._each for one in taken)
         if function in SIZED and function not in INDEXING and not met:
             return
-        if not (met or mixing or any(id(one) in self._whole for one in taken)):
+        numbers = [one for one in taken if id(one) in self._whole]
+        scaled = any(id(one) in self._scaled for one in taken)
+        if not (met or mixing or numbers or scaled):
             return
-        outs += taken[:1] if inplace(function) else []
-        ones = call.made if call is not None and call.function == function else []
-        for k, many in enumerate(outs):
-            rows = k >= len(ones) or bool(_lengths(ones[k], many))
-            (self._each if met or rows else self._whole)[id(many)] = many
+        met = met or (scaled and function not in _LINEAR)
+        if function in SCALING and numbers and not mixing:
+            scaled = scaled or all(one.numel() == 1 and not one.requires_grad for one in numbers)
+        own = call if call is not None and call.function == function else None
+        pairs = [*itertools.zip_longest(() if own is None else own.made, outs)]
+        if inplace(function):
+            pairs += [(None if own is None else own.given[0], taken[0])]
+        for one, many in pairs:
+            if many is not None:
+                rows = self._is_of_each(one, many)
+                held = self._each if met or (rows and not scaled) else self._scaled if rows else self._whole
+                held[id(many)] = many
 
+    def _is_of_each(self, one: Tensor | None, many: Tensor) -> bool:
+        """Whether it is not as large for one example, or could be if that is not known."""
+        if one is None:
+            return (
+                not many.is_nested and many.numel() > 1 and any(size and size % self.n == 0 for size in many.shape)
+            )
+        return bool(_lengths(one, many))
 
-def _combines(call: Call | None, function: Any, given: Sequence[Tensor], outs: Sequence[Tensor]) -> bool:
-    """Whether a call makes something of several examples, and not of some of them one by one: then what it gives
-    has as many parts as what it takes."""
-    if call is None or call.function != function or function in RANKING:
-        return True
-    made = [_lengths(*pair) for pair in zip(call.made, outs, strict=False)]
-    took = {length for pair in zip(call.given, given, strict=False) for length in _lengths(*pair)}
-    return any(len(lengths) > 1 or not took <= {*lengths} for lengths in made)
+    def _combines(self, call: Call | None, function: Any, given: Sequence[Tensor], outs: Sequence[Tensor]) -> bool:
+        """Whether a call makes something of all examples, and not of some of them one by one: then what it gives
+        has as many parts as what it takes."""
+        if call is None or call.function != function or function in RANKING:
+            return True
+        took = set()
+        for one, many in zip(call.given, given, strict=False):
+            axis = None if one.is_nested or many.is_nested else grown_axis(one.shape, many.shape, self.n)
+            took |= set() if axis is None else {many.shape[axis]}
+        made = [_lengths(*pair) for pair in zip(call.made, outs, strict=False)]
+        return bool(took) and any(len(lengths) > 1 or not took <= {*lengths} for lengths in made)
 
 
 def _lengths(one: Tensor, many: Tensor) -> list[int]:
     """Of the axes that are of other lengths than for one example."""
+    if many.is_nested or one.is_nested:  # whose lengths are no numbers
+        return []
     if one.ndim != many.ndim:
         return [many.numel()]
     return [size for size, own in zip(many.shape, one.shape, strict=True) if size != own]

@@ -9,15 +9,15 @@ from torch.nn import functional as F
 from lightning_stiffness.gram.calls import VIEWS
 
 
-def _named(*names: str) -> frozenset[Any]:
+def named(*names: str) -> frozenset[Any]:
     """The functions of these names, of torch and of tensors."""
     homes = (torch, Tensor, torch.linalg, torch.special)
     return frozenset(getattr(home, name) for home in homes for name in names if hasattr(home, name))
 
 
-_NORMS = _named("norm", "vector_norm", "matrix_norm", "dist", "var", "std")
+_NORMS = named("norm", "vector_norm", "matrix_norm", "dist", "var", "std")
 
-ADDING = _named(
+ADDING = named(
     *("mean", "sum", "nanmean", "nansum", "logsumexp", "norm", "vector_norm", "matrix_norm", "max", "amax", "dist"),
     *("min", "amin", "dot", "mv", "matmul", "mm", "bmm", "einsum", "trace", "count_nonzero", "index_add"),
     *("__matmul__", "__rmatmul__", "median", "tensordot", "inner", "vdot", "index_add_", "scatter_add"),
@@ -25,10 +25,10 @@ ADDING = _named(
 )
 """What makes a number of all examples to which each adds its own part, or none."""
 
-AVERAGING = _named("mean", "nanmean")
+AVERAGING = named("mean", "nanmean")
 """Those of them that divide by how many numbers they take."""
 
-SELECTING = _named(
+SELECTING = named(
     *("__getitem__", "select", "unbind", "narrow", "split", "chunk", "index_select", "masked_select", "take"),
     *("take_along_dim", "__iter__", "tensor_split", "gather"),
 )
@@ -36,40 +36,38 @@ SELECTING = _named(
 
 KEEPING = frozenset(
     {
-        *(*VIEWS, *SELECTING, *_named("add", "add_", "__add__", "__radd__", "__iadd__", "sub", "__sub__")),
-        *_named("__rsub__", "__isub__", "neg", "subtract", "negative", "rsub", "__neg__", "mean", "sum", "nanmean"),
-        *_named("stack", "cat", "hstack", "vstack", "concat", "concatenate", "flatten", "squeeze", "unsqueeze"),
-        *_named("clone", "to", "float", "double", "half", "bfloat16", "cpu", "cuda", "type", "type_as", "t"),
-        *_named("exp", "log", "log1p", "log2", "log10", "expm1", "sqrt", "sigmoid", "tanh", "logsumexp", "relu"),
-        *_named("clamp", "clamp_min", "clamp_max", "clamp_", "clip", "clip_", "max", "amax", "min", "amin", "lerp"),
-        *_named("maximum", "minimum", "where", "contiguous", "nan_to_num", "nan_to_num_", "expand", "repeat"),
-        *_named("masked_fill", "cumsum", "erf", "atan", "arctan", "asinh", "sinh", "item", "detach", "permute"),
-        *_named("transpose", "requires_grad_", "retain_grad", "register_hook", "softplus", "nansum", "expand_as"),
+        *(*VIEWS, *SELECTING, *named("add", "add_", "__add__", "__radd__", "__iadd__", "sub", "__sub__")),
+        *named("__rsub__", "__isub__", "neg", "subtract", "negative", "rsub", "__neg__", "mean", "sum", "nanmean"),
+        *named("stack", "cat", "hstack", "vstack", "concat", "concatenate", "flatten", "squeeze", "unsqueeze"),
+        *named("clone", "to", "float", "double", "half", "bfloat16", "cpu", "cuda", "type", "type_as", "t"),
+        *named("exp", "log", "log1p", "log2", "log10", "expm1", "sqrt", "sigmoid", "tanh", "logsumexp", "relu"),
+        *named("clamp", "clamp_min", "clamp_max", "clamp_", "clip", "clip_", "max", "amax", "min", "amin", "lerp"),
+        *named("maximum", "minimum", "where", "contiguous", "nan_to_num", "nan_to_num_", "expand", "repeat"),
+        *named("masked_fill", "cumsum", "erf", "atan", "arctan", "asinh", "sinh", "item", "detach", "permute"),
+        *named("transpose", "requires_grad_", "retain_grad", "register_hook", "softplus", "nansum", "expand_as"),
         *(F.relu, F.softplus, F.sigmoid, F.tanh, F.elu, F.leaky_relu, F.softsign),
         *(Tensor.T.__get__, Tensor.mT.__get__),  # type: ignore[attr-defined]
     }
 )
 """What grows, or stays, where one of the numbers grows that it takes; differences are the same alone."""
 
-SCALING = _named(
+SCALING = named(
     *("mul", "mul_", "__mul__", "__rmul__", "__imul__", "multiply", "div", "div_", "__truediv__", "__itruediv__"),
     *("divide", "true_divide", "dot", "mv", "matmul", "__matmul__", "mm", "inner"),
 )
 
-POWERS = _named(
+POWERS = named(
     *("pow", "__pow__", "square", "float_power", "rsqrt", "reciprocal", "abs", "absolute", "__rdiv__"),
     *("__rtruediv__", "pow_", "square_", "abs_"),
 )
 """What grows, or falls, wherever a number is that is never negative."""
 
-SUMMING = _named("sum", "mean", "count_nonzero", "nansum", "max", "amax")
+SUMMING = named("sum", "mean", "count_nonzero", "nansum", "max", "amax")
 
 SHAPING = frozenset(
     {
         *(*VIEWS, *SUMMING, *SELECTING),
-        *_named(
-            "expand", "squeeze", "unsqueeze", "flatten", "to", "type_as", "type", "stack", "cat", "cpu", "cuda"
-        ),
+        *named("expand", "squeeze", "unsqueeze", "flatten", "to", "type_as", "type", "stack", "cat", "cpu", "cuda"),
     }
 )
 """What numbers say nothing of signs to."""
@@ -77,10 +75,10 @@ SHAPING = frozenset(
 NO_LESS = frozenset(
     {
         *(*SHAPING, *SCALING, *POWERS),
-        *_named(
+        *named(
             "add", "__add__", "__radd__", "__iadd__", "clamp", "clamp_min", "maximum", "float", "double", "half"
         ),
-        *_named("sqrt", "detach", "clone", "long", "int", "clamp_", "clamp_min_", "clip", "contiguous", "bfloat16"),
+        *named("sqrt", "detach", "clone", "long", "int", "clamp_", "clamp_min_", "clip", "contiguous", "bfloat16"),
     }
 )
 """What is not negative where nothing is that it takes."""
@@ -88,7 +86,7 @@ NO_LESS = frozenset(
 NEVER_LESS = frozenset(
     {
         *_NORMS,
-        *_named(
+        *named(
             "square", "abs", "absolute", "exp", "relu", "sigmoid", "softmax", "square_", "abs_", "count_nonzero"
         ),
         *(F.relu, F.softplus, F.sigmoid, F.softmax, F.mse_loss, F.l1_loss, F.smooth_l1_loss, F.huber_loss),

@@ -109,6 +109,25 @@ def scrambles(function: Any, args: tuple[Any, ...], n: int, is_shared: Callable[
     return not followed or function is Tensor.__setitem__
 
 
+def uneven(function: Any, args: tuple[Any, ...], n: int) -> bool:
+    """Whether a call picks entries by a mask, of some examples more than of others: then their number does not tell
+    which are whose.
+
+    Example:
+        >>> x, mask = torch.zeros(2, 3, 4), torch.tensor([[True, False, False], [True, True, True]])
+        >>> uneven(Tensor.__getitem__, (x, mask), 2), uneven(Tensor.__getitem__, (x, mask | True), 2)
+        (True, False)
+    """
+    if function not in _BY_MASK or len(args) < 2:
+        return False
+    entries = args[1] if isinstance(args[1], tuple) else (args[1],)
+    masks = [one for one in entries if isinstance(one, Tensor) and one.dtype == torch.bool and one.ndim]
+    if not masks or not len(masks[0]) or len(masks[0]) % n:
+        return False
+    counts = masks[0].detach().reshape(n, -1).sum(1)
+    return bool((counts != counts[0]).any())
+
+
 def turned(call: Call, outs: list[Tensor]) -> bool:
     """Whether a view that one example is a row of, as it is, lays those of a batch along another axis, or several.
 
@@ -143,6 +162,7 @@ _WRITTEN = frozenset(
     if hasattr(home, name + mark)
 )
 """Functions that read or write entries by index or mask."""
+_BY_MASK = frozenset((Tensor.__getitem__, torch.masked_select, Tensor.masked_select))
 _LOOKED_UP = frozenset((nn.functional.embedding, nn.functional.embedding_bag))
 """Functions that look up rows of their second argument."""
 INDEXING = frozenset((*_PICKED, *_WRITTEN, *_LOOKED_UP, Tensor.__setitem__))

@@ -50,6 +50,10 @@ class Shown:
     rewired: bool = False
     """Whether some piece made the same calls with tensors from elsewhere, as another layer's weight."""
 
+    def doubt(self, piece: Piece, losses: Tensor) -> None:
+        """Have a closer look at a piece, whatever its calls are."""
+        self.mixed = [one for one in self.mixed if one.piece is not piece] + [Mixed(piece, losses, True)]
+
     def note(self, piece: Piece, watcher: Watcher, loss: Tensor, reference: Reference) -> None:
         """Keep what the forward pass of a piece has shown.
 

@@ -16,7 +16,8 @@ from lightning_stiffness.gram.references import Piece
 from tests.gram.test_scales import off
 
 N = 12
-FACTORS = [1.0] * len(apart.parts_of(N))
+PARTS = apart.parts_of(N)
+FACTORS = [1.0] * len(PARTS)
 
 
 class Stopped(nn.Module):
@@ -223,10 +224,10 @@ def test_no_weighted_mean_is_made_of_what_is_none(loss_fn: Any) -> None:
     module = Stopped(lambda x: x).double()
     problem, examples = Problem(module, loss_fn, dict(module.named_parameters())), Examples.of(labelled(0))
     piece = Piece(examples, 0, 0, N, examples.batches[0])
-    assert bent.is_made_of_parts(problem, piece, 10**8) is False
+    assert bent.is_made_of_parts(problem, piece, PARTS, 10**8) is False
     plain = Problem(module, counting, dict(module.named_parameters()))
-    assert bent.is_made_of_parts(plain, piece, 10**8)
-    assert bent.is_made_of_parts(plain, piece, 8) is None  # no room, no telling
+    assert bent.is_made_of_parts(plain, piece, PARTS, 10**8)
+    assert bent.is_made_of_parts(plain, piece, PARTS, 8) is None  # no room, no telling
     single = gradient_gram(module, labelled(0), loss_fn=loss_fn, engine="auto")
     assert single.plan.fallbacks
 
@@ -237,16 +238,16 @@ def test_in_float32_a_weighted_mean_is_looked_at_again(monkeypatch: pytest.Monke
     examples = Examples.of((x.float(), labels))
     problem = Problem(module, counting, dict(module.named_parameters()))
     piece = Piece(examples, 0, 0, N, examples.batches[0])
-    assert bent.is_made_of_parts(problem, piece, 10**8)
+    assert bent.is_made_of_parts(problem, piece, PARTS, 10**8)
     fits = bent._fit_together
     monkeypatch.setattr(
         bent,
         "_fit_together",
         lambda p, *more: fits(p, *more) and next(p.module.parameters()).dtype == torch.float64,
     )
-    assert bent.is_made_of_parts(problem, piece, 10**8)
+    assert bent.is_made_of_parts(problem, piece, PARTS, 10**8)
     monkeypatch.setattr(bent, "in_double", lambda *_: int("no float64"))
-    assert bent.is_made_of_parts(problem, piece, 10**8) is None
+    assert bent.is_made_of_parts(problem, piece, PARTS, 10**8) is None
 
 
 def masked(module: nn.Module, batch: Any) -> Tensor:
