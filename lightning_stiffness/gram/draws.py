@@ -1,9 +1,13 @@
 """Which gradients depend on the random numbers that a loss draws."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from lightning_stiffness.gram.batch import Batch
+from lightning_stiffness.gram.familiar import ASKING
 from lightning_stiffness.gram.loop import by_name, has_reentrant_checkpoint
 from lightning_stiffness.gram.problem import Examples, LossError, Problem
 from lightning_stiffness.gram.reference import eager
@@ -12,15 +16,30 @@ from lightning_stiffness.gram.state import kept_state
 _SLICE = 1 << 14
 """Entries of a gradient that are compared at a time: a gradient may be as large as the memory budget."""
 
+OTHERS = 4
+"""Times that a gradient is taken with other numbers."""
+
 DRAWS = "its loss draws random numbers"
 """Why a parameter whose gradients depend on them is left to the loop: a batch draws others than its examples."""
+
+
+class _Asked(TorchFunctionMode):
+    """Sees whether Python is given a value."""
+
+    value = False
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.value = self.value or function in ASKING
+        return function(*args, **(kwargs or {}))
 
 
 def touched_by_draws(problem: Problem, examples: Examples, most: int) -> list[str]:
     """Parameters whose gradients depend on the random numbers that the loss draws.
 
     A module may draw numbers that play no part in its gradients, as for a picture to log. The gradient of each
-    batch is taken twice, with other numbers: so a draw that matters for one example in a hundred shows too.
+    batch is taken several times, with other numbers: so a draw that matters for one example in a hundred shows too.
+    Where Python is given a value besides, it may be a coin that decides for the whole batch what to compute, and
+    that falls one way more often than the other: then they all count as touched.
 
     Args:
         problem: what to differentiate; its loss draws numbers.
@@ -29,10 +48,13 @@ def touched_by_draws(problem: Problem, examples: Examples, most: int) -> list[st
     """
     touched: set[str] = set()
     for start, _, batch in examples.pieces(most):
-        one, two = (_gradient(problem, batch, start, turn) for turn in (1, 2))
-        if one is None or two is None:
-            return list(problem.parameters)
-        touched |= {name for name in one if _differ(one[name], two[name])}
+        with _Asked() as asked:
+            one = _gradient(problem, batch, start, 1)
+        for turn in range(2, 2 + OTHERS):
+            other = _gradient(problem, batch, start, turn)
+            if one is None or other is None or asked.value:
+                return list(problem.parameters)
+            touched |= {name for name in one if name not in touched and _differ(one[name], other[name])}
     return [name for name in problem.parameters if name in touched]
 
 

@@ -138,10 +138,10 @@ def forget() -> None:
 def asks_for_values(reference: Reference) -> bool:
     """Whether an example's calls gave values to Python, which may decide by them what to call, or took shapes from
     values."""
-    return any(call.function in _ASKING or _picks(call) for call in reference.calls)
+    return any(call.function in ASKING or _picks(call) for call in reference.calls)
 
 
-_ASKING: frozenset[Any] = frozenset(
+ASKING: frozenset[Any] = frozenset(
     {
         *(Tensor.__bool__, Tensor.__int__, Tensor.__float__, Tensor.__index__, Tensor.__contains__, Tensor.item),
         *(Tensor.tolist, Tensor.numpy, Tensor.__array__, Tensor.equal, Tensor.allclose, Tensor.unique),

@@ -26,7 +26,7 @@ class Noise:
 
         Args:
             position: of the example among all, or of the first one of a batch.
-            turn: 0 for an example alone, 1 for a batch, 2 for the same batch with other numbers.
+            turn: 0 for an example alone, 1 for a batch, more for the same batch with other numbers.
         """
         if self._base is None:  # the random state of the run decides
             self._base = zlib.crc32(torch.get_rng_state().numpy().data)
@@ -35,7 +35,7 @@ class Noise:
             self._lay()
         if self.drawn:
             # An odd factor: no two seeds are alike in the 32 bits that the generators of the processor take.
-            seed = (self._base + (3 * position + turn) * 0x9E3779B97F4A7C15) % 2**63
+            seed = (self._base + (8 * position + turn) * 0x9E3779B97F4A7C15) % 2**63
             self._lay(seed)
             for generator in _generators():
                 generator.manual_seed(seed)
