@@ -38,8 +38,8 @@ def touched_by_draws(problem: Problem, examples: Examples, most: int) -> list[st
 
     A module may draw numbers that play no part in its gradients, as for a picture to log. The gradient of each
     batch is taken several times, with other numbers: so a draw that matters for one example in a hundred shows too.
-    Where Python is given a value besides, it may be a coin that decides for the whole batch what to compute, and
-    that falls one way more often than the other: then they all count as touched.
+    Where torch draws numbers and gives Python a value besides, it may be a coin that decides for the whole batch
+    what to compute, and that falls one way more often than the other: then they all count as touched.
 
     Args:
         problem: what to differentiate; its loss draws numbers.
@@ -48,23 +48,26 @@ def touched_by_draws(problem: Problem, examples: Examples, most: int) -> list[st
     """
     touched: set[str] = set()
     for start, _, batch in examples.pieces(most):
-        with _Asked() as asked:
-            one = _gradient(problem, batch, start, 1)
+        asked = _Asked()
+        one = _gradient(problem, batch, start, 1, asked)
         for turn in range(2, 2 + OTHERS):
-            other = _gradient(problem, batch, start, turn)
-            if one is None or other is None or asked.value:
+            other = _gradient(problem, batch, start, turn, asked)
+            if one is None or other is None or (asked.value and problem.noise.of_torch):
                 return list(problem.parameters)
             touched |= {name for name in one if name not in touched and _differ(one[name], other[name])}
     return [name for name in problem.parameters if name in touched]
 
 
-def _gradient(problem: Problem, batch: Batch, start: int, turn: int) -> dict[str, Tensor] | None:
-    """Gradient of a batch's loss; None where it has none to compare."""
+def _gradient(
+    problem: Problem, batch: Batch, start: int, turn: int, asked: TorchFunctionMode
+) -> dict[str, Tensor] | None:
+    """Gradient of a batch's loss, whose calls a mode sees; None where it has none to compare."""
     parameters = list(problem.parameters.values())
     problem.noise.seed(start, turn)
     try:
         with kept_state(problem.module), eager():
-            loss = problem.loss_fn(problem.module, batch)
+            with asked:
+                loss = problem.loss_fn(problem.module, batch)
             if has_reentrant_checkpoint(loss):
                 return None
             if not loss.requires_grad:

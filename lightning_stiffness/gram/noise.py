@@ -7,6 +7,10 @@ import numpy as np
 import torch
 
 
+OTHER = 2
+"""Generators that are not torch's."""
+
+
 class Noise:
     """The random numbers that a loss draws: each example has its own, the same in every pass over it.
 
@@ -18,6 +22,8 @@ class Noise:
     def __init__(self) -> None:
         self.drawn = False
         """Whether the loss has been seen to draw numbers."""
+        self.of_torch = False
+        """Whether some of them were torch's own."""
         self._base: int | None = None
         self._rest: tuple[float, ...] = ()
 
@@ -44,7 +50,8 @@ class Noise:
         """Whether the loss drew its first numbers since the last look: then seeds count from here on."""
         if self.drawn or self._base is None:
             return False
-        self.drawn = self._peek() != self._rest
+        found = self._peek()
+        self.drawn, self.of_torch = found != self._rest, found[OTHER:] != self._rest[OTHER:]
         self._lay()
         return self.drawn
 
