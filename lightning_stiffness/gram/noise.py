@@ -6,7 +6,6 @@ import zlib
 import numpy as np
 import torch
 
-
 OTHER = 2
 """Generators that are not torch's."""
 
