@@ -91,7 +91,7 @@ def refuse_mixing(measurement: "Measurement", collector: "Collector") -> None:
     key = PARTS, alone.named() or (type(problem.module), measurement.every.sizes)
     known, soon = was_seen(key) and not shown.unseen, bool(alone.turn % AGAIN or not alone.turn)
     reduction, looked = measurement.reduction, False
-    first = alone.turn // AGAIN % len(mixed)
+    first = (alone.turn if soon else alone.turn // AGAIN) % len(mixed)
     for piece, losses, closer in mixed[first:] + mixed[:first]:
         place, one = (piece.offset + piece.start, piece.size), losses.numel() != piece.size
         closer = closer and not (known and looked)  # later one at a time, as the pieces are alike

@@ -99,7 +99,7 @@ class Coupling:
         own = call if call is not None and call.function == function else None
         pairs = [*itertools.zip_longest(() if own is None else own.made, outs)]
         if inplace(function):
-            pairs += [(None if own is None else own.given[0], taken[0])]
+            pairs += [(None if own is None else own.given[0], given[0])]
         for one, many in pairs:
             if many is not None:
                 rows = self._is_of_each(one, many)
@@ -109,9 +109,8 @@ class Coupling:
     def _is_of_each(self, one: Tensor | None, many: Tensor) -> bool:
         """Whether it is not as large for one example, or could be if that is not known."""
         if one is None:
-            return (
-                not many.is_nested and many.numel() > 1 and any(size and size % self.n == 0 for size in many.shape)
-            )
+            several = not many.is_nested and many.numel() > 1
+            return several and any(size and size % self.n == 0 for size in many.shape)
         return bool(_lengths(one, many))
 
     def _combines(self, call: Call | None, function: Any, given: Sequence[Tensor], outs: Sequence[Tensor]) -> bool:

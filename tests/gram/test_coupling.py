@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lightning_stiffness.gram import GradientGram, coupled, familiar, gradient_gram
+from lightning_stiffness.gram.calls import Call
+from lightning_stiffness.gram.coupling import Coupling
 from lightning_stiffness.gram.measurement import WEIGHTED
 from tests.gram.test_scales import off
 
@@ -136,6 +138,20 @@ def test_none_is_affected(middle: Middle, loss_fn: Any) -> None:
         found = gradient_gram(module, batch, loss_fn=loss_fn)
         assert not found.plan.fallbacks
         assert off(found, expected) < 1e-9
+
+
+def test_what_is_written_to() -> None:
+    """A number of all that is written for each is something of all for each; where it is read again, too."""
+    one, many = torch.zeros(1), torch.zeros(4)
+    coupling, total = Coupling(4), many.sum()
+    coupling.see(Call(torch.sum, (one,), {}, one.sum()), torch.sum, [many], total, mixing=True)
+    assert not coupling.holds(many)
+    write = Call(Tensor.__setitem__, (one, slice(None), one.sum()), {}, None)
+    coupling.see(write, Tensor.__setitem__, [many, total], None, mixing=False)
+    assert coupling.holds(many)
+    labels = torch.zeros(4, dtype=torch.int64)  # which count as places
+    coupling.see(Call(Tensor.mul_, (one, one.sum()), {}, one), Tensor.mul_, [labels, many], labels, mixing=False)
+    assert coupling.holds(labels)
 
 
 def weighed(losses: Tensor, weights: Tensor) -> Tensor:
