@@ -162,7 +162,9 @@ def _settings_are_like(one: Any, many: Any) -> bool:
         return isinstance(one, _IN_ORDER) and len(one) == len(many) and all(map(_settings_are_like, one, many))
     if isinstance(many, dict):
         return isinstance(one, dict) and all(key in one and _settings_are_like(one[key], many[key]) for key in many)
-    return type(one) is kind and (not isinstance(many, _SETTINGS) or one == many)
+    if type(one) is not kind:
+        return False
+    return not isinstance(many, _SETTINGS) or one == many or (one != one and many != many)  # a NaN is like another
 
 
 _IN_ORDER, _SETTINGS = (tuple, list), (int, float, complex, str, slice, type(None))

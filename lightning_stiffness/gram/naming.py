@@ -116,6 +116,8 @@ def _form(node: Any, names: Mapping[int, str], shapes: bool) -> Hashable:
         return slice, *(_form(item, names, shapes) for item in (node.start, node.stop, node.step))
     if not shapes and type(node) is int:  # a length
         return int
+    if isinstance(node, float | complex) and node != node:  # a NaN, of which none is equal to another
+        return type(node), "nan"
     if node is None or node is Ellipsis or isinstance(node, _NAMED):
         return type(node), node
     raise Unnameable

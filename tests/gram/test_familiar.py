@@ -173,6 +173,23 @@ def test_calls_that_are_the_same_and_couple_examples_now(known, only_backward, t
     assert off(found, gradient_gram(module, batch(), loss_fn=loss_fn, engine="loop")) < 1e-9
 
 
+@pytest.mark.parametrize("reduction", ["none", "mean"])
+@pytest.mark.parametrize("kind", [float, complex])
+def test_a_setting_that_is_no_number(kind, reduction, taken):
+    """No NaN equals another: calls with one, as of a metric that is computed beside, are known all the same."""
+    module = net()
+
+    def loss(module, batch):
+        torch.tensor(kind("nan"))
+        return functional.cross_entropy(module(batch[0]), batch[1], reduction=reduction)
+
+    for _ in range(8):
+        found = gradient_gram(module, batch(), loss_fn=loss)
+        assert not found.plan.fallbacks
+    assert len(taken) < 6  # some layers of one example each time, until all were looked at
+    assert off(found, gradient_gram(module, batch(), loss_fn=loss, engine="loop")) < 1e-9
+
+
 class Straight(torch.autograd.Function):
     """The identity, with a gradient of its own."""
 
