@@ -106,7 +106,8 @@ class Watcher(TorchFunctionMode):
         roots = frozenset().union(*(entry.roots for entry in taken))
         sources = self._sources(given) if roots else []  # before the call may change one in place
         twin: Any = func
-        foreign = any(one.requires_grad and id(one) not in self.pure for one in given)
+        # what is changed in place has a copy in its stead, without a gradient
+        foreign = any(one.requires_grad and id(one) not in self.pure for one in given[int(inplace(func)) :])
         if inplace(func):
             if id(args[0]) in self.pure:
                 out = func(*called, **named)
@@ -118,7 +119,6 @@ class Watcher(TorchFunctionMode):
             out = func(*called, **named)
             sources += rewritten(args[0], sources)
             args = (before, *args[1:])
-            foreign = any(one.requires_grad and id(one) not in self.pure for one in given[1:])
         else:
             out = func(*called, **named)
         outs = [(i, t) for i, t in enumerate(flat(out)) if isinstance(t, Tensor) and t.requires_grad]

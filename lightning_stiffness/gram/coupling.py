@@ -96,10 +96,9 @@ class Coupling:
         met = met or (scaled and function not in _LINEAR)
         if function in SCALING and numbers and not mixing:
             scaled = scaled or all(one.numel() == 1 and not one.requires_grad for one in numbers)
-        own = call if call is not None and call.function == function else None
-        pairs = [*itertools.zip_longest(() if own is None else own.made, outs)]
+        pairs = [*itertools.zip_longest(() if call is None else call.made, outs)]
         if inplace(function):
-            pairs += [(None if own is None else own.given[0], given[0])]
+            pairs += [(None if call is None else call.given[0], given[0])]
         for one, many in pairs:
             if many is not None:
                 rows = self._is_of_each(one, many)
@@ -116,7 +115,7 @@ class Coupling:
     def _combines(self, call: Call | None, function: Any, given: Sequence[Tensor], outs: Sequence[Tensor]) -> bool:
         """Whether a call makes something of all examples, and not of some of them one by one: then what it gives
         has as many parts as what it takes."""
-        if call is None or call.function != function or function in RANKING:
+        if call is None or function in RANKING:
             return True
         took = set()
         for one, many in zip(call.given, given, strict=False):

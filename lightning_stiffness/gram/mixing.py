@@ -10,13 +10,17 @@ from lightning_stiffness.gram.axes import grown_axis
 from lightning_stiffness.gram.calls import Call
 from lightning_stiffness.gram.uses import flat
 
+_ALONG_ONE: dict[Any, int | None] = {
+    **dict.fromkeys((torch.sort, torch.argsort, Tensor.sort, Tensor.argsort), -1),
+    **dict.fromkeys((torch.cummax, torch.cummin, torch.cumprod, torch.logcumsumexp, torch.cumsum), None),
+    **dict.fromkeys((Tensor.cummax, Tensor.cummin, Tensor.cumprod, Tensor.logcumsumexp, Tensor.cumsum), None),
+}
+"""What gives numbers a rank along one axis, or adds them up along it → which one where it is not said."""
+
 RANKING: frozenset[Any] = frozenset(
     {
-        *(torch.cummax, torch.cummin, torch.cumprod, torch.logcumsumexp),
-        *(Tensor.cummax, Tensor.cummin, Tensor.cumprod, Tensor.logcumsumexp),
-        *(torch.sort, torch.argsort, torch.msort, torch.unique, torch.bincount, torch.cumsum, torch.searchsorted),
-        *(Tensor.sort, Tensor.argsort, Tensor.msort, Tensor.unique, Tensor.bincount, Tensor.cumsum),
-        *(Tensor.tolist, Tensor.numpy, Tensor.__array__),
+        *(*_ALONG_ONE, torch.msort, torch.unique, torch.bincount, torch.searchsorted),
+        *(Tensor.msort, Tensor.unique, Tensor.bincount, Tensor.tolist, Tensor.numpy, Tensor.__array__),
     }
 )
 """What gives examples a rank, or all of their values to Python, though it may grow with them."""
@@ -101,14 +105,6 @@ def _reach(function: Any, args: Any, kwargs: Any, axis: int) -> int:
     if isinstance(kernel, tuple | list):
         return int(kernel[axis]) if -axis <= len(kernel) else 0
     return kernel if isinstance(kernel, int) else 0
-
-
-_ALONG_ONE: dict[Any, int | None] = {
-    **dict.fromkeys((torch.sort, torch.argsort, Tensor.sort, Tensor.argsort), -1),
-    **dict.fromkeys((torch.cummax, torch.cummin, torch.cumprod, torch.logcumsumexp, torch.cumsum), None),
-    **dict.fromkeys((Tensor.cummax, Tensor.cummin, Tensor.cumprod, Tensor.logcumsumexp, Tensor.cumsum), None),
-}
-"""Those of them that look along one axis → which one where it is not said."""
 
 
 def _ranks(call: Call | None, function: Any, args: Any, kwargs: Any, n: int) -> bool:
