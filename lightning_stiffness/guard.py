@@ -117,6 +117,7 @@ def guarded(loss_fn: LossFn, module: nn.Module, shadow: nn.Module, precision: An
             stack.enter_context(_default_dtype(torch.float64))
         if view is not None:
             view.keep(around.know)
+        watched.keeps_parameters = True  # type: ignore[attr-defined] # so that engines need not
         try:
             yield watched
         except Exception:

@@ -113,6 +113,22 @@ def is_container(value: Any) -> bool:
     )
 
 
+def is_object(value: Any) -> bool:
+    """Whether a value is an object of a class of the user's own, whose attributes are its state.
+
+    Not modules of torch, whose state is told otherwise, nor what another thread may be working on.
+
+    Example:
+        >>> is_object(SimpleNamespace(mean=0.0)), is_object(nn.Linear(1, 1)), is_object(3)
+        (True, False, False)
+    """
+    kind = type(value)
+    if not (kind is SimpleNamespace or is_users(kind.__module__)) or isinstance(value, (*_PLAIN, nn.Module)):
+        return False
+    entries = getattr(value, "__dict__", {})
+    return isinstance(entries, dict) and not any(isinstance(one, _BUSY) for one in (value, *entries.values()))
+
+
 class Reached:
     """What some objects lead to: random generators, objects of the user's own classes, and what these hold.
 

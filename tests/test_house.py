@@ -12,6 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "lightning_stiffness"
 # A file imports only from lines above its own.
 ORDER = [
     "arguments",
+    "reach",
     "functional",
     "gram",
     "fields",
@@ -35,7 +36,6 @@ ORDER = [
     "report",
     "compat",
     "refusal",
-    "reach",
     "surroundings",
     "strata",
     "sources",

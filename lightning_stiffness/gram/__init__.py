@@ -14,6 +14,7 @@ loop      one backward pass per example: the specification                  very
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Protocol
 
 from torch import nn
@@ -21,7 +22,7 @@ from torch import nn
 from lightning_stiffness import arguments
 from lightning_stiffness.gram.batch import Batch
 from lightning_stiffness.gram.check import CoupledExamples, check_against_loop
-from lightning_stiffness.gram.kept import kept_parameters
+from lightning_stiffness.gram.kept import KeptParameters
 from lightning_stiffness.gram.layers import Layers, layers_of
 from lightning_stiffness.gram.layerwise import planned
 from lightning_stiffness.gram.loop import loop_gram
@@ -206,7 +207,8 @@ def gram_of_examples(
             layer: own for layer, names in layers.items() if (own := [n for n in names if n in scale])
         }
     problem = Problem(module, loss_fn, chosen, share, scale, moving)
-    with measuring(module), kept_parameters(module), guarded_against_quantised(module):
+    with measuring(module) as held, guarded_against_quantised(module):
+        problem = replace(problem, parameters_kept=KeptParameters(held.owners, held.large))
         gram = ENGINES[engine](problem, rows, columns, memory_budget)
     check_all_lost(module, gram.norms)
     return gram if layers is None else gram.with_layers(layers)

@@ -23,7 +23,6 @@ from lightning_stiffness.gram.naming import Name, Naming
 from lightning_stiffness.gram.parts import Convolution, Dense, Outer, Part
 from lightning_stiffness.gram.problem import Examples, Problem
 from lightning_stiffness.gram.reference import Reference, Wanted, companion, eager, refer, refer_if_familiar
-from lightning_stiffness.gram.state import kept_state
 from lightning_stiffness.gram.sure import Sure, sure_form
 from lightning_stiffness.gram.turns import Turns
 from lightning_stiffness.gram.vectors import same_vectors
@@ -133,7 +132,7 @@ class Alone:
     def loss_of(self, place: int) -> float:
         """An example's loss alone; NaN where it can't be had without gradients, as where the loss takes some."""
         try:
-            with torch.no_grad(), kept_state(self.problem.module), eager():
+            with torch.no_grad(), self.problem.kept(), eager():
                 return float(self.problem.example_loss(self.every.one(place), place))
         except Exception:  # those of examples have to do
             return math.nan

@@ -14,7 +14,6 @@ from lightning_stiffness.gram.precise import converted, in_double
 from lightning_stiffness.gram.problem import Problem
 from lightning_stiffness.gram.reference import eager
 from lightning_stiffness.gram.references import Piece
-from lightning_stiffness.gram.state import kept_state
 
 OF_MEANS = 0.03
 """What means may be off by, over what a single loss may: rounding averages out, and so do the losses of a few."""
@@ -175,7 +174,7 @@ def losses_apart(
 def loss_of(problem: Problem, piece: Piece, batch: Batch) -> Tensor:
     """The loss of a piece's batch, or of a part of it, with the random numbers of the piece."""
     problem.noise.seed(piece.offset + piece.start, 1)
-    with kept_state(problem.module), eager():
+    with problem.kept(), eager():
         return problem.loss_fn(problem.module, batch)
 
 

@@ -23,7 +23,6 @@ from lightning_stiffness.gram.references import Piece, References
 from lightning_stiffness.gram.rules import parts_of, valueless
 from lightning_stiffness.gram.scaled import times
 from lightning_stiffness.gram.shown import Shown
-from lightning_stiffness.gram.state import kept_state
 from lightning_stiffness.gram.sure import Sure
 from lightning_stiffness.gram.tail import Tail
 from lightning_stiffness.gram.uses import Pure, StaleOperand, Use
@@ -109,7 +108,7 @@ class Collector:
         while reference is not None:
             watcher = self._watcher(parameters, piece, reference)
             self.problem.noise.seed(piece.offset + piece.start, 1)  # the same numbers in every pass over the piece
-            with kept_state(self.problem.module), eager():
+            with self.problem.kept(), eager():
                 loss = self._forward(watcher, piece)
                 refuse_operators(watcher.functions)
                 strange = bool(watcher.failures) and not again
@@ -179,7 +178,8 @@ class Collector:
         ]
         among = piece.place(reference.position)
         wiring = Wiring(self.problem.module, reference.batch, piece.batch)
-        watcher = Watcher(pure, reference.calls, piece.size, among, reference.known, valueless, wiring)
+        kept = self.problem.parameters_kept
+        watcher = Watcher(pure, reference.calls, piece.size, among, reference.known, valueless, wiring, kept)
         if reference.is_number and self.sure is None:
             watcher.tail = Tail(piece.size)
         return watcher

@@ -11,7 +11,6 @@ from lightning_stiffness.gram.familiar import ASKING
 from lightning_stiffness.gram.loop import by_name, has_reentrant_checkpoint
 from lightning_stiffness.gram.problem import Examples, LossError, Problem
 from lightning_stiffness.gram.reference import eager
-from lightning_stiffness.gram.state import kept_state
 
 _SLICE = 1 << 14
 """Entries of a gradient that are compared at a time: a gradient may be as large as the memory budget."""
@@ -65,7 +64,7 @@ def _gradient(
     parameters = list(problem.parameters.values())
     problem.noise.seed(start, turn)
     try:
-        with kept_state(problem.module), eager():
+        with problem.kept(), eager():
             with asked:
                 loss = problem.loss_fn(problem.module, batch)
             if has_reentrant_checkpoint(loss):

@@ -13,7 +13,6 @@ from torch.autograd.graph import Node
 from lightning_stiffness.gram.batch import Batch
 from lightning_stiffness.gram.problem import Examples, LossError, Problem
 from lightning_stiffness.gram.product import Products, accumulation_dtype
-from lightning_stiffness.gram.state import kept_state
 
 REENTRANT = "CheckpointFunctionBackward"
 """Node of a re-entrant activation checkpoint."""
@@ -33,8 +32,9 @@ def example_gradient(problem: Problem, example: Batch, position: int | None = No
         Parameter name → gradient, of the parameter's shape, times the problem's scale; zero where the loss does
         not depend on it.
     """
-    with kept_state(problem.module):  # each example meets the module as it was
-        loss = problem.example_loss(example, position)
+    with problem.kept():  # each example meets the module as it was
+        with problem.watched():
+            loss = problem.example_loss(example, position)
         parameters = list(problem.parameters.values())
         gradients: Sequence[Tensor | None] = [None] * len(parameters)
         if loss.requires_grad:  # else no parameter took part

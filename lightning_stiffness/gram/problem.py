@@ -2,6 +2,7 @@
 
 import fnmatch
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,7 +12,9 @@ from torch.nn.parameter import UninitializedParameter
 
 from lightning_stiffness.arguments import entries, function, network, shown
 from lightning_stiffness.gram.batch import Batch, batch_size, detached, take
+from lightning_stiffness.gram.kept import KeptParameters
 from lightning_stiffness.gram.noise import Noise
+from lightning_stiffness.gram.state import kept_state
 
 LossFn = Callable[[nn.Module, Batch], Tensor]
 """``loss_fn(module, batch)``: per-example losses ``[n]``, or their mean or sum."""
@@ -48,6 +51,8 @@ class Problem:
     """Layer → its parameters, for a Gram of each; None for that of all parameters together."""
     noise: Noise = field(default_factory=Noise)
     """The random numbers that the loss draws, the same for every part of the problem."""
+    parameters_kept: KeptParameters | None = None
+    """What keeps the module's parameters against its own forward pass."""
 
     @property
     def device(self) -> torch.device:
@@ -57,6 +62,38 @@ class Problem:
     def of(self, names: Iterable[str]) -> "Problem":
         """The same gradients with respect to some of the parameters, in this process alone."""
         return replace(self, parameters={n: self.parameters[n] for n in names}, share=None, layers=None)
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """For the time of a loss and its gradients: at the end the module is what it was, so that each meets the
+        same one.
+
+        Raises:
+            LossError: if the loss has changed a parameter in a way that can't be undone.
+        """
+        kept = self.parameters_kept
+        with kept_state(self.module):
+            if kept is None:
+                yield
+                return
+            try:
+                yield
+                changed = kept.unseen()
+            finally:
+                kept.put_back()
+        if changed is not None and not getattr(self.loss_fn, "keeps_parameters", False):
+            name = next(
+                (name for name, one in self.module.named_parameters() if one is changed), "of another module"
+            )
+            raise LossError(
+                f"the loss of {type(self.module).__name__} changes its parameter {name!r} in place, in a way that "
+                "can't be seen, so that each example would meet another network: let it do so in training mode "
+                "alone (if self.training), or outside of the loss. The parameter is as the loss has left it"
+            )
+
+    def watched(self) -> AbstractContextManager[None]:
+        """Inside, it is seen which parameters a loss is about to change."""
+        return nullcontext() if self.parameters_kept is None else self.parameters_kept.watched()
 
     def by_layer(self) -> dict[str, list[str]]:
         """Layer → its parameters; all of them under ``""`` where no layers are asked for."""

@@ -17,7 +17,6 @@ from lightning_stiffness.gram.calls import COMPOSITE, Call, Recorder
 from lightning_stiffness.gram.loop import REENTRANT, by_name, example_gradient, nodes_behind
 from lightning_stiffness.gram.problem import Examples, Problem
 from lightning_stiffness.gram.rules import is_factored
-from lightning_stiffness.gram.state import kept_state
 from lightning_stiffness.gram.uses import flat
 
 
@@ -127,7 +126,7 @@ def refer(
     """
     parameters = list(problem.parameters.values())
     grads: tuple[Tensor | None, ...] = (None,) * len(parameters)
-    with kept_state(problem.module), eager():
+    with problem.kept(), eager():
         reference, loss = _traced_back(problem, examples, position, wanted)
         if reference.wanted is not Wanted.TWO:
             return reference
@@ -148,7 +147,7 @@ def refer_if_familiar(
     if examples.singles is not None:
         return None
     try:
-        with kept_state(problem.module), eager():
+        with problem.kept(), eager():
             reference, _ = _traced_back(problem, examples, position, wanted)
             return None if reference.wanted is Wanted.TWO else reference
     except Exception:  # as an empty sequence that no batch is padded for: the usual example is there for that
@@ -196,7 +195,7 @@ def _look_behind(reference: Reference, loss: Tensor) -> None:
 def companion(problem: Problem, examples: Examples, position: int) -> Reference | None:
     """An example alone with its loss and the gradients of its calls; None where it can't be taken alone."""
     try:
-        with kept_state(problem.module), eager():
+        with problem.kept(), eager():
             found, loss = traced(problem, examples, position)
             _trace_back(found, loss)
     except Exception:  # as an empty sequence that no batch is padded for
@@ -223,7 +222,7 @@ def _trace_back(reference: Reference, loss: Tensor, problem: Problem | None = No
 
 def traced(problem: Problem, examples: Examples, position: int, among: int = 0) -> tuple[Reference, Tensor]:
     """The calls of one example, and its loss."""
-    recorder = Recorder()
+    recorder = Recorder(problem.parameters_kept)
     piece = examples.part(position, position + 1).batches[0]
     problem.noise.seed(among + position)
     recorder.note(leaf for _, leaf in leaves(piece) if isinstance(leaf, Tensor))

@@ -7,7 +7,6 @@ from torch import Tensor
 from lightning_stiffness.gram.batch import Batch, is_per_example, leaves
 from lightning_stiffness.gram.problem import Examples, Problem
 from lightning_stiffness.gram.reference import Reference, eager, traced
-from lightning_stiffness.gram.state import kept_state
 
 TRIED = 8
 """Examples of a piece that are taken alone, at most, to find one whose calls are those of the piece."""
@@ -96,5 +95,5 @@ class References:
         return piece._replace(start=place, size=1, batch=piece.examples.one(place)).shape == piece.shape
 
     def _alone(self, piece: Piece, place: int) -> Reference:
-        with kept_state(self.problem.module), eager():
+        with self.problem.kept(), eager():
             return traced(self.problem, piece.examples, piece.start + place, piece.offset)[0]

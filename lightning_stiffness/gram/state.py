@@ -1,33 +1,33 @@
 """Measuring on a module without leaving a trace: modes, buffers, random state."""
 
-import collections
 import random
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
+from torch import nn
 
 from lightning_stiffness.gram.backends import DifferentiableRNNs, full_precision
-from lightning_stiffness.gram.snapshot import Snapshot
+from lightning_stiffness.gram.held import Held
 
 
 @contextmanager
-def measuring(module: nn.Module) -> Iterator[None]:
+def measuring(module: nn.Module) -> Iterator[Held]:
     """Evaluation mode with gradients in full precision; all of it undone at the end, also after an error.
 
     Inside: every submodule in eval mode, gradients on even under ``no_grad`` or ``inference_mode``, autocast
     and TF32 off. Afterwards: training flags per submodule, buffers, attributes, and the random state of
     Python, NumPy and torch are what they were.
+
+    Yields:
+        What the module holds beside its parameters.
     """
     flags = {submodule: submodule.training for submodule in module.modules()}
     with ExitStack() as stack:
         stack.enter_context(kept_random_state())
         stack.enter_context(torch.inference_mode(False))
-        stack.enter_context(kept_state(module))
+        held = stack.enter_context(kept_state(module))
         stack.enter_context(torch.enable_grad())
         for kind in {p.device.type for p in module.parameters()} | {"cpu"}:
             stack.enter_context(torch.autocast(kind, enabled=False))
@@ -39,7 +39,7 @@ def measuring(module: nn.Module) -> Iterator[None]:
             for submodule, flag in flags.items():
                 if flag:
                     submodule.training = False
-            yield
+            yield held
         finally:
             for submodule, flag in flags.items():
                 if submodule.training != flag:
@@ -82,64 +82,14 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 @contextmanager
-def kept_state(module: nn.Module) -> Iterator[None]:
+def kept_state(module: nn.Module) -> Iterator[Held]:
     """What a forward pass may change beside the parameters is at the end what it was before.
 
-    Kept: buffers (same tensors, same values), and the plain attributes of every submodule with the contents
-    of its lists, dicts, sets and queues, which running means, metric states and caches live in.
+    Yields:
+        What is kept: buffers, and the attributes of every submodule with what their containers and objects hold.
     """
-    tensors: list[Tensor] = []
-    owners: list[tuple[nn.Module, dict[str, Any], dict[str, Any]]] = []
-    contents: list[tuple[Any, Any]] = []
-    for owner in module.modules():
-        if isinstance(owner, torch.jit.ScriptModule):  # its attributes live in C++, out of reach
-            values = [buffer for _, buffer in owner.named_buffers(recurse=False)]
-        else:
-            attributes = owner.__dict__.copy()
-            buffers = attributes["_buffers"]
-            owners.append((owner, attributes, buffers.copy()))
-            values = [buffer for buffer in buffers.values() if buffer is not None]
-            for key, value in attributes.items():
-                kind = type(value)
-                if kind in _PLAIN or key in _STRUCTURE:
-                    continue
-                if kind in _CONTAINERS:
-                    contents.append((value, value.copy()))
-                elif isinstance(value, Tensor):
-                    values.append(value)
-        tensors += [tensor for tensor in values if not is_lazy(tensor)]  # a lazy tensor has no value yet
-    snapshot = Snapshot(tensors)
+    held = Held(module)
     try:
-        yield
+        yield held
     finally:
-        for owner, attributes, buffers in owners:
-            present = owner.__dict__
-            present.update(attributes)
-            if len(present) != len(attributes):
-                for name in present.keys() - attributes.keys():
-                    del present[name]
-            _refill(attributes["_buffers"], buffers)
-        for container, before in contents:
-            _refill(container, before)
-        snapshot.put_back()
-
-
-_STRUCTURE = frozenset({"_parameters", "_buffers", "_modules"})
-_CONTAINERS = frozenset({list, dict, set, collections.deque})
-_PLAIN = frozenset(
-    {bool, int, float, str, type(None), collections.OrderedDict}
-)  # most of them, seen first for speed
-
-
-def _refill(container: Any, before: Any) -> None:
-    """The container with its earlier contents, in place; untouched where nothing changed."""
-    if len(container) == len(before) and (
-        not before or all(a is b for a, b in zip(_entries(container), _entries(before), strict=True))
-    ):
-        return
-    container.clear()
-    container.extend(before) if isinstance(container, list | collections.deque) else container.update(before)
-
-
-def _entries(container: Any) -> list[Any]:
-    return [*container.keys(), *container.values()] if isinstance(container, dict) else list(container)
+        held.put_back()

@@ -13,7 +13,6 @@ from lightning_stiffness.gram.devices import default_budget
 from lightning_stiffness.gram.draws import DRAWS, touched_by_draws
 from lightning_stiffness.gram.problem import EngineRefusal, Examples, LossError, Problem
 from lightning_stiffness.gram.product import Products, inner_products, squared_norms
-from lightning_stiffness.gram.state import kept_state
 from lightning_stiffness.gram.swap import swapped
 
 CHUNK = 256
@@ -69,7 +68,7 @@ _SET_DATA = torch.Tensor.data.__set__  # type: ignore[attr-defined]
 
 def _exchanges_data(problem: Problem, examples: Examples) -> bool:
     exchanges = _Exchanges()
-    with kept_state(problem.module), exchanges:
+    with problem.kept(), problem.watched(), exchanges:
         problem.loss_fn(problem.module, examples.one(0))
     return exchanges.seen
 
@@ -135,7 +134,7 @@ def _gradients(problem: Problem, examples: Examples, offset: int) -> list[Tensor
         per_example = vmap(grad(_loss_of(problem, piece, size)), in_dims=(None, 0), randomness="same")
         problem.noise.seed(offset + start, 1)  # the same numbers in every pass over the piece
         try:
-            with kept_state(problem.module):  # a buffer set in forward would hold vmap's own tensors
+            with problem.kept():  # a buffer set in forward would hold vmap's own tensors
                 pieces.append(per_example(values, mapped))
         except LossError:
             raise  # the caller's to mend, whatever the engine
