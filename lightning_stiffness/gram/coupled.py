@@ -92,11 +92,13 @@ def refuse_mixing(measurement: "Measurement", collector: "Collector") -> None:
     known, soon = was_seen(key) and not shown.unseen, bool(alone.turn % AGAIN or not alone.turn)
     reduction, looked = measurement.reduction, False
     first = (alone.turn if soon else alone.turn // AGAIN) % len(mixed)
-    for piece, losses, closer in mixed[first:] + mixed[:first]:
+    for piece, losses, closer, decides in mixed[first:] + mixed[:first]:
         place, one = (piece.offset + piece.start, piece.size), losses.numel() != piece.size
         closer = closer and not (known and looked)  # later one at a time, as the pieces are alike
+        if known and decides:
+            _look_at_all(measurement, piece, losses)
         if known and (soon or (one and not (closer or reduction.weighted))):
-            if closer and not one:
+            if closer and not one and not decides:
                 looked = True
                 count = max(FEW, piece.size // PART)
                 turns = range(count * alone.turn, count * (alone.turn + 1))
@@ -116,6 +118,18 @@ def refuse_mixing(measurement: "Measurement", collector: "Collector") -> None:
             measurement.doubted |= {place[0] + place_of(turn, piece.size) for turn in turns}
     if sum(size for _, size in measurement.taken_apart) >= len(measurement.every):
         note_seen(key)
+
+
+def _look_at_all(measurement: "Measurement", piece: Piece, losses: Tensor) -> None:
+    """Refuse a batch for which something else was computed than for one of its examples alone."""
+    problem, reduction, singles = measurement.problem, measurement.reduction, one_by_one(range(piece.size))
+    if losses.numel() == piece.size:
+        _refuse(measurement, piece, most_apart(problem, piece, losses, singles, [1.0] * piece.size), APART)
+    elif reduction.form == "mean":
+        factors = [1 / piece.size] * piece.size
+        _refuse(measurement, piece, most_apart(problem, piece, losses, singles, factors), NO_MEAN)
+    elif is_made_of_parts(problem, piece, parts_of(piece.size), measurement.room) is False:
+        _refuse(measurement, piece, (0, 1.0), NOT_OF_PARTS)
 
 
 def _refuse(measurement: "Measurement", piece: Piece, worst: tuple[int, float] | None, why: str) -> None:

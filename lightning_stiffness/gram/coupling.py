@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lightning_stiffness.gram.axes import grown_axis
 from lightning_stiffness.gram.calls import SIZED, Call
+from lightning_stiffness.gram.deciding import DECIDING
 from lightning_stiffness.gram.in_place import inplace
 from lightning_stiffness.gram.mixing import RANKING
 from lightning_stiffness.gram.monotone import SCALING, SELECTING, SHAPING, named
@@ -66,6 +67,8 @@ class Coupling:
         """Made of those, and of something that each example has its own of."""
         self._scaled: dict[int, Tensor] = {}
         """What each has its own of, times a number of all that has no gradient: a sum over it keeps that factor."""
+        self.asked: list[Call] = []
+        """Calls, as they are for one example, that give Python a number made of all of them."""
 
     def holds(self, loss: Tensor) -> bool:
         """Whether examples have something of all others in a loss, or in theirs."""
@@ -83,6 +86,8 @@ class Coupling:
         """
         if not (mixing or self._whole or self._each or self._scaled):  # the usual
             return
+        if call is not None and function in DECIDING and any(id(one) in self._whole for one in given):
+            self.asked.append(call)
         outs = tensors_in(out)
         mixing = mixing and function not in _PICKING and self._combines(call, function, given, outs)
         taken = [one for one in given if not (function in INDEXING and one.dtype == torch.int64)]

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from lightning_stiffness.gram.capture import Watcher
+from lightning_stiffness.gram.deciding import may_decide
 from lightning_stiffness.gram.problem import ENDING
 from lightning_stiffness.gram.reference import Reference
 from lightning_stiffness.gram.references import Piece
@@ -20,6 +21,8 @@ class Mixed(NamedTuple):
     """The losses of its examples, or their mean or the like."""
     closer: bool
     """Whether there is more of it than the call that ends in such a number."""
+    decides: bool = False
+    """Whether it may decide for all examples what is computed of them."""
 
 
 @dataclass
@@ -52,7 +55,9 @@ class Shown:
 
     def doubt(self, piece: Piece, losses: Tensor) -> None:
         """Have a closer look at a piece, whatever its calls are."""
-        self.mixed = [one for one in self.mixed if one.piece is not piece] + [Mixed(piece, losses, True)]
+        decides = any(one.decides for one in self.mixed if one.piece is piece)
+        self.mixed = [one for one in self.mixed if one.piece is not piece]
+        self.mixed.append(Mixed(piece, losses, True, decides))
 
     def note(self, piece: Piece, watcher: Watcher, loss: Tensor, reference: Reference) -> None:
         """Keep what the forward pass of a piece has shown.
@@ -85,4 +90,5 @@ class Shown:
         self.unlike |= others
         if watcher.mixed or unseen or others or reference.changed_unseen:
             closer = unseen or others or reference.changed_unseen or watcher.mixed > (not each)
-            self.mixed.append(Mixed(piece, loss.detach(), closer))
+            decides = any(may_decide(watcher.log, asking) for asking in watcher.coupling.asked)
+            self.mixed.append(Mixed(piece, loss.detach(), closer, decides))
