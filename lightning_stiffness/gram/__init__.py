@@ -22,7 +22,6 @@ from torch import nn
 from lightning_stiffness import arguments
 from lightning_stiffness.gram.batch import Batch
 from lightning_stiffness.gram.check import CoupledExamples, check_against_loop
-from lightning_stiffness.gram.kept import KeptParameters
 from lightning_stiffness.gram.layers import Layers, layers_of
 from lightning_stiffness.gram.layerwise import planned
 from lightning_stiffness.gram.loop import loop_gram
@@ -207,8 +206,8 @@ def gram_of_examples(
             layer: own for layer, names in layers.items() if (own := [n for n in names if n in scale])
         }
     problem = Problem(module, loss_fn, chosen, share, scale, moving)
-    with measuring(module) as held, guarded_against_quantised(module):
-        problem = replace(problem, parameters_kept=KeptParameters(held.owners, held.large))
+    with measuring(module) as kept, guarded_against_quantised(module):
+        problem = replace(problem, module_kept=kept)
         gram = ENGINES[engine](problem, rows, columns, memory_budget)
     check_all_lost(module, gram.norms)
     return gram if layers is None else gram.with_layers(layers)

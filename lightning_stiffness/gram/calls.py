@@ -12,7 +12,7 @@ from torch.autograd.graph import GradientEdge
 from torch.overrides import TorchFunctionMode
 
 from lightning_stiffness.gram.in_place import inplace
-from lightning_stiffness.gram.kept import KeptParameters
+from lightning_stiffness.gram.kept import KeptModule
 from lightning_stiffness.gram.placing import by_place
 from lightning_stiffness.gram.problem import EngineRefusal
 from lightning_stiffness.gram.uses import NESTED, Function, flat, tensors_in
@@ -94,12 +94,12 @@ class Recorder(TorchFunctionMode):
     """Logs every torch call of a forward pass over one example.
 
     Args:
-        parameters: to be told of calls that may write to them.
+        kept: to be told of calls that may write to parameters.
     """
 
-    def __init__(self, parameters: KeptParameters | None = None) -> None:
+    def __init__(self, kept: KeptModule | None = None) -> None:
         super().__init__()
-        self.parameters = parameters
+        self.kept = kept
         self.calls: list[Call] = []
         self.saved_as_usual = True
         """Whether what was saved for the backward pass went through no function of the user's own, for sure, nor
@@ -141,8 +141,8 @@ class Recorder(TorchFunctionMode):
         if func in COMPOSITE:
             with self:
                 return opened(func)(*args, **kwargs)
-        if self.parameters is not None:
-            self.parameters.about_to_call(func, args, kwargs)
+        if self.kept is not None:
+            self.kept.about_to_call(func, args, kwargs)
         writes = inplace(func)
         if writes and args and isinstance(args[0], Tensor):
             if args[0]._backward_hooks:  # which the copy has not

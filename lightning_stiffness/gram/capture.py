@@ -19,7 +19,7 @@ from lightning_stiffness.gram.axes import Layout, UndecidedAxis, decide, layouts
 from lightning_stiffness.gram.calls import COMPOSITE, VIEWS, Call, opened
 from lightning_stiffness.gram.coupling import Coupling
 from lightning_stiffness.gram.in_place import inplace, out_of_place, rewritten
-from lightning_stiffness.gram.kept import KeptParameters
+from lightning_stiffness.gram.kept import KeptModule
 from lightning_stiffness.gram.mixing import along_examples, mixes
 from lightning_stiffness.gram.moves import INDEXING, moved, scrambles, turned, uneven
 from lightning_stiffness.gram.placing import by_place
@@ -39,7 +39,7 @@ class Watcher(TorchFunctionMode):
         known: layouts decided in an earlier pass, by call; extended here.
         valueless: functions whose rules need no input values.
         wiring: sees whether the calls take their tensors from where those of one example do.
-        parameters: to be told of calls that may write to them.
+        kept: to be told of calls that may write to parameters.
 
     ``functions`` is afterwards what was called, in order; ``failures`` says which parameters' uses are none that
     the log explains, and why; ``moved`` places of examples that calls may have put elsewhere,
@@ -57,10 +57,10 @@ class Watcher(TorchFunctionMode):
         known: dict[tuple[int, int], Layout],
         valueless: Callable[[Any], bool],
         wiring: Wiring,
-        parameters: KeptParameters | None = None,
+        kept: KeptModule | None = None,
     ) -> None:
         super().__init__()
-        self.parameters = parameters
+        self.kept = kept
         self.pure = {id(entry.tensor): entry for entry in pure}
         self.log, self.n, self.example, self.known, self.valueless = log, n, example, known, valueless
         self.wiring = wiring
@@ -95,8 +95,8 @@ class Watcher(TorchFunctionMode):
         if func in COMPOSITE:
             with self:
                 return opened(func)(*args, **kwargs)
-        if self.parameters is not None:
-            self.parameters.about_to_call(func, args, kwargs)
+        if self.kept is not None:
+            self.kept.about_to_call(func, args, kwargs)
         if func in INDEXING:
             self.moved.update(moved(func, args, kwargs, self.n))
             self.scrambled = self.scrambled or scrambles(func, args, self.n, self._is_pure)

@@ -21,7 +21,6 @@ from torch import Tensor, nn
 from lightning_stiffness import arguments
 from lightning_stiffness.gram import GradientGram, gram_of_examples
 from lightning_stiffness.gram.batch import Batch, is_per_example, map_leaves
-from lightning_stiffness.gram.kept import KeptParameters
 from lightning_stiffness.gram.loop import by_name, example_gradient, has_reentrant_checkpoint
 from lightning_stiffness.gram.noise import Noise
 from lightning_stiffness.gram.problem import Examples, LossFn, ParameterFilter, Problem, select_parameters
@@ -154,8 +153,8 @@ def _unit_sum(problem: Problem, piece: Batch, size: int, chosen: Tensor, gram: G
     # By the Gram of these few examples the sum has this squared length, whatever way it is found.
     expected = float((within / norms[:, None] / norms[None, :]).sum())
     noise = problem.noise
-    with measuring(problem.module) as held:
-        problem = replace(problem, parameters_kept=KeptParameters(held.owners, held.large))
+    with measuring(problem.module) as kept:
+        problem = replace(problem, module_kept=kept)
         noise.seed(0, 1)
         found = _weighted(problem, _picked(piece, size, chosen), norms)
         if noise.woke() and found is not None:  # the norms are those of other draws: only if none plays a part

@@ -178,7 +178,7 @@ class Collector:
         ]
         among = piece.place(reference.position)
         wiring = Wiring(self.problem.module, reference.batch, piece.batch)
-        kept = self.problem.parameters_kept
+        kept = self.problem.module_kept
         watcher = Watcher(pure, reference.calls, piece.size, among, reference.known, valueless, wiring, kept)
         if reference.is_number and self.sure is None:
             watcher.tail = Tail(piece.size)

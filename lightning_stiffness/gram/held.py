@@ -30,17 +30,17 @@ class Held:
     these hold in turn. Running means, metric states and caches live in them.
 
     Args:
-        module: with its submodules.
+        parts: a module and its submodules.
 
     Attributes:
-        owners: the submodules, and the modules that they hold otherwise, as in a list.
+        owners: these, and the modules that they hold otherwise, as in a list.
         large: tensors within other objects that are too large to be copied each time.
 
     Example:
         >>> from types import SimpleNamespace
         >>> net = nn.Linear(2, 1)
         >>> net.seen = SimpleNamespace(mean=torch.zeros(2))
-        >>> held = Held(net)
+        >>> held = Held(net.modules())
         >>> _ = net.seen.mean.add_(1)
         >>> net.seen.count = 5
         >>> held.put_back()
@@ -48,7 +48,7 @@ class Held:
         namespace(mean=tensor([0., 0.]))
     """
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, parts: Iterable[nn.Module]) -> None:
         self.owners: list[nn.Module] = []
         self.large: list[Tensor] = []
         self._attributes: list[tuple[dict[str, Any], dict[str, Any]]] = []
@@ -57,7 +57,7 @@ class Held:
         self._arrays: list[tuple[Any, Any]] = []
         self._tensors: list[Tensor] = []
         self._seen: set[int] = set()
-        self._add_modules(module)
+        self._add_modules(parts)
         self._snapshot = Snapshot(self._tensors)
         self._tensors = []
 
@@ -73,14 +73,15 @@ class Held:
                 if getattr(thing, name, None) is not value:
                     object.__setattr__(thing, name, value)
         for container, earlier in self._contents:
-            _refill(container, earlier)
+            if container or earlier:  # most are empty
+                _refill(container, earlier)
         for array, copy in self._arrays:
             if array.flags.writeable and array.tobytes() != copy.tobytes():
                 array[...] = copy
         self._snapshot.put_back()
 
-    def _add_modules(self, module: nn.Module) -> None:
-        owners = [owner for owner in module.modules() if id(owner) not in self._seen]
+    def _add_modules(self, parts: Iterable[nn.Module]) -> None:
+        owners = [owner for owner in parts if id(owner) not in self._seen]
         self._seen.update(map(id, owners))  # before they are looked at: an attribute may be another one of them
         self.owners += owners
         for owner in owners:
@@ -96,6 +97,8 @@ class Held:
                     if type(value) not in _PLAIN and name not in _REGISTRIES:
                         if isinstance(value, Tensor):
                             values.append(value)
+                        elif type(value) is set and not value:  # as every module has one
+                            self._contents.append((value, set()))
                         else:
                             self._add(value)
             self._tensors += [tensor for tensor in values if not is_lazy(tensor)]  # which have no value yet
@@ -113,7 +116,7 @@ class Held:
                 if thing.nbytes <= SMALL and thing.dtype != object:
                     self._arrays.append((thing, thing.copy()))
             elif isinstance(thing, nn.Module):
-                self._add_modules(thing)
+                self._add_modules(thing.modules())
             elif isinstance(thing, tuple | frozenset):
                 waiting += _entries(thing)
             elif is_container(thing):

@@ -1,7 +1,8 @@
-"""Parameters that a forward pass replaces or writes to: after each loss they are what they were."""
+"""A module that is the same after each loss, whatever its forward pass does to it and to its parameters."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch.nn import functional as F
 from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
 
+from lightning_stiffness.gram.held import Held
 from lightning_stiffness.gram.in_place import inplace
 from lightning_stiffness.gram.uses import tensors_in
 
@@ -17,45 +19,52 @@ _SCALING = frozenset({F.embedding, F.embedding_bag})
 """Functions that scale the rows they look up down to a largest norm, if told one."""
 
 
-class KeptParameters:
-    """Keeps parameters against what the forward pass of their own module does to them.
+class KeptModule:
+    """Keeps a module against what its own forward pass does to it.
 
-    Put back are parameters and submodules that were replaced (``self.layer = self.layer.to(dtype)``), the data of
-    a parameter that was exchanged (``weight.data = ...``), and the values of those that calls write to: a teacher
-    that follows the student, weights scaled to a norm, embeddings with ``max_norm``. Their values are copied when
-    a call is about to write to them, and not before: few modules do.
+    Put back is what it holds beside its parameters (:class:`~lightning_stiffness.gram.held.Held`); parameters and
+    submodules that were replaced (``self.layer = self.layer.to(dtype)``), the data of a parameter that was
+    exchanged (``weight.data = ...``), and the values of those that calls write to: a teacher that follows the
+    student, weights scaled to a norm, embeddings with ``max_norm``. Their values are copied when a call is about to
+    write to them, and not before: few modules do.
 
     Args:
-        modules: whose parameters; without what is in them, unless that is among them.
-        further: tensors that are no parameters, against calls that write to them.
+        parts: a module and its submodules, as they are to be.
 
     Example:
         >>> net = nn.Embedding(3, 2, max_norm=0.1)
         >>> before = net.weight.detach().clone()
-        >>> kept = KeptParameters([net])
+        >>> kept = KeptModule(net.modules())
         >>> _ = net(torch.tensor([1]))
         >>> kept.put_back()
         >>> torch.equal(net.weight, before)
         True
     """
 
-    def __init__(self, modules: Iterable[nn.Module], further: Iterable[Tensor] = ()) -> None:
-        owners = [owner for owner in modules if not isinstance(owner, torch.jit.ScriptModule)]
-        self._owners = [(owner, owner._parameters.copy(), owner._modules.copy()) for owner in owners]
+    def __init__(self, parts: Iterable[nn.Module]) -> None:
+        self._held = Held(parts)
+        owners = [owner for owner in self._held.owners if not isinstance(owner, torch.jit.ScriptModule)]
+        registries: list[dict[str, Any]] = [r for owner in owners for r in (owner._parameters, owner._modules)]
+        self._registries = [(one, one.copy(), [*map(id, one.values())]) for one in registries]
         parameters = {id(p): p for owner in owners for p in owner._parameters.values() if p is not None}
         present = [p for p in parameters.values() if not is_lazy(p)]
         # The old data under a name of its own: nothing is copied
-        self._data: list[tuple[Tensor, Tensor, Tensor | None]] = [(p, p.data, p.grad) for p in present]
+        self._data = [(p, p.data, p.data_ptr(), p.dtype, p.grad) for p in present]
         self._versions = [(p, p._version) for p in present if not p.is_inference()]
-        self._places: dict[int, list[Tensor]] = {}
-        for tensor in (*present, *further):
-            place = _place(tensor)
-            if place:
-                self._places.setdefault(place, []).append(tensor)
         self._saved: dict[int, list[tuple[Tensor, Tensor]]] = {}
         for owner in owners:
             if isinstance(owner, nn.Embedding | nn.EmbeddingBag) and owner.max_norm is not None:
                 self._save(owner.weight)
+
+    @cached_property
+    def _places(self) -> dict[int, list[Tensor]]:
+        """Where values lie → the tensors that have them there. Most modules write to none, and never ask."""
+        found: dict[int, list[Tensor]] = {}
+        for tensor, data in (*((p, data) for p, data, *_ in self._data), *((t, t) for t in self._held.large)):
+            place = _place(data)
+            if place:
+                found.setdefault(place, []).append(tensor)
+        return found
 
     def about_to_call(self, func: Any, args: Any, kwargs: Any) -> None:
         """Copy what a call is about to write to, if it is one of those that are kept."""
@@ -75,13 +84,14 @@ class KeptParameters:
             self._saved[place] = [(one, one.detach().clone()) for one in self._places[place]]
 
     def put_back(self) -> None:
-        """All of them are what they were; nothing is written to that is so already."""
-        for owner, parameters, modules in self._owners:
-            for present, before in ((owner._parameters, parameters), (owner._modules, modules)):
-                if any(present.get(name) is not value for name, value in before.items()):
-                    present.update(before)  # type: ignore[arg-type]
-        for parameter, old, grad in self._data:
-            if parameter.data_ptr() != old.data_ptr() or parameter.dtype != old.dtype:
+        """The module is what it was; nothing is written to that is so already."""
+        self._held.put_back()
+        for registry, before, ids in self._registries:
+            if [*map(id, registry.values())] != ids:
+                registry.clear()
+                registry.update(before)
+        for parameter, old, place, dtype, grad in self._data:
+            if parameter.data_ptr() != place or parameter.dtype != dtype:
                 parameter.data = old
             if parameter.grad is not grad:
                 parameter.grad = grad
@@ -104,7 +114,7 @@ class KeptParameters:
 
 
 class _Watch(TorchFunctionMode):
-    def __init__(self, kept: KeptParameters) -> None:
+    def __init__(self, kept: KeptModule) -> None:
         super().__init__()
         self.kept = kept
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from lightning_stiffness.gram.batch import map_leaves
 from lightning_stiffness.gram.check import Witness, compare, sizes_of
 from lightning_stiffness.gram.collect import Collector
-from lightning_stiffness.gram.kept import KeptParameters
+from lightning_stiffness.gram.kept import KeptModule
 from lightning_stiffness.gram.loop import example_gradient
 from lightning_stiffness.gram.problem import Examples, Problem
 from lightning_stiffness.gram.reference import refer
@@ -60,7 +60,7 @@ def in_double(problem: Problem, names: list[str]) -> Problem:
     parameters = dict(module.named_parameters())
     scale = problem.scale and {name: problem.scale[name].double() for name in names}
     wanted = {name: parameters[name] for name in names}
-    return Problem(module, problem.loss_fn, wanted, scale=scale, parameters_kept=KeptParameters(module.modules()))
+    return Problem(module, problem.loss_fn, wanted, scale=scale, module_kept=KeptModule(module.modules()))
 
 
 def converted(batch: Any) -> Any:

@@ -12,9 +12,8 @@ from torch.nn.parameter import UninitializedParameter
 
 from lightning_stiffness.arguments import entries, function, network, shown
 from lightning_stiffness.gram.batch import Batch, batch_size, detached, take
-from lightning_stiffness.gram.kept import KeptParameters
+from lightning_stiffness.gram.kept import KeptModule
 from lightning_stiffness.gram.noise import Noise
-from lightning_stiffness.gram.state import kept_state
 
 LossFn = Callable[[nn.Module, Batch], Tensor]
 """``loss_fn(module, batch)``: per-example losses ``[n]``, or their mean or sum."""
@@ -51,8 +50,8 @@ class Problem:
     """Layer → its parameters, for a Gram of each; None for that of all parameters together."""
     noise: Noise = field(default_factory=Noise)
     """The random numbers that the loss draws, the same for every part of the problem."""
-    parameters_kept: KeptParameters | None = None
-    """What keeps the module's parameters against its own forward pass."""
+    module_kept: KeptModule | None = None
+    """What keeps the module against its own forward pass; None to make one for each loss."""
 
     @property
     def device(self) -> torch.device:
@@ -71,16 +70,12 @@ class Problem:
         Raises:
             LossError: if the loss has changed a parameter in a way that can't be undone.
         """
-        kept = self.parameters_kept
-        with kept_state(self.module):
-            if kept is None:
-                yield
-                return
-            try:
-                yield
-                changed = kept.unseen()
-            finally:
-                kept.put_back()
+        kept = self.module_kept or KeptModule(self.module.modules())
+        try:
+            yield
+            changed = kept.unseen()
+        finally:
+            kept.put_back()
         if changed is not None and not getattr(self.loss_fn, "keeps_parameters", False):
             name = next(
                 (name for name, one in self.module.named_parameters() if one is changed), "of another module"
@@ -93,7 +88,7 @@ class Problem:
 
     def watched(self) -> AbstractContextManager[None]:
         """Inside, it is seen which parameters a loss is about to change."""
-        return nullcontext() if self.parameters_kept is None else self.parameters_kept.watched()
+        return nullcontext() if self.module_kept is None else self.module_kept.watched()
 
     def by_layer(self) -> dict[str, list[str]]:
         """Layer → its parameters; all of them under ``""`` where no layers are asked for."""

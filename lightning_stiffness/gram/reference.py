@@ -222,7 +222,7 @@ def _trace_back(reference: Reference, loss: Tensor, problem: Problem | None = No
 
 def traced(problem: Problem, examples: Examples, position: int, among: int = 0) -> tuple[Reference, Tensor]:
     """The calls of one example, and its loss."""
-    recorder = Recorder(problem.parameters_kept)
+    recorder = Recorder(problem.module_kept)
     piece = examples.part(position, position + 1).batches[0]
     problem.noise.seed(among + position)
     recorder.note(leaf for _, leaf in leaves(piece) if isinstance(leaf, Tensor))

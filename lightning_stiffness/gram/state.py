@@ -10,40 +10,46 @@ from torch import nn
 
 from lightning_stiffness.gram.backends import DifferentiableRNNs, full_precision
 from lightning_stiffness.gram.held import Held
+from lightning_stiffness.gram.kept import KeptModule
 
 
 @contextmanager
-def measuring(module: nn.Module) -> Iterator[Held]:
+def measuring(module: nn.Module) -> Iterator[KeptModule]:
     """Evaluation mode with gradients in full precision; all of it undone at the end, also after an error.
 
     Inside: every submodule in eval mode, gradients on even under ``no_grad`` or ``inference_mode``, autocast
-    and TF32 off. Afterwards: training flags per submodule, buffers, attributes, and the random state of
+    and TF32 off. Afterwards: training flags per submodule, parameters, buffers, attributes, and the random state of
     Python, NumPy and torch are what they were.
 
     Yields:
-        What the module holds beside its parameters.
+        What keeps the module as it is here; its own forward pass may change it.
     """
-    flags = {submodule: submodule.training for submodule in module.modules()}
+    parts = [*module.modules()]
+    flags = [part.training for part in parts]
     with ExitStack() as stack:
         stack.enter_context(kept_random_state())
         stack.enter_context(torch.inference_mode(False))
-        held = stack.enter_context(kept_state(module))
         stack.enter_context(torch.enable_grad())
-        for kind in {p.device.type for p in module.parameters()} | {"cpu"}:
+        parameters = (p for part in parts for p in part._parameters.values() if p is not None)
+        for kind in {p.device.type for p in parameters} | {"cpu"}:
             stack.enter_context(torch.autocast(kind, enabled=False))
         stack.enter_context(full_precision())
         if DifferentiableRNNs.needed(module):
             stack.enter_context(DifferentiableRNNs())
+        kept = None
         try:
             # nn.Module.eval() may be overridden, to keep some part in training mode
-            for submodule, flag in flags.items():
+            for part, flag in zip(parts, flags, strict=True):
                 if flag:
-                    submodule.training = False
-            yield held
+                    part.training = False
+            kept = KeptModule(parts)
+            yield kept
         finally:
-            for submodule, flag in flags.items():
-                if submodule.training != flag:
-                    submodule.training = flag
+            if kept is not None:
+                kept.put_back()
+            for part, flag in zip(parts, flags, strict=True):
+                if part.training != flag:
+                    part.training = flag
 
 
 @contextmanager
@@ -88,7 +94,7 @@ def kept_state(module: nn.Module) -> Iterator[Held]:
     Yields:
         What is kept: buffers, and the attributes of every submodule with what their containers and objects hold.
     """
-    held = Held(module)
+    held = Held(module.modules())
     try:
         yield held
     finally:
