@@ -246,7 +246,7 @@ class Alone:
         return Wanted.ONE
 
     def _form(self, reference: Reference) -> Sure | None:
-        return sure_form(reference, self.problem.module, self.every) if self.turns.like else None
+        return sure_form(reference, self.problem.parts, self.every) if self.turns.like else None
 
     def _is_sure(self, reference: Reference) -> bool:
         """Whether its calls say for sure what the loss of a batch is; of a number it is known already."""

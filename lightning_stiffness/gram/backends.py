@@ -1,7 +1,7 @@
 """What torch's backends are told while a module is measured: products in full precision, RNNs to differentiate."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -102,9 +102,9 @@ class DifferentiableRNNs(TorchFunctionMode):
             return function(*_for_training(args), **(kwargs or {}))
 
     @staticmethod
-    def needed(module: nn.Module) -> bool:
-        """Whether the module holds one that cuDNN computes."""
-        recurrent = [part for part in module.modules() if isinstance(part, nn.RNNBase)]
+    def needed(parts: Iterable[nn.Module]) -> bool:
+        """Whether one of them is a network that cuDNN computes."""
+        recurrent = [part for part in parts if isinstance(part, nn.RNNBase)]
         return any(parameter.is_cuda for part in recurrent for parameter in part.parameters(recurse=False))
 
 

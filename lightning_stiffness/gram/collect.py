@@ -173,8 +173,9 @@ class Collector:
         labels = {id(p): name for name, p in parameters.items()}
         pure = [
             Pure(p, frozenset({labels[id(p)]}) if id(p) in labels else frozenset(), labels.get(id(p), ""), None, 0)
-            for p in self.problem.module.parameters()
-            if p.requires_grad
+            for part in self.problem.parts
+            for p in part._parameters.values()
+            if p is not None and p.requires_grad
         ]
         among = piece.place(reference.position)
         wiring = Wiring(self.problem.module, reference.batch, piece.batch)

@@ -4,6 +4,7 @@ import fnmatch
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -53,6 +54,11 @@ class Problem:
     module_kept: KeptModule | None = None
     """What keeps the module against its own forward pass; None to make one for each loss."""
 
+    @cached_property
+    def parts(self) -> list[nn.Module]:
+        """The module and its submodules: to look for them takes longer than most of what is asked of them."""
+        return [*self.module.modules()]
+
     @property
     def device(self) -> torch.device:
         """That of the first parameter."""
@@ -70,7 +76,7 @@ class Problem:
         Raises:
             LossError: if the loss has changed a parameter in a way that can't be undone.
         """
-        kept = self.module_kept or KeptModule(self.module.modules())
+        kept = self.module_kept or KeptModule(self.parts)
         try:
             yield
             changed = kept.unseen()

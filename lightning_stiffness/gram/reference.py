@@ -226,7 +226,7 @@ def traced(problem: Problem, examples: Examples, position: int, among: int = 0) 
     piece = examples.part(position, position + 1).batches[0]
     problem.noise.seed(among + position)
     recorder.note(leaf for _, leaf in leaves(piece) if isinstance(leaf, Tensor))
-    recorder.note(problem.module.buffers())
+    recorder.note(one for part in problem.parts for one in part._buffers.values() if one is not None)
     with recorder:
         loss = problem.example_loss(piece)
     usual, unseen = recorder.saved_as_usual, recorder.changed_unseen

@@ -34,7 +34,7 @@ def measuring(module: nn.Module) -> Iterator[KeptModule]:
         for kind in {p.device.type for p in parameters} | {"cpu"}:
             stack.enter_context(torch.autocast(kind, enabled=False))
         stack.enter_context(full_precision())
-        if DifferentiableRNNs.needed(module):
+        if DifferentiableRNNs.needed(parts):
             stack.enter_context(DifferentiableRNNs())
         kept = None
         try:

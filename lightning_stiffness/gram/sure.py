@@ -71,7 +71,7 @@ class Sure:
         return float(weights[place] / weights.sum())
 
 
-def sure_form(reference: Reference, module: nn.Module, examples: Examples) -> Sure | None:
+def sure_form(reference: Reference, parts: Iterable[nn.Module], examples: Examples) -> Sure | None:
     """What the loss of a batch is of those of its examples, where that is sure whatever their values are.
 
     It is where everything that an example's loss comes from leaves the rows of a batch to themselves, up to the
@@ -83,7 +83,7 @@ def sure_form(reference: Reference, module: nn.Module, examples: Examples) -> Su
 
     Args:
         reference: an example alone.
-        module: the module; its parameters and buffers are the same for all examples.
+        parts: the module and its submodules; their parameters and buffers are the same for all examples.
         examples: all of them.
 
     Returns:
@@ -97,9 +97,7 @@ def sure_form(reference: Reference, module: nn.Module, examples: Examples) -> Su
         return None
     if reference.changed_unseen:
         return None
-    since = {
-        id(one): -1 for part in module.modules() for one in (*part._parameters.values(), *part._buffers.values())
-    }
+    since = {id(one): -1 for part in parts for one in (*part._parameters.values(), *part._buffers.values())}
     for k, call in enumerate(reference.calls):
         for one in call.made:
             since.setdefault(id(one), k)

@@ -19,10 +19,13 @@ def check_layers(module: nn.Module) -> None:
     """
     for place, owner in module.named_modules():
         if type(owner).__module__.startswith("torch.nn.modules."):
-            for name, parameter in owner.named_parameters(prefix=place, recurse=False):
-                if not is_lazy(parameter) and not (parameter.is_floating_point() or parameter.is_complex()):
+            for name, parameter in owner._parameters.items():
+                if parameter is None or is_lazy(parameter):
+                    continue
+                if not (parameter.is_floating_point() or parameter.is_complex()):
+                    path = ".".join(filter(None, (place, name)))
                     raise ValueError(
-                        f"parameter {name!r} holds {parameter.dtype} values, with which {type(owner).__name__} "
+                        f"parameter {path!r} holds {parameter.dtype} values, with which {type(owner).__name__} "
                         "cannot compute: measure the module as it was before it was quantised"
                     )
 

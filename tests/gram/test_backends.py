@@ -134,5 +134,5 @@ def test_a_recurrent_network_in_training_keeps_its_dropout() -> None:
 
 
 def test_only_recurrent_networks_on_a_gpu_need_it() -> None:
-    assert not DifferentiableRNNs.needed(nn.LSTM(2, 3))
-    assert not DifferentiableRNNs.needed(nn.Linear(2, 3))
+    assert not DifferentiableRNNs.needed([nn.LSTM(2, 3)])
+    assert not DifferentiableRNNs.needed([nn.Linear(2, 3)])

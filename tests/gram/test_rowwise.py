@@ -30,7 +30,7 @@ from tests.gram.test_scales import off
 def formed(module: nn.Module, batch: Any, loss_fn: Any) -> str | None:
     problem = Problem(module, loss_fn, dict(module.named_parameters()))
     every = Examples.of(batch)
-    sure = sure_form(refer(problem, every, 1), module, every)
+    sure = sure_form(refer(problem, every, 1), problem.parts, every)
     return None if sure is None else sure.form if sure.weights is None else "weighted mean"
 
 
