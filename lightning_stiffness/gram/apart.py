@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lightning_stiffness.gram.batch import Batch, take
-from lightning_stiffness.gram.check import TOLERANCE
+from lightning_stiffness.gram.check import TOLERANCE, TOLERANCE_DOUBLE
 from lightning_stiffness.gram.precise import converted, in_double
 from lightning_stiffness.gram.problem import Problem
 from lightning_stiffness.gram.reference import eager
@@ -19,8 +19,8 @@ OF_MEANS = 0.03
 """What means may be off by, over what a single loss may: rounding averages out, and so do the losses of a few."""
 
 CLOSE = 1e-6
-"""What a loss in float64 may be off by, relative to it: some of it may be computed in float32. Where something else
-is computed for a batch, gradients differ by more than losses do."""
+"""What each example's loss in float64 may be off by, relative to it: some of it may be computed in float32. Where
+something else is computed for a batch, gradients differ by more than losses do."""
 
 ROUNDING = 1e-3
 """How much smaller a difference is in float64, that is rounding in float32."""
@@ -170,7 +170,12 @@ def losses_apart(
     relative = difference / size.clamp_min(TINY)
     worst = int(relative.nan_to_num(math.inf).argmax())
     off = float(relative[worst].nan_to_num(math.inf))
-    if off <= limit_of_losses(losses.dtype) * (1.0 if each else OF_MEANS):
+    limit = limit_of_losses(losses.dtype)
+    if each:
+        limit = CLOSE if losses.dtype == torch.float64 else limit
+    else:
+        limit *= OF_MEANS
+    if off <= limit:
         return None
     return Apart(places[worst] if each else 0, off, float(difference[worst].nan_to_num(math.inf)))
 
@@ -184,4 +189,4 @@ def loss_of(problem: Problem, piece: Piece, batch: Batch) -> Tensor:
 
 def limit_of_losses(dtype: torch.dtype) -> float:
     """What a loss may be off by, relative to it."""
-    return CLOSE if dtype == torch.float64 else 10 * TOLERANCE
+    return TOLERANCE_DOUBLE if dtype == torch.float64 else 10 * TOLERANCE
