@@ -11,6 +11,7 @@ from lightning_stiffness.gram.coupling import COUPLED
 from lightning_stiffness.gram.familiar import DOUBTED, note_seen, place_of, was_seen
 from lightning_stiffness.gram.problem import EngineRefusal
 from lightning_stiffness.gram.references import Piece
+from lightning_stiffness.gram.shown import Shown
 from lightning_stiffness.gram.tail import AGAINST, UNSEEN
 from lightning_stiffness.gram.weighing import NO_WEIGHTS, unlike_weights
 
@@ -63,7 +64,8 @@ def refuse_mixing(measurement: "Measurement", collector: "Collector") -> None:
 
     Gradients, and the losses of all single examples, are looked at where a call that makes values of all examples
     together is not the one that ends in the loss. It is done once for the same calls, and where there is a loss for
-    each example now and then again; those of a few single ones each time.
+    each example now and then again; those of a few single ones each time, and of all where they may decide together
+    what is computed.
 
     Args:
         measurement: what is measured.
@@ -74,39 +76,25 @@ def refuse_mixing(measurement: "Measurement", collector: "Collector") -> None:
     """
     shown = collector.shown
     mixed, shown.mixed = shown.mixed, []
-    problem, alone = measurement.problem, measurement.alone
-    if shown.along:
-        raise EngineRefusal(ALONG.format(", ".join(f"'{name}'" for name in sorted(shown.along))))
-    if shown.coupled and alone.sure is None:
-        raise EngineRefusal(COUPLED)
-    if shown.against and alone.sure is None and measurement.reduction.scalar:
-        raise EngineRefusal(AGAINST.format(", ".join(sorted(shown.against))))
-    if shown.unseen and alone.sure is None and measurement.reduction.form == "sum":
-        raise EngineRefusal(AGAINST.format(UNSEEN))
-    if shown.other_calls and measurement.reduction.weighted:
-        raise EngineRefusal(NO_TELLING)
+    problem, alone, reduction = measurement.problem, measurement.alone, measurement.reduction
+    _refuse_by_calls(measurement, shown)
     # half precision rounds as it likes, and other numbers are drawn for a part
     if not mixed or alone.sure or problem.noise.drawn or measurement.reference.is_reduced():
         return
     key = PARTS, alone.named() or (type(problem.module), measurement.every.sizes)
-    known, soon = was_seen(key) and not shown.unseen, bool(alone.turn % AGAIN or not alone.turn)
-    reduction, looked = measurement.reduction, False
+    known, soon, looked = was_seen(key) and not shown.unseen, bool(alone.turn % AGAIN or not alone.turn), False
     first = (alone.turn if soon else alone.turn // AGAIN) % len(mixed)
     for piece, losses, closer, decides in mixed[first:] + mixed[:first]:
         place, one = (piece.offset + piece.start, piece.size), losses.numel() != piece.size
         closer = closer and not (known and looked)  # later one at a time, as the pieces are alike
         if known and decides:
             _look_at_all(measurement, piece, losses)
-        if known and (soon or (one and not (closer or reduction.weighted))):
-            if closer and not one and not decides:
-                looked = True
-                count = max(FEW, piece.size // PART)
-                turns = range(count * alone.turn, count * (alone.turn + 1))
-                few = one_by_one(sorted({place_of(turn, piece.size) for turn in turns}))
-                _refuse(measurement, piece, most_apart(problem, piece, losses, few, [1.0] * len(few)), APART)
-            continue
+        if known and soon and closer and not (one or decides):
+            looked = True
+            _look_at_few(measurement, piece, losses)
         unknown = one and reduction.form is None and not reduction.weighted
-        if place in measurement.taken_apart or (unknown and not closer):
+        later = known and (soon or (one and not (closer or reduction.weighted)))
+        if later or place in measurement.taken_apart or (unknown and not closer):
             continue
         looked = looked or closer
         measurement.taken_apart.add(place)
@@ -118,6 +106,29 @@ def refuse_mixing(measurement: "Measurement", collector: "Collector") -> None:
             measurement.doubted |= {place[0] + place_of(turn, piece.size) for turn in turns}
     if sum(size for _, size in measurement.taken_apart) >= len(measurement.every):
         note_seen(key)
+
+
+def _refuse_by_calls(measurement: "Measurement", shown: Shown) -> None:
+    """Refuse what calls say of the examples, whatever their values."""
+    if shown.along:
+        raise EngineRefusal(ALONG.format(", ".join(f"'{name}'" for name in sorted(shown.along))))
+    if measurement.alone.sure is None:
+        if shown.coupled:
+            raise EngineRefusal(COUPLED)
+        if shown.against and measurement.reduction.scalar:
+            raise EngineRefusal(AGAINST.format(", ".join(sorted(shown.against))))
+        if shown.unseen and measurement.reduction.form == "sum":
+            raise EngineRefusal(AGAINST.format(UNSEEN))
+    if shown.other_calls and measurement.reduction.weighted:
+        raise EngineRefusal(NO_TELLING)
+
+
+def _look_at_few(measurement: "Measurement", piece: Piece, losses: Tensor) -> None:
+    """Refuse a batch in which some examples have other losses than alone, of a few whose turn it is."""
+    count = max(FEW, piece.size // PART)
+    turns = range(count * measurement.alone.turn, count * (measurement.alone.turn + 1))
+    few = one_by_one(sorted({place_of(turn, piece.size) for turn in turns}))
+    _refuse(measurement, piece, most_apart(measurement.problem, piece, losses, few, [1.0] * len(few)), APART)
 
 
 def _look_at_all(measurement: "Measurement", piece: Piece, losses: Tensor) -> None:
