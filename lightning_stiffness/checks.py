@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from torch import nn
 
 from lightning_stiffness.gram import StepSize
+from lightning_stiffness.gram.choice import select_parameters
 from lightning_stiffness.gram.layers import layers_of
-from lightning_stiffness.gram.problem import select_parameters
 from lightning_stiffness.gram.steps import check_mapping, scales
 from lightning_stiffness.inputs import check_distances, find_layer
 from lightning_stiffness.labelling import Classes, find_classes

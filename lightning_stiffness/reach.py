@@ -1,5 +1,6 @@
 """What the code of some objects leads to: namespaces, objects, containers and random generators."""
 
+import copy
 import functools
 import itertools
 import queue
@@ -7,7 +8,8 @@ import random
 import sys
 import sysconfig
 import threading
-from collections import Counter, OrderedDict, defaultdict, deque
+import warnings
+from collections import Counter, OrderedDict, UserDict, UserList, defaultdict, deque
 from collections.abc import Iterable
 from concurrent.futures import Executor
 from types import FunctionType, MethodType, ModuleType, SimpleNamespace
@@ -27,6 +29,15 @@ _CLOSED = frozenset(
     {"logging", "threading", "multiprocessing", "lightning", "pytorch_lightning", "lightning_stiffness"}
 )
 """Libraries whose objects are not looked into."""
+_SERVICES = frozenset(
+    {
+        *("wandb", "mlflow", "comet_ml", "neptune", "clearml", "aim", "tensorboard", "tensorboardX", "loguru"),
+        *("tqdm", "rich", "ray", "dask", "distributed", "joblib", "psutil", "matplotlib", "plotly", "PIL", "cv2"),
+        *("h5py", "zarr", "pandas", "polars", "pyarrow", "datasets", "fsspec", "requests", "urllib3", "sklearn"),
+    }
+)
+"""Packages whose objects log, draw, fetch or hold data."""
+_HOLDING = (SimpleNamespace, Optimizer, UserDict, UserList)
 _INSTALLED = tuple({path for name, path in sysconfig.get_paths().items() if name.endswith(("lib", "stdlib"))})
 _CONTAINERS = frozenset({list, dict, set, deque, OrderedDict, defaultdict, Counter})
 _OWN_IDEAS = ("__init__", "__setitem__", "__iter__", "__len__", "clear", "update", "copy", "items")
@@ -41,10 +52,8 @@ ITERATORS: tuple[type, ...] = (
 _ARRAYS = (Tensor, np.ndarray)
 _PLAIN: tuple[type, ...] = (*_VALUES, bytes, Tensor, np.ndarray, type, ModuleType, *ProxyTypes)
 NAMESPACES = (type, ModuleType)
-_BUSY = (
-    *(threading.Thread, threading.Condition, queue.Queue, Executor),
-    *(type(threading.Lock()), type(threading.RLock())),
-)
+_WORKING = (threading.Thread, threading.Condition, queue.Queue, Executor)
+_BUSY = (*_WORKING, type(threading.Lock()), type(threading.RLock()))
 """What holds one of these, another thread may be working on."""
 _REGISTRIES = frozenset(vars(nn.Module()))
 _MANY = 1000
@@ -114,19 +123,37 @@ def is_container(value: Any) -> bool:
 
 
 def is_object(value: Any) -> bool:
-    """Whether a value is an object of a class of the user's own, whose attributes are its state.
+    """Whether a value is an object whose attributes are its state, of a class of the user's own or of a package.
 
-    Not modules of torch, whose state is told otherwise, nor what another thread may be working on.
+    Not those of Python's library, of torch or of what logs, draws and holds data, but for a few that hold state;
+    nor modules of torch, whose state is told otherwise, or what another thread may be working on.
 
     Example:
         >>> is_object(SimpleNamespace(mean=0.0)), is_object(nn.Linear(1, 1)), is_object(3)
         (True, False, False)
     """
-    kind = type(value)
-    if not (kind is SimpleNamespace or is_users(kind.__module__)) or isinstance(value, (*_PLAIN, nn.Module)):
+    if not (_has_state(type(value).__module__) or isinstance(value, _HOLDING)):
+        return False
+    if isinstance(value, (*_PLAIN, nn.Module)):
         return False
     entries = getattr(value, "__dict__", {})
-    return isinstance(entries, dict) and not any(isinstance(one, _BUSY) for one in (value, *entries.values()))
+    return isinstance(entries, dict) and not any(isinstance(one, _WORKING) for one in (value, *entries.values()))
+
+
+@functools.cache
+def _has_state(home: str) -> bool:
+    stateless = {*_LIBRARIES, *_CLOSED, *_SERVICES, *sys.stdlib_module_names}
+    return home == "__main__" or home.split(".")[0] not in stateless
+
+
+def forked(iterator: Any) -> Any:
+    """An iterator of its own at the same place; the iterator itself where there can be none (Python 3.14)."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        try:
+            return copy.deepcopy(iterator)
+        except TypeError:
+            return iterator
 
 
 class Reached:

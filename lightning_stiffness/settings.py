@@ -12,8 +12,8 @@ from lightning_stiffness.functional import cosine_stiffness, sign_stiffness
 from lightning_stiffness.functional.distance import Distance, find_distance
 from lightning_stiffness.functional.superclasses import superclass_levels
 from lightning_stiffness.gram import Layers, ParameterFilter, StepSize, check_engine
+from lightning_stiffness.gram.choice import checked_filter
 from lightning_stiffness.gram.layers import checked_layers
-from lightning_stiffness.gram.problem import checked_filter
 
 MEASURES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "cos": cosine_stiffness,

@@ -17,11 +17,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Protocol
 
-from torch import nn
+from torch import Tensor, nn
 
 from lightning_stiffness import arguments
-from lightning_stiffness.gram.batch import Batch
+from lightning_stiffness.gram.batch import Batch, leaves
 from lightning_stiffness.gram.check import CoupledExamples, check_against_loop
+from lightning_stiffness.gram.choice import ParameterFilter, select_parameters
 from lightning_stiffness.gram.layers import Layers, layers_of
 from lightning_stiffness.gram.layerwise import planned
 from lightning_stiffness.gram.loop import loop_gram
@@ -31,9 +32,7 @@ from lightning_stiffness.gram.problem import (
     Examples,
     LossError,
     LossFn,
-    ParameterFilter,
     Problem,
-    select_parameters,
 )
 from lightning_stiffness.gram.product import Products
 from lightning_stiffness.gram.result import GradientGram
@@ -206,7 +205,9 @@ def gram_of_examples(
             layer: own for layer, names in layers.items() if (own := [n for n in names if n in scale])
         }
     problem = Problem(module, loss_fn, chosen, share, scale, moving)
-    with measuring(module) as kept, guarded_against_quantised(module):
+    every = (*rows.batches, *(columns.batches if columns else ()))
+    batches = [leaf for batch in every for _, leaf in leaves(batch) if isinstance(leaf, Tensor)]
+    with measuring(module, problem.losses, batches) as kept, guarded_against_quantised(module):
         problem = replace(problem, module_kept=kept)
         gram = ENGINES[engine](problem, rows, columns, memory_budget)
     check_all_lost(module, gram.norms)

@@ -133,7 +133,7 @@ class Alone:
         """An example's loss alone; NaN where it can't be had without gradients, as where the loss takes some."""
         try:
             with torch.no_grad(), self.problem.kept(), eager():
-                return float(self.problem.example_loss(self.every.one(place), place))
+                return float(self.problem.example_loss(self.problem.given(self.every.one(place)), place))
         except Exception:  # those of examples have to do
             return math.nan
 

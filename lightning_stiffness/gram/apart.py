@@ -184,7 +184,7 @@ def loss_of(problem: Problem, piece: Piece, batch: Batch) -> Tensor:
     """The loss of a piece's batch, or of a part of it, with the random numbers of the piece."""
     problem.noise.seed(piece.offset + piece.start, 1)
     with problem.kept(), eager():
-        return problem.loss_fn(problem.module, batch)
+        return problem.loss_fn(problem.module, problem.given(batch))
 
 
 def limit_of_losses(dtype: torch.dtype) -> float:

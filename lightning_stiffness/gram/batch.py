@@ -1,5 +1,6 @@
 """Batches of any structure: how many examples they hold, and taking some of them out."""
 
+import copy
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -128,6 +129,35 @@ def detached(batch: Batch) -> Batch:
     return map_leaves(detach, batch)
 
 
+def fresh(batch: Batch, *, copied: bool = False) -> Batch:
+    """The batch in a structure of its own, so that what is done to that, or to what it holds, is done to it alone.
+
+    Args:
+        batch: what a collate function returns.
+        copied: whether the tensors are copies, and not new names of the same memory, without the graphs of others.
+
+    Example:
+        >>> batch = {"x": torch.zeros(2)}
+        >>> own = fresh(batch, copied=True)
+        >>> _ = own.pop("x").add_(1)
+        >>> batch
+        {'x': tensor([0., 0.])}
+    """
+
+    def renew(leaf: Any) -> Any:
+        if isinstance(leaf, Tensor):
+            return leaf.detach().clone() if copied else leaf.detach()
+        if isinstance(leaf, _PLAIN):
+            return leaf
+        try:
+            return copy.copy(leaf)
+        except Exception:  # such as an open file: it is what it is
+            return leaf
+
+    return map_leaves(renew, batch)
+
+
+_PLAIN = (str, bytes, int, float, bool, type(None))
 _LEAVES = (Tensor, str, bytes)
 
 

@@ -20,10 +20,11 @@ from torch import Tensor, nn
 
 from lightning_stiffness import arguments
 from lightning_stiffness.gram import GradientGram, gram_of_examples
-from lightning_stiffness.gram.batch import Batch, is_per_example, map_leaves
+from lightning_stiffness.gram.batch import Batch, is_per_example, leaves, map_leaves
+from lightning_stiffness.gram.choice import ParameterFilter, select_parameters
 from lightning_stiffness.gram.loop import by_name, example_gradient, has_reentrant_checkpoint
 from lightning_stiffness.gram.noise import Noise
-from lightning_stiffness.gram.problem import Examples, LossFn, ParameterFilter, Problem, select_parameters
+from lightning_stiffness.gram.problem import Examples, LossFn, Problem
 from lightning_stiffness.gram.product import accumulation_dtype
 from lightning_stiffness.gram.state import kept_random_state, measuring, seeded
 
@@ -153,7 +154,8 @@ def _unit_sum(problem: Problem, piece: Batch, size: int, chosen: Tensor, gram: G
     # By the Gram of these few examples the sum has this squared length, whatever way it is found.
     expected = float((within / norms[:, None] / norms[None, :]).sum())
     noise = problem.noise
-    with measuring(problem.module) as kept:
+    tensors = [leaf for _, leaf in leaves(piece) if isinstance(leaf, Tensor)]
+    with measuring(problem.module, problem.losses, tensors) as kept:
         problem = replace(problem, module_kept=kept)
         noise.seed(0, 1)
         found = _weighted(problem, _picked(piece, size, chosen), norms)
@@ -180,7 +182,7 @@ def _weighted(problem: Problem, batch: Batch, norms: Tensor) -> Tensor | None:
     """Gradient of the losses weighted by 1 / norm, ``[p]``; None where the loss is not one for each example."""
     with problem.kept():
         with problem.watched():
-            losses = problem.loss_fn(problem.module, batch)
+            losses = problem.loss_fn(problem.module, problem.given(batch))
         if losses.shape != norms.shape or not losses.requires_grad or has_reentrant_checkpoint(losses):
             return None
         # Over the smallest norm first: float32 cannot hold the reciprocal of every norm that it holds.

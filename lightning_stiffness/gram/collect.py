@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lightning_stiffness.gram.axes import UndecidedAxis
+from lightning_stiffness.gram.batch import Batch
 from lightning_stiffness.gram.calls import refuse_operators
 from lightning_stiffness.gram.capture import Watcher
 from lightning_stiffness.gram.collected import Collected
@@ -106,10 +107,11 @@ class Collector:
         reference: Reference | None = self.references.of(piece)
         again = False
         while reference is not None:
-            watcher = self._watcher(parameters, piece, reference)
+            given = self.problem.given(piece.batch)
+            watcher = self._watcher(parameters, piece, reference, given)
             self.problem.noise.seed(piece.offset + piece.start, 1)  # the same numbers in every pass over the piece
             with self.problem.kept(), eager():
-                loss = self._forward(watcher, piece)
+                loss = self._forward(watcher, given, piece.size)
                 refuse_operators(watcher.functions)
                 strange = bool(watcher.failures) and not again
                 reference = self.references.better(piece, watcher.functions, reference) if strange else None
@@ -169,7 +171,9 @@ class Collector:
             self.met |= {alone.position for alone, _ in inside}
             self.tied |= tied
 
-    def _watcher(self, parameters: Mapping[str, Tensor], piece: Piece, reference: Reference) -> Watcher:
+    def _watcher(
+        self, parameters: Mapping[str, Tensor], piece: Piece, reference: Reference, given: Batch
+    ) -> Watcher:
         labels = {id(p): name for name, p in parameters.items()}
         pure = [
             Pure(p, frozenset({labels[id(p)]}) if id(p) in labels else frozenset(), labels.get(id(p), ""), None, 0)
@@ -178,22 +182,22 @@ class Collector:
             if p is not None and p.requires_grad
         ]
         among = piece.place(reference.position)
-        wiring = Wiring(self.problem.module, reference.batch, piece.batch)
+        wiring = Wiring(self.problem.module, reference.batch, given)
         kept = self.problem.module_kept
         watcher = Watcher(pure, reference.calls, piece.size, among, reference.known, valueless, wiring, kept)
         if reference.is_number and self.sure is None:
             watcher.tail = Tail(piece.size)
         return watcher
 
-    def _forward(self, watcher: Watcher, piece: Piece) -> Tensor:
+    def _forward(self, watcher: Watcher, given: Batch, size: int) -> Tensor:
         """The loss of a batch, its uses seen."""
         try:
             with watcher:
-                return self.problem.loss_fn(self.problem.module, piece.batch)
+                return self.problem.loss_fn(self.problem.module, given)
         except LossError:
             raise
         except Exception as error:
-            raise EngineRefusal(f"it takes no batch of {piece.size}: {type(error).__name__}: {error}") from error
+            raise EngineRefusal(f"it takes no batch of {size}: {type(error).__name__}: {error}") from error
 
     def _enter(
         self,

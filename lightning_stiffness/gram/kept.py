@@ -17,6 +17,9 @@ from lightning_stiffness.gram.uses import tensors_in
 
 _SCALING = frozenset({F.embedding, F.embedding_bag})
 """Functions that scale the rows they look up down to a largest norm, if told one."""
+_GIVING: list[Any] = [Tensor.numpy, Tensor.__array__]
+_TO_NUMPY = frozenset(_GIVING)
+"""Functions that give NumPy the memory of a tensor."""
 
 
 class KeptModule:
@@ -28,8 +31,15 @@ class KeptModule:
     student, weights scaled to a norm, embeddings with ``max_norm``. Their values are copied when a call is about to
     write to them, and not before: few modules do.
 
+    And of a batch that losses turn out to write to they are given copies from then on.
+
     Args:
         parts: a module and its submodules, as they are to be.
+        further: objects that are kept with it, such as the loss function.
+        batches: the tensors of the batches that losses are given.
+
+    Attributes:
+        writes_to_batch: whether a loss has been seen to.
 
     Example:
         >>> net = nn.Embedding(3, 2, max_norm=0.1)
@@ -41,15 +51,22 @@ class KeptModule:
         True
     """
 
-    def __init__(self, parts: Iterable[nn.Module]) -> None:
-        self._held = Held(parts)
+    def __init__(
+        self, parts: Iterable[nn.Module], further: Iterable[Any] = (), batches: Iterable[Tensor] = ()
+    ) -> None:
+        self.writes_to_batch = False
+        self._batches = [*batches]
+        self._held = Held(parts, further)
         owners = [owner for owner in self._held.owners if not isinstance(owner, torch.jit.ScriptModule)]
         registries: list[dict[str, Any]] = [r for owner in owners for r in (owner._parameters, owner._modules)]
         self._registries = [(one, one.copy(), [*map(id, one.values())]) for one in registries]
         parameters = {id(p): p for owner in owners for p in owner._parameters.values() if p is not None}
+        parameters.update((id(p), p) for p in self._held.parameters)
         present = [p for p in parameters.values() if not is_lazy(p)]
         # The old data under a name of its own: nothing is copied
-        self._data = [(p, p.data, p.data_ptr(), p.dtype, p.grad) for p in present]
+        self._data = [
+            (t, t.data, t.data_ptr(), t.dtype, t.grad, t.requires_grad) for t in (*present, *self._held.large)
+        ]
         self._versions = [(p, p._version) for p in present if not p.is_inference()]
         self._saved: dict[int, list[tuple[Tensor, Tensor]]] = {}
         for owner in owners:
@@ -60,17 +77,28 @@ class KeptModule:
     def _places(self) -> dict[int, list[Tensor]]:
         """Where values lie → the tensors that have them there. Most modules write to none, and never ask."""
         found: dict[int, list[Tensor]] = {}
-        for tensor, data in (*((p, data) for p, data, *_ in self._data), *((t, t) for t in self._held.large)):
+        for tensor, data in (*((t, data) for t, data, *_ in self._data), *((t, t) for t in self._batches)):
             place = _place(data)
             if place:
                 found.setdefault(place, []).append(tensor)
         return found
 
+    @cached_property
+    def _of_batches(self) -> set[int]:
+        return {_place(tensor) for tensor in self._batches}
+
     def about_to_call(self, func: Any, args: Any, kwargs: Any) -> None:
         """Copy what a call is about to write to, if it is one of those that are kept."""
-        if inplace(func) or "out" in kwargs or func in _SCALING:
-            for tensor in tensors_in((args[1:2] if func in _SCALING else args[:1], kwargs)):
-                self._save(tensor)
+        if func in _SCALING:
+            largest = args[3] if len(args) > 3 else kwargs.get("max_norm")
+            written = [] if largest is None else tensors_in((args[1:2], kwargs))
+        elif func in _TO_NUMPY:  # a batch is given to it to be read
+            written = [one for one in tensors_in(args[:1]) if _place(one) not in self._of_batches]
+        else:
+            writes = inplace(func) or (kwargs and ("out" in kwargs or kwargs.get("inplace") is True))
+            written = tensors_in((args[:1], kwargs)) if writes else []
+        for tensor in written:
+            self._save(tensor)
 
     @contextmanager
     def watched(self) -> Iterator[None]:
@@ -82,6 +110,7 @@ class KeptModule:
         place = _place(tensor)
         if place in self._places and place not in self._saved:
             self._saved[place] = [(one, one.detach().clone()) for one in self._places[place]]
+            self.writes_to_batch |= place in self._of_batches
 
     def put_back(self) -> None:
         """The module is what it was; nothing is written to that is so already."""
@@ -90,11 +119,13 @@ class KeptModule:
             if [*map(id, registry.values())] != ids:
                 registry.clear()
                 registry.update(before)
-        for parameter, old, place, dtype, grad in self._data:
-            if parameter.data_ptr() != place or parameter.dtype != dtype:
-                parameter.data = old
-            if parameter.grad is not grad:
-                parameter.grad = grad
+        for tensor, old, place, dtype, grad, trainable in self._data:
+            if tensor.data_ptr() != place or tensor.dtype != dtype:
+                tensor.data = old
+            if tensor.grad is not grad:
+                tensor.grad = grad
+            if tensor.requires_grad != trainable:
+                tensor.requires_grad_(trainable)
         for saved in self._saved.values():
             for tensor, values in saved:
                 if not torch.equal(tensor, values):

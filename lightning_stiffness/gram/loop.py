@@ -34,7 +34,7 @@ def example_gradient(problem: Problem, example: Batch, position: int | None = No
     """
     with problem.kept():  # each example meets the module as it was
         with problem.watched():
-            loss = problem.example_loss(example, position)
+            loss = problem.example_loss(problem.given(example), position)
         parameters = list(problem.parameters.values())
         gradients: Sequence[Tensor | None] = [None] * len(parameters)
         if loss.requires_grad:  # else no parameter took part
@@ -56,7 +56,10 @@ def by_name(problem: Problem, gradients: Sequence[Tensor | None]) -> dict[str, T
 def _derivative(problem: Problem, loss: Tensor, example: Batch, position: int | None) -> Sequence[Tensor | None]:
     parameters = list(problem.parameters.values())
     if not has_reentrant_checkpoint(loss):
-        return torch.autograd.grad(loss, parameters, allow_unused=True)
+        tracked = [parameter for parameter in parameters if parameter.requires_grad]  # others the loss has frozen
+        grads = torch.autograd.grad(loss, tracked, allow_unused=True) if tracked else ()
+        found = dict(zip(map(id, tracked), grads, strict=True))
+        return [found.get(id(parameter)) for parameter in parameters]
     # Re-entrant checkpoints only know .backward(), which leaves its result in .grad. Asked by autograd.grad, one
     # raises an error, or worse: it hides its parameters, so that they seem not to take part.
     every = list(problem.module.parameters())
@@ -64,7 +67,7 @@ def _derivative(problem: Problem, loss: Tensor, example: Batch, position: int | 
     try:
         for parameter in every:
             parameter.grad = None
-        problem.example_loss(example, position).backward()  # type: ignore[no-untyped-call]
+        problem.example_loss(problem.given(example), position).backward()  # type: ignore[no-untyped-call]
         return [parameter.grad for parameter in parameters]
     finally:
         for parameter, gradient in zip(every, kept, strict=True):

@@ -60,7 +60,9 @@ def in_double(problem: Problem, names: list[str]) -> Problem:
     parameters = dict(module.named_parameters())
     scale = problem.scale and {name: problem.scale[name].double() for name in names}
     wanted = {name: parameters[name] for name in names}
-    return Problem(module, problem.loss_fn, wanted, scale=scale, module_kept=KeptModule(module.modules()))
+    kept = KeptModule(module.modules(), problem.losses)
+    kept.writes_to_batch = problem.module_kept is not None and problem.module_kept.writes_to_batch
+    return Problem(module, problem.loss_fn, wanted, scale=scale, module_kept=kept)
 
 
 def converted(batch: Any) -> Any:

@@ -222,13 +222,17 @@ def _trace_back(reference: Reference, loss: Tensor, problem: Problem | None = No
 
 def traced(problem: Problem, examples: Examples, position: int, among: int = 0) -> tuple[Reference, Tensor]:
     """The calls of one example, and its loss."""
-    recorder = Recorder(problem.module_kept)
-    piece = examples.part(position, position + 1).batches[0]
+    kept = problem.module_kept
+    recorder, known = Recorder(kept), kept is None or kept.writes_to_batch
+    piece = problem.given(examples.part(position, position + 1).batches[0])
     problem.noise.seed(among + position)
     recorder.note(leaf for _, leaf in leaves(piece) if isinstance(leaf, Tensor))
     recorder.note(one for part in problem.parts for one in part._buffers.values() if one is not None)
     with recorder:
         loss = problem.example_loss(piece)
+    if kept is not None and kept.writes_to_batch and not known:
+        kept.put_back()
+        return traced(problem, examples, position, among)  # once more, of a copy: what was given is as it was
     usual, unseen = recorder.saved_as_usual, recorder.changed_unseen
     found = Reference(among + position, recorder.calls, {}, piece, saved_as_usual=usual, changed_unseen=unseen)
     return found, loss

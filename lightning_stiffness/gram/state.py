@@ -1,12 +1,13 @@
 """Measuring on a module without leaving a trace: modes, buffers, random state."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lightning_stiffness.gram.backends import DifferentiableRNNs, full_precision
 from lightning_stiffness.gram.held import Held
@@ -14,12 +15,19 @@ from lightning_stiffness.gram.kept import KeptModule
 
 
 @contextmanager
-def measuring(module: nn.Module) -> Iterator[KeptModule]:
+def measuring(
+    module: nn.Module, further: Iterable[Any] = (), batches: Iterable[Tensor] = ()
+) -> Iterator[KeptModule]:
     """Evaluation mode with gradients in full precision; all of it undone at the end, also after an error.
 
     Inside: every submodule in eval mode, gradients on even under ``no_grad`` or ``inference_mode``, autocast
     and TF32 off. Afterwards: training flags per submodule, parameters, buffers, attributes, and the random state of
     Python, NumPy and torch are what they were.
+
+    Args:
+        module: the module.
+        further: objects that are kept with it, such as the loss function.
+        batches: the tensors of the batches that losses are given.
 
     Yields:
         What keeps the module as it is here; its own forward pass may change it.
@@ -42,7 +50,7 @@ def measuring(module: nn.Module) -> Iterator[KeptModule]:
             for part, flag in zip(parts, flags, strict=True):
                 if flag:
                     part.training = False
-            kept = KeptModule(parts)
+            kept = KeptModule(parts, further, batches)
             yield kept
         finally:
             if kept is not None:

@@ -69,7 +69,7 @@ _SET_DATA = torch.Tensor.data.__set__  # type: ignore[attr-defined]
 def _exchanges_data(problem: Problem, examples: Examples) -> bool:
     exchanges = _Exchanges()
     with problem.kept(), problem.watched(), exchanges:
-        problem.loss_fn(problem.module, examples.one(0))
+        problem.loss_fn(problem.module, problem.given(examples.one(0)))
     return exchanges.seen
 
 
@@ -151,11 +151,16 @@ def _gradients(problem: Problem, examples: Examples, offset: int) -> list[Tensor
 def _loss_of(problem: Problem, piece: Batch, size: int) -> Callable[[dict[str, Tensor], list[Tensor]], Tensor]:
     """The loss as a function of the parameters and one example's tensors, in the order of the leaves."""
 
+    copied = problem.module_kept is not None and problem.module_kept.writes_to_batch
+
     def loss(tensors: dict[str, Tensor], example: list[Tensor]) -> Tensor:
         remaining = iter(example)
 
         def put(leaf: Any) -> Any:
-            return next(remaining)[None] if _mapped(leaf, size) else leaf
+            if not _mapped(leaf, size):
+                return leaf
+            one = next(remaining)[None]
+            return one.clone() if copied else one  # to which the loss may write
 
         swap = {problem.parameters[name]: tensor for name, tensor in tensors.items()}
         with swapped(problem.module, swap):

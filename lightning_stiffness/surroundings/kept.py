@@ -1,7 +1,5 @@
 """Class attributes, global variables, objects and what these hold: kept while a measurement runs user code."""
 
-import copy
-import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
@@ -12,7 +10,7 @@ from torch import Tensor, nn
 
 from lightning_stiffness.gram.reference import eager
 from lightning_stiffness.gram.state import kept_state
-from lightning_stiffness.reach import ITERATORS, NAMESPACES, Reached, is_container, is_state, spaces_of
+from lightning_stiffness.reach import ITERATORS, NAMESPACES, Reached, forked, is_container, is_state, spaces_of
 from lightning_stiffness.surroundings.generators import Generators
 from lightning_stiffness.surroundings.writes import Writes
 
@@ -72,7 +70,7 @@ class Surroundings:
         changed = False
         for space, name, value, before in self._kept:
             if isinstance(value, ITERATORS):  # a copy stands where the iterator stood
-                _set(space, name, _forked(before))
+                _set(space, name, forked(before))
                 continue
             if vars(space).get(name) is not value:
                 changed = True
@@ -179,18 +177,8 @@ def _snapshot(value: Any) -> Any:
     if isinstance(value, Tensor):
         return value.detach().clone()
     if isinstance(value, ITERATORS):
-        return _forked(value)
+        return forked(value)
     return value.copy() if is_container(value) or isinstance(value, np.ndarray) else value
-
-
-def _forked(iterator: Any) -> Any:
-    """An iterator of its own at the same place; the iterator itself where there can be none (Python 3.14)."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        try:
-            return copy.deepcopy(iterator)
-        except TypeError:
-            return iterator
 
 
 def _put_back(value: Any, before: Any) -> bool:

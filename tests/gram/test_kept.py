@@ -3,6 +3,10 @@
 import collections
 import contextlib
 import copy
+import functools
+import itertools
+import random
+import threading
 from types import SimpleNamespace
 
 import numpy as np
@@ -42,6 +46,7 @@ class Net(nn.Module):
         self.hidden = [nn.Linear(8, 8).double().requires_grad_(False)]
         self.counts = collections.OrderedDict(seen=0)
         self.array = np.zeros(8)
+        self.step = functools.partial(setattr, self.memory, "seen")
         self.change, self.after = change, after
         self.double()
 
@@ -114,7 +119,28 @@ def in_an_array(net, h):
     net.array += h.mean(0).numpy()
 
 
+def hooked(net, h):
+    if not net.last._forward_hooks:
+        net.last.register_forward_hook(lambda module, given, out: 2 * out)
+
+
+def by_a_partial(net, h):
+    net.step(3)
+
+
+def by_numpy(net, h):
+    net.scale.detach().numpy()[:] *= 1.5
+
+
+def frozen(net, h):
+    net.last.weight.requires_grad_(False)
+
+
 CHANGES = (
+    hooked,
+    by_a_partial,
+    by_numpy,
+    frozen,
     follow,
     through_data,
     exchanged,
@@ -135,8 +161,9 @@ def by_hand(module, examples, loss=each):
     for i in range(N):
         twin = copy.deepcopy(module)
         wanted = [p for p in twin.parameters() if p.requires_grad]
-        found = torch.autograd.grad(loss(twin, tuple(t[i : i + 1] for t in examples)).sum(), wanted)
-        rows.append(torch.cat([g.flatten() for g in found]))
+        total = loss(twin, tuple(t[i : i + 1] for t in examples)).sum()
+        total.backward()
+        rows.append(torch.cat([(p.grad if p.requires_grad else torch.zeros_like(p)).flatten() for p in wanted]))
     gradients = torch.stack(rows)
     return gradients @ gradients.T
 
@@ -277,7 +304,58 @@ def holding(value):
     return module
 
 
+class Lru(collections.OrderedDict):
+    """Has ideas of its own of what is put into it."""
+
+    def __setitem__(self, key, value):
+        super().__setitem__(key, value)
+        self.move_to_end(key, last=False)
+
+
+class Locked:
+    def __init__(self):
+        self.lock, self.count = threading.Lock(), 0
+
+
+def counting():
+    """A function that is closed over a number and a list."""
+    seen, count = [], 0
+
+    def count_up():
+        nonlocal count
+        count += 1
+        seen.append(count)
+
+    count_up.told = lambda: [count, *seen]
+    return count_up
+
+
+def drawn(generator):
+    """The next number, without drawing it."""
+    return copy.deepcopy(generator).random()
+
+
 HELD = {
+    "a dictionary of its own kind": (lambda: Lru(a=1, b=2), lambda held: held.update(c=3)),
+    "a slot that was empty": (Slots, lambda held: setattr(held, "unset", 1)),
+    "an object with a lock": (Locked, lambda held: setattr(held, "count", 1)),
+    "what a function is closed over": (counting, lambda held: held()),
+    "a function's object": (
+        lambda: functools.partial(setattr, SimpleNamespace(a=1), "a"),
+        lambda held: held(2),
+    ),
+    "a box": (lambda: collections.UserDict(a=1), lambda held: held.update(b=2)),
+    "an iterator": (lambda: SimpleNamespace(count=itertools.count()), lambda held: next(held.count)),
+    "a generator of Python": (lambda: random.Random(0), lambda held: held.random()),
+    "a generator of NumPy": (lambda: np.random.default_rng(0), lambda held: held.random()),
+    "a parameter in a list": (
+        lambda: [nn.Parameter(torch.zeros(2))],
+        lambda held: setattr(held[0], "data", torch.ones(2)),
+    ),
+    "whether a parameter in a list is trained": (
+        lambda: [nn.Parameter(torch.zeros(2))],
+        lambda held: held[0].requires_grad_(False),
+    ),
     "slots": (Slots, lambda held: (held.mean.add_(1), held.other.append(2))),
     "an attribute of slots": (Slots, lambda held: setattr(held, "mean", torch.ones(2))),
     "an object in a tuple": (lambda: (SimpleNamespace(a=1),), lambda held: setattr(held[0], "a", 2)),
@@ -300,6 +378,18 @@ HELD = {
 
 def flattened(value):
     """Plain values, in order."""
+    if isinstance(value, nn.Parameter):
+        return value.tolist(), value.requires_grad
+    if isinstance(value, random.Random | np.random.Generator):
+        return drawn(value)
+    if isinstance(value, collections.UserDict):
+        return flattened(value.data)
+    if isinstance(value, itertools.count):
+        return repr(value)
+    if isinstance(value, functools.partial):
+        return flattened(value.args[0])
+    if hasattr(value, "told"):
+        return value.told()
     if isinstance(value, torch.Tensor | np.ndarray):
         return value.tolist()
     if isinstance(value, nn.Module):
@@ -308,6 +398,8 @@ def flattened(value):
         return {key: flattened(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
         return [flattened(entry) for entry in value]
+    if isinstance(value, type(threading.Lock())):
+        return "a lock"
     if hasattr(value, "__slots__"):
         return [flattened(getattr(value, name, None)) for name in value.__slots__]
     return flattened(vars(value)) if hasattr(value, "__dict__") else value
@@ -318,10 +410,10 @@ def test_what_objects_hold(kind):
     make, change = HELD[kind]
     module = holding(make())
     thing, expected = module.held, flattened(make())
-    held = Held(module.modules())
+    kept = KeptModule(module.modules())
     change(module.held)
     assert flattened(module.held) != expected
-    held.put_back()
+    kept.put_back()
     assert flattened(module.held) == expected
     assert module.held is thing
 
@@ -356,6 +448,80 @@ def test_long_containers_within_others_are_data():
     held.put_back()
     assert len(data) == MANY + 2  # an item of a data set or two, and no measurement's business
     assert len(history) == MANY + 1
+
+
+def centred(module, batch):
+    batch[0].sub_(batch[0].mean(-1, keepdim=True)).add_(0.1)
+    return each(module, batch)
+
+
+def masked(module, batch):
+    batch[1][:] = 0
+    return each(module, batch)
+
+
+def placed(module, batch):
+    x = batch[0]
+    x += module.first.bias[:6]
+    return each(module, batch)
+
+
+def leaky(module, batch):
+    return each(module, (F.leaky_relu(batch[0], inplace=True), batch[1]))
+
+
+def taken_out(module, batch):
+    return F.cross_entropy(module(batch.pop("x")), batch.pop("y"), reduction="none")
+
+
+@pytest.mark.filterwarnings("ignore:stiffness of Net")
+@pytest.mark.parametrize("engine", ["loop", "vmap", "auto"])
+@pytest.mark.parametrize("loss", [centred, masked, placed, leaky])
+def test_a_loss_that_changes_its_batch(loss, engine):
+    torch.manual_seed(0)
+    module, examples = Net(lambda net, h: None), batch()
+    expected = by_hand(module, [t.clone() for t in examples], lambda m, b: loss(m, [t.clone() for t in b]))
+    for _ in range(3):
+        found = gradient_gram(module, examples, loss_fn=loss, engine=engine)
+        torch.testing.assert_close(found.values, expected, rtol=1e-9, atol=1e-12)
+        assert_alike(examples, batch())
+
+
+@pytest.mark.parametrize("engine", ["loop", "auto"])
+def test_a_loss_that_takes_its_batch_apart(engine):
+    module, (x, y) = Net(lambda net, h: None), batch()
+    examples = {"x": x, "y": y}
+    found = gradient_gram(module, examples, loss_fn=taken_out, engine=engine)
+    torch.testing.assert_close(found.values, by_hand(module, (x, y)), rtol=1e-9, atol=1e-12)
+    assert [*examples] == ["x", "y"]
+
+
+@pytest.mark.filterwarnings("ignore:stiffness of Net")
+@pytest.mark.parametrize("engine", ["loop", "auto"])
+def test_what_a_loss_holds(engine):
+    """As a centre that follows the outputs does, which the module knows nothing of."""
+    torch.manual_seed(0)
+    module, examples = Net(lambda net, h: None), batch()
+    centre = SimpleNamespace(mean=torch.zeros(4, dtype=torch.float64))
+
+    def loss(module, batch, centre=centre):
+        out = module(batch[0])
+        found = F.cross_entropy(3 * (out - centre.mean), batch[1], reduction="none")
+        centre.mean = 0.5 * centre.mean + 0.5 * out.detach().mean(0)
+        return found
+
+    expected = by_hand(module, examples, lambda m, b: loss(m, b, copy.deepcopy(centre)))
+    found = gradient_gram(module, examples, loss_fn=loss, engine=engine)
+    torch.testing.assert_close(found.values, expected, rtol=1e-9, atol=1e-12)
+    assert not centre.mean.any()
+
+
+def test_embeddings_are_not_copied_that_nothing_writes_to():
+    module = nn.Embedding(5, 3)
+    kept = KeptModule(module.modules())
+    with kept.watched():
+        module(torch.tensor([1]))
+    assert not kept._saved
 
 
 def test_gradients_of_parameters_are_kept():

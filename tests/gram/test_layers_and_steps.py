@@ -18,7 +18,8 @@ from lightning_stiffness.gram import (
     optimizer_step,
 )
 from lightning_stiffness.gram.loop import example_gradient
-from lightning_stiffness.gram.problem import Examples, Problem, select_parameters
+from lightning_stiffness.gram.choice import select_parameters
+from lightning_stiffness.gram.problem import Examples, Problem
 from lightning_stiffness.gram.state import measuring
 
 from .cases import CASES, Case, halves
