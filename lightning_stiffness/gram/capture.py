@@ -18,10 +18,12 @@ from torch.overrides import TorchFunctionMode
 from lightning_stiffness.gram.axes import Layout, UndecidedAxis, decide, layouts
 from lightning_stiffness.gram.calls import COMPOSITE, VIEWS, Call, opened
 from lightning_stiffness.gram.coupling import Coupling
+from lightning_stiffness.gram.drawing import DRAWING, draws
 from lightning_stiffness.gram.in_place import inplace, out_of_place, rewritten
 from lightning_stiffness.gram.kept import KeptModule
 from lightning_stiffness.gram.mixing import along_examples, mixes
 from lightning_stiffness.gram.moves import INDEXING, moved, scrambles, turned, uneven
+from lightning_stiffness.gram.placed import Placed
 from lightning_stiffness.gram.placing import by_place
 from lightning_stiffness.gram.tail import Tail
 from lightning_stiffness.gram.uses import Function, Operand, Pure, Use, flat, is_transpose, tensors_in
@@ -76,6 +78,10 @@ class Watcher(TorchFunctionMode):
         """Follows what is made of all examples back to single ones."""
         self.along: set[str] = set()
         """Functions that make values of neighbours along the axis of the examples."""
+        self.placed = Placed(n)
+        """Follows what examples have by their place alone."""
+        self.drew = False
+        """Whether some call drew random numbers, otherwise than for one example."""
         self.tail: Tail | None = None
         """Follows what is made of all examples, where that is wanted."""
 
@@ -108,7 +114,7 @@ class Watcher(TorchFunctionMode):
             mixing = mixes(call, func, args, kwargs, out, self.n)
             self.mixed += mixing
             self.coupling.see(None if self.astray else call, func, given, out, mixing=mixing and not self.astray)
-            return self._followed(call, func, args, kwargs, out)
+            return self._followed(call, func, args, kwargs, given, out)
         roots = frozenset().union(*(entry.roots for entry in taken))
         sources = self._sources(given) if roots else []  # before the call may change one in place
         twin: Any = func
@@ -119,7 +125,7 @@ class Watcher(TorchFunctionMode):
                 out = func(*called, **named)
                 if isinstance(out, Tensor) and out.requires_grad:
                     self._fail(roots, "a tensor computed from it is changed in place")
-                return self._followed(call, func, args, kwargs, out)
+                return self._followed(call, func, args, kwargs, given, out)
             twin = out_of_place(func)
             before = args[0].detach().clone() if twin is not None else None
             out = func(*called, **named)
@@ -134,12 +140,15 @@ class Watcher(TorchFunctionMode):
             else:
                 self._watch(place, twin, func, args, kwargs, outs, taken, roots, sources, foreign)
         self.coupling.see(None if self.astray else call, func, given, out, mixing=False)
-        return self._followed(call, func, args, kwargs, out)
+        return self._followed(call, func, args, kwargs, given, out)
 
-    def _followed(self, call: Call | None, func: Any, args: Any, kwargs: Any, out: Any) -> Any:
+    def _followed(self, call: Call | None, func: Any, args: Any, kwargs: Any, given: list[Tensor], out: Any) -> Any:
         outs = tensors_in(out)
         if call is not None and call.function == func and not self.wiring.differs:
             self.wiring.gives(call, outs)
+        self.placed.see(None if self.astray else call, func, given, outs)
+        if func in DRAWING and not self.drew and draws(func, args, kwargs, out):
+            self.drew = self.astray or call is None or not _is_same(call.out, out)
         if func in VIEWS and not self.unlike and call is not None and turned(call, outs):
             self.unlike = True
         if along_examples(call, func, args, kwargs, self.n):
@@ -276,3 +285,10 @@ class Watcher(TorchFunctionMode):
             raise UndecidedAxis(f"the order of the examples within axis {candidates[0].axis} is open")
         self.known[key] = layout
         return layout
+
+
+def _is_same(one: Any, many: Tensor) -> bool:
+    """Whether all examples share what one has."""
+    if torch._C._functorch.is_functorch_wrapped_tensor(many) or not isinstance(one, Tensor):
+        return False
+    return one.shape == many.shape and torch.equal(one.detach(), many.detach())

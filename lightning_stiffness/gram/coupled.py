@@ -1,5 +1,6 @@
 """A batch held against its parts, where a call makes numbers of all examples together."""
 
+from collections.abc import Hashable
 from typing import TYPE_CHECKING
 
 from torch import Tensor
@@ -8,6 +9,7 @@ from lightning_stiffness.gram.alone import AGAIN
 from lightning_stiffness.gram.apart import most_apart, one_by_one, parts_of, uneven
 from lightning_stiffness.gram.bent import gradients_apart, is_made_of_parts
 from lightning_stiffness.gram.coupling import COUPLED
+from lightning_stiffness.gram.draws import DRAWS
 from lightning_stiffness.gram.familiar import DOUBTED, note_seen, place_of, was_seen
 from lightning_stiffness.gram.problem import EngineRefusal
 from lightning_stiffness.gram.references import Piece
@@ -30,6 +32,9 @@ MOST_FITTED = 64
 
 PARTS = "parts"
 """What was seen of calls, beside which."""
+
+REFUSED = "refused"
+"""The same of what was not right once."""
 
 APART = (
     "the loss of an example is another where its batch is smaller (by {:.1e} of it): the examples affect each "
@@ -65,7 +70,7 @@ def refuse_mixing(measurement: "Measurement", collector: "Collector") -> None:
     Gradients, and the losses of all single examples, are looked at where a call that makes values of all examples
     together is not the one that ends in the loss. It is done once for the same calls, and where there is a loss for
     each example now and then again; those of a few single ones each time, and of all where they may decide together
-    what is computed.
+    what is computed, where a batch makes other calls than an example, and where something was wrong before.
 
     Args:
         measurement: what is measured.
@@ -78,11 +83,22 @@ def refuse_mixing(measurement: "Measurement", collector: "Collector") -> None:
     mixed, shown.mixed = shown.mixed, []
     problem, alone, reduction = measurement.problem, measurement.alone, measurement.reduction
     _refuse_by_calls(measurement, shown)
+    if shown.drew and not problem.noise.drawn:  # by a generator of its own, or one that is put back
+        raise EngineRefusal(DRAWS)
     # half precision rounds as it likes, and other numbers are drawn for a part
-    if not mixed or alone.sure or problem.noise.drawn or measurement.reference.is_reduced():
+    if problem.noise.drawn or measurement.reference.is_reduced():
         return
-    key = PARTS, alone.named() or (type(problem.module), measurement.every.sizes)
-    known, soon, looked = was_seen(key) and not shown.unseen, bool(alone.turn % AGAIN or not alone.turn), False
+    if alone.sure:  # that each row is its own example's, and the loss their mean; not what Python decides by
+        for piece, losses, _, decides in mixed:
+            if decides:
+                _look_at_all(measurement, piece, losses)
+        return
+    if not mixed:
+        return
+    key = _key(measurement)
+    # where it makes other calls for a batch, these may be others for each
+    known = was_seen(key) and not (was_seen((REFUSED, key)) or shown.unseen or shown.other_calls)
+    soon, looked = bool(alone.turn % AGAIN or not alone.turn), False
     first = (alone.turn if soon else alone.turn // AGAIN) % len(mixed)
     for piece, losses, closer, decides in mixed[first:] + mixed[:first]:
         place, one = (piece.offset + piece.start, piece.size), losses.numel() != piece.size
@@ -106,6 +122,12 @@ def refuse_mixing(measurement: "Measurement", collector: "Collector") -> None:
             measurement.doubted |= {place[0] + place_of(turn, piece.size) for turn in turns}
     if sum(size for _, size in measurement.taken_apart) >= len(measurement.every):
         note_seen(key)
+
+
+def _key(measurement: "Measurement") -> Hashable:
+    """What tells that losses were found to be those of parts."""
+    problem, every = measurement.problem, measurement.every
+    return PARTS, measurement.alone.named() or (type(problem.module), every.sizes)
 
 
 def _refuse_by_calls(measurement: "Measurement", shown: Shown) -> None:
@@ -136,7 +158,7 @@ def _look_at_all(measurement: "Measurement", piece: Piece, losses: Tensor) -> No
     problem, reduction, singles = measurement.problem, measurement.reduction, one_by_one(range(piece.size))
     if losses.numel() == piece.size:
         _refuse(measurement, piece, most_apart(problem, piece, losses, singles, [1.0] * piece.size), APART)
-    elif reduction.form == "mean":
+    elif reduction.form == "mean" and reduction.weights is None:
         factors = [1 / piece.size] * piece.size
         _refuse(measurement, piece, most_apart(problem, piece, losses, singles, factors), NO_MEAN)
     elif is_made_of_parts(problem, piece, parts_of(piece.size), measurement.room) is False:
@@ -144,8 +166,10 @@ def _look_at_all(measurement: "Measurement", piece: Piece, losses: Tensor) -> No
 
 
 def _refuse(measurement: "Measurement", piece: Piece, worst: tuple[int, float] | None, why: str) -> None:
-    """Refuse the examples, and remember the one that is otherwise, if there is one."""
+    """Refuse the examples, and remember the one that is otherwise, if there is one. As values decide, what was seen
+    of these calls does not count, nor what will be."""
     if worst is not None:
+        note_seen((REFUSED, _key(measurement)))
         measurement.alone.refute([piece.offset + piece.start + worst[0]])
         raise EngineRefusal(why.format(worst[1]))
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lightning_stiffness.gram.axes import grown_axis
 from lightning_stiffness.gram.calls import SIZED, Call
-from lightning_stiffness.gram.deciding import DECIDING
+from lightning_stiffness.gram.deciding import Asking
 from lightning_stiffness.gram.in_place import inplace
 from lightning_stiffness.gram.mixing import RANKING
 from lightning_stiffness.gram.monotone import SCALING, SELECTING, SHAPING, named
@@ -67,8 +67,11 @@ class Coupling:
         """Made of those, and of something that each example has its own of."""
         self._scaled: dict[int, Tensor] = {}
         """What each has its own of, times a number of all that has no gradient: a sum over it keeps that factor."""
-        self.asked: list[Call] = []
-        """Calls, as they are for one example, that give Python a number made of all of them."""
+        self._places: dict[int, Tensor] = {}
+        """What a call made of examples by themselves, as their ranks or which are of a kind, and what is made of it
+        alone: their places, where it is an index."""
+        self.asking = Asking()
+        """Sees what Python is given of all of them."""
 
     def holds(self, loss: Tensor) -> bool:
         """Whether examples have something of all others in a loss, or in theirs."""
@@ -84,13 +87,12 @@ class Coupling:
             out: the result.
             mixing: whether it makes values of all examples together.
         """
+        self.asking.see(call, function, given, out, self._whole)
         if not (mixing or self._whole or self._each or self._scaled):  # the usual
             return
-        if call is not None and function in DECIDING and any(id(one) in self._whole for one in given):
-            self.asked.append(call)
         outs = tensors_in(out)
         mixing = mixing and function not in _PICKING and self._combines(call, function, given, outs)
-        taken = [one for one in given if not (function in INDEXING and one.dtype == torch.int64)]
+        taken = [one for one in given if not (function in INDEXING and self._is_place(one))]
         met = any(id(one) in self._each for one in taken)
         if function in SIZED and function not in INDEXING and not met:
             return
@@ -104,11 +106,24 @@ class Coupling:
         pairs = [*itertools.zip_longest(() if call is None else call.made, outs)]
         if inplace(function):
             pairs += [(None if call is None else call.given[0], given[0])]
+        if function in RANKING or not (met or numbers or scaled) or (self._places and self._are_places(given)):
+            self._places.update((id(many), many) for many in outs if many.dtype == torch.int64)
         for one, many in pairs:
             if many is not None:
                 rows = self._is_of_each(one, many)
                 held = self._each if met or (rows and not scaled) else self._scaled if rows else self._whole
                 held[id(many)] = many
+
+    def _is_place(self, index: Tensor) -> bool:
+        """Whether an index says where an example stands, and no values of all others say what it is."""
+        if index.dtype != torch.int64:
+            return False
+        return id(index) in self._places or not (id(index) in self._each or id(index) in self._whole)
+
+    def _are_places(self, given: Sequence[Tensor]) -> bool:
+        """Whether what is followed of a call's tensors are places of examples."""
+        followed = [id(one) for one in given if id(one) in self._each or id(one) in self._whole]
+        return bool(followed) and all(one in self._places for one in followed)
 
     def _is_of_each(self, one: Tensor | None, many: Tensor) -> bool:
         """Whether it is not as large for one example, or could be if that is not known."""

@@ -1,32 +1,141 @@
 """Values of all examples together that Python is given, and may decide by what is computed for all of them."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Container, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from lightning_stiffness.gram.calls import Call
+from lightning_stiffness.gram.monotone import FINITE, named
+from lightning_stiffness.gram.uses import flat, tensors_in
+
+BRANCHING: frozenset[Any] = frozenset({Tensor.__bool__, torch.is_nonzero})
+"""Functions that Python asks in an ``if``."""
 
 DECIDING: frozenset[Any] = frozenset(
-    {
-        *(Tensor.__bool__, Tensor.__int__, Tensor.__float__, Tensor.__index__, Tensor.item, Tensor.tolist),
-        torch.is_nonzero,
-    }
+    {*BRANCHING, Tensor.__int__, Tensor.__float__, Tensor.__index__, Tensor.item, Tensor.tolist}
 )
 """Functions that give Python a number."""
 
+_OF_EACH: frozenset[Any] = frozenset(
+    {*named("equal", "allclose", "__contains__", "numpy", "__array__", "tolist"), Tensor.__contains__}
+)
+"""What gives Python something of all that it takes, where examples are still by themselves."""
 
-def may_decide(log: Sequence[Call], asking: Call) -> bool:
-    """Whether what a call gives Python comes of the module's parameters, and parameters are used after it.
+_LENGTHS: frozenset[Any] = frozenset(
+    {Tensor.__len__, Tensor.shape.__get__, *named("size", "numel")}  # type: ignore[attr-defined]
+)
+"""What gives Python lengths."""
 
-    Only then may a module leave early, or go on until all are done, by how far it has come with an example. What is
-    told of the data alone, as a padded length, is the same as long as these are; what is told at the end, as an
-    accuracy for a log, decides on nothing but itself.
+_UNIQUE = named("unique", "unique_consecutive")
+_MASKED = named("masked_select")
+_WHERE = named("where")
+_PICKING: frozenset[Any] = frozenset(
+    {*named("nonzero", "argwhere"), *_UNIQUE, *_MASKED, *_WHERE, Tensor.__getitem__}
+)
+"""What gives tensors whose lengths depend on values."""
+
+_WATCHED = DECIDING | _OF_EACH | _PICKING
+
+_CHECKS = FINITE | named("_is_all_true")
+"""What tells whether numbers are any; the last one is what torch's distributions ask of what they are given."""
+
+_JOINING = named(
+    *("any", "all", "logical_not", "logical_or", "logical_and", "__invert__", "__or__", "__and__", "bitwise_not"),
+    *("bitwise_or", "bitwise_and", "sum", "__gt__", "gt", "detach", "count_nonzero"),
+)
+"""What leaves it at that."""
+
+
+class Asked(NamedTuple):
+    """A call that gives Python something of all examples."""
+
+    call: Call
+    """As it is for one example."""
+    by: list[Tensor]
+    """By which of this example's tensors it is what it is."""
+
+
+class Asking:
+    """Sees what Python is given of all examples together: a number made of them, whether they are all like others,
+    all their values, or how many of them there are of a kind.
+
+    Example:
+        >>> one, many = torch.zeros(1), torch.zeros(3)
+        >>> asking = Asking()
+        >>> asking.see(Call(torch.equal, (one, one), {}, True), torch.equal, [many, many], True, ())
+        >>> len(asking.asked)
+        1
+    """
+
+    def __init__(self) -> None:
+        self.asked: list[Asked] = []
+        self._picked: dict[int, tuple[Tensor, list[Tensor]]] = {}
+        """As long as values say; and which values, of the one example."""
+
+    def see(
+        self,
+        call: Call | None,
+        function: Any,
+        given: Sequence[Tensor],
+        out: Any,
+        whole: Container[int],
+    ) -> None:
+        """Follow one call.
+
+        Args:
+            call: the same for one example; None where that makes other calls.
+            function: what was called.
+            given: the tensors that it took.
+            out: the result.
+            whole: identities of the tensors that are made of all examples.
+        """
+        if call is None or not (self._picked or function in _WATCHED):  # the usual
+            return
+        if function in _PICKING:
+            by = _picked_by(call)
+            if by:
+                self._picked.update((id(one), (one, by)) for one in tensors_in(out))
+                return
+        if (function in DECIDING and any(id(one) in whole for one in given)) or (
+            function in _OF_EACH
+            and any(one.shape != many.shape for one, many in zip(call.given, given, strict=False))
+        ):
+            self.asked.append(Asked(call, call.given))
+        for one in given if self._picked else ():
+            found = self._picked.get(id(one))
+            if found is None:
+                continue
+            if function in _LENGTHS:
+                self.asked.append(Asked(call, found[1]))
+            elif one.ndim:  # what is as long
+                alike = (many for many in tensors_in(out) if many.ndim and len(many) == len(one))
+                self._picked.update((id(many), (many, found[1])) for many in alike)
+
+
+def _picked_by(call: Call) -> list[Tensor]:
+    """What says how long the tensors are that a call gives, where values say it."""
+    function, given = call.function, call.given
+    if function is Tensor.__getitem__:
+        masks = (one for one in flat((call.args[1],)) if isinstance(one, Tensor))
+        return [one for one in masks if one.dtype == torch.bool]
+    if function in _WHERE and len(call.args) + len(call.kwargs) > 1:
+        return []
+    return given[1:2] if function in _MASKED else given[:1]
+
+
+def may_decide(log: Sequence[Call], asked: Asked) -> bool:
+    """Whether what a call gives Python comes of the module's parameters, and something is decided by it.
+
+    Where parameters are used after it, a module may leave early, or go on until all are done, by how far it has
+    come with an example. What is told of the data alone, as a padded length, is the same as long as these are; what
+    is told at the end, as an accuracy for a log, decides on nothing but itself. A loss may be left out at the end
+    by an ``if`` of its own, unless that asks whether it is a number at all.
 
     Args:
         log: the calls for one example, in order.
-        asking: the call among them.
+        asked: the call among them.
 
     Example:
         >>> weight = torch.ones(2, requires_grad=True)
@@ -35,20 +144,49 @@ def may_decide(log: Sequence[Call], asking: Call) -> bool:
         >>> log = [
         ...     Call(torch.mul, (weight, 2), {}, made),
         ...     Call(Tensor.detach, (made,), {}, none),
-        ...     Call(Tensor.__bool__, (none,), {}, False),
+        ...     Call(Tensor.item, (none,), {}, 0.0),
         ... ]
-        >>> may_decide(log, log[2]), may_decide([*log, log[0]], log[2])
+        >>> asked = Asked(log[2], [none])
+        >>> may_decide(log, asked), may_decide([*log, log[0]], asked)
         (False, True)
     """
-    place = next(i for i, call in enumerate(log) if call is asking)
-    if not any(_has_parameter(call) for call in log[place + 1 :]):
+    place = next(i for i, call in enumerate(log) if call is asked.call)
+    midway = any(_has_parameter(call) for call in log[place + 1 :])
+    if not midway and asked.call.function not in BRANCHING:
         return False
     made: set[int] = set()
     for call in log[:place]:
         if any(one.requires_grad or id(one) in made for one in call.given):
             made.update(map(id, call.made))
-    return any(one.requires_grad or id(one) in made for one in asking.given)
+    if not any(one.requires_grad or id(one) in made for one in asked.by):
+        return False
+    return midway or not _is_check(log[:place], asked.by, made)
 
 
 def _has_parameter(call: Call) -> bool:
     return any(one.requires_grad and one.is_leaf for one in call.given)
+
+
+def _is_check(before: Sequence[Call], values: Sequence[Tensor], made: Container[int]) -> bool:
+    """Whether values say nothing but that numbers are finite.
+
+    Args:
+        before: the calls before they are asked for.
+        values: what is asked for.
+        made: identities of what comes of parameters.
+    """
+    source = {id(one): call for call in before for one in call.made}
+    left = [one for one in values if one.requires_grad or id(one) in made]
+    while left:
+        call = source.get(id(left.pop()))
+        if call is None:
+            return False
+        unlike_itself = getattr(call.function, "__name__", "") in ("ne", "__ne__") and (
+            len(call.given) == 2 and call.given[0] is call.given[1]
+        )
+        if call.function in _CHECKS or unlike_itself:
+            continue
+        if call.function not in _JOINING:
+            return False
+        left += [one for one in call.given if one.requires_grad or id(one) in made]
+    return True

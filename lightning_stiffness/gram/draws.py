@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from lightning_stiffness.gram.batch import Batch
+from lightning_stiffness.gram.drawing import draws
 from lightning_stiffness.gram.familiar import ASKING
 from lightning_stiffness.gram.loop import by_name, has_reentrant_checkpoint
 from lightning_stiffness.gram.problem import Examples, LossError, Problem
@@ -22,14 +23,27 @@ DRAWS = "its loss draws random numbers"
 """Why a parameter whose gradients depend on them is left to the loop: a batch draws others than its examples."""
 
 
-class _Asked(TorchFunctionMode):
-    """Sees whether Python is given a value."""
+FEW = 8
+"""Of fewer numbers that are drawn, all may be the same by chance."""
 
-    value = False
+
+class _Asked(TorchFunctionMode):
+    """Sees whether Python is given a value, and what is drawn."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.value = False
+        self.drawn: list[tuple[Any, ...]] = []
+        """Of each call that draws: what tells its numbers from others."""
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         self.value = self.value or function in ASKING
-        return function(*args, **(kwargs or {}))
+        out = function(*args, **(kwargs or {}))
+        if draws(function, args, kwargs or {}, out) and out.numel() >= FEW:
+            numbers = out.detach().double().reshape(-1)
+            weights = torch.arange(1, len(numbers) + 1, dtype=numbers.dtype, device=numbers.device)
+            self.drawn.append((function, out.shape, float(numbers @ weights)))
+        return out
 
 
 def touched_by_draws(problem: Problem, examples: Examples, most: int) -> list[str]:
@@ -38,7 +52,9 @@ def touched_by_draws(problem: Problem, examples: Examples, most: int) -> list[st
     A module may draw numbers that play no part in its gradients, as for a picture to log. The gradient of each
     batch is taken several times, with other numbers: so a draw that matters for one example in a hundred shows too.
     Where torch draws numbers and gives Python a value besides, it may be a coin that decides for the whole batch
-    what to compute, and that falls one way more often than the other: then they all count as touched.
+    what to compute, and that falls one way more often than the other: then they all count as touched. So they do
+    where other seeds change nothing: a loss that seeds the generators by itself draws the same numbers each time, a
+    batch others than an example.
 
     Args:
         problem: what to differentiate; its loss draws numbers.
@@ -49,11 +65,17 @@ def touched_by_draws(problem: Problem, examples: Examples, most: int) -> list[st
     for start, _, batch in examples.pieces(most):
         asked = _Asked()
         one = _gradient(problem, batch, start, 1, asked)
+        reached, fixed, asked.drawn = problem.noise.reached(), asked.drawn, []
         for turn in range(2, 2 + OTHERS):
             other = _gradient(problem, batch, start, turn, asked)
             if one is None or other is None or (asked.value and problem.noise.of_torch):
                 return list(problem.parameters)
+            if any(a == b for a, b in zip(reached, problem.noise.reached(), strict=False)):
+                return list(problem.parameters)
             touched |= {name for name in one if name not in touched and _differ(one[name], other[name])}
+            fixed, asked.drawn = [a for a, b in zip(fixed, asked.drawn, strict=False) if a == b], []
+        if fixed:  # by a generator of its own
+            return list(problem.parameters)
     return [name for name in problem.parameters if name in touched]
 
 
@@ -66,7 +88,7 @@ def _gradient(
     try:
         with problem.kept(), eager():
             with asked:
-                loss = problem.loss_fn(problem.module, batch)
+                loss = problem.loss_fn(problem.module, problem.given(batch))
             if has_reentrant_checkpoint(loss):
                 return None
             if not loss.requires_grad:

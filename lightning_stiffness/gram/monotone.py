@@ -40,16 +40,28 @@ KEEPING = frozenset(
         *named("__rsub__", "__isub__", "neg", "subtract", "negative", "rsub", "__neg__", "mean", "sum", "nanmean"),
         *named("stack", "cat", "hstack", "vstack", "concat", "concatenate", "flatten", "squeeze", "unsqueeze"),
         *named("clone", "to", "float", "double", "half", "bfloat16", "cpu", "cuda", "type", "type_as", "t"),
-        *named("exp", "log", "log1p", "log2", "log10", "expm1", "sqrt", "sigmoid", "tanh", "logsumexp", "relu"),
-        *named("clamp", "clamp_min", "clamp_max", "clamp_", "clip", "clip_", "max", "amax", "min", "amin", "lerp"),
-        *named("maximum", "minimum", "where", "contiguous", "nan_to_num", "nan_to_num_", "expand", "repeat"),
-        *named("masked_fill", "cumsum", "erf", "atan", "arctan", "asinh", "sinh", "item", "detach", "permute"),
+        *named("exp", "log", "log1p", "log2", "log10", "expm1", "sqrt", "sigmoid", "tanh", "logsumexp", "lerp"),
+        *named("contiguous", "nan_to_num", "nan_to_num_", "expand", "repeat", "permute"),
+        *named("cumsum", "erf", "atan", "arctan", "asinh", "sinh", "item", "detach"),
         *named("transpose", "requires_grad_", "retain_grad", "register_hook", "softplus", "nansum", "expand_as"),
-        *(F.relu, F.softplus, F.sigmoid, F.tanh, F.elu, F.leaky_relu, F.softsign),
+        *(F.softplus, F.sigmoid, F.tanh, F.elu, F.leaky_relu, F.softsign),
         *(Tensor.T.__get__, Tensor.mT.__get__),  # type: ignore[attr-defined]
     }
 )
-"""What grows, or stays, where one of the numbers grows that it takes; differences are the same alone."""
+"""What grows where one of the numbers grows that it takes; differences are the same alone."""
+
+AT_LEAST = named("relu", "relu_", "clamp", "clamp_", "clamp_min", "clamp_min_", "clip", "clip_") | {F.relu}
+"""What leaves numbers that are never negative as they are, where it has no other bound than zero. Else a number may
+be beyond the bound in a batch, and not alone: then no example counts, or the other way round."""
+
+CHOOSING = named("where", "masked_fill", "masked_fill_")
+"""What leaves numbers out by others."""
+
+STEPS = named("relu", "sign", "heaviside", "floor", "ceil", "round", "trunc") | {F.relu}
+"""What may give zero of a number that is not."""
+
+FINITE = named("isnan", "isfinite", "isinf", "isposinf", "isneginf")
+"""What tells of numbers whether they are any."""
 
 SCALING = named(
     *("mul", "mul_", "__mul__", "__rmul__", "__imul__", "multiply", "div", "div_", "__truediv__", "__itruediv__"),
@@ -76,9 +88,10 @@ NO_LESS = frozenset(
     {
         *(*SHAPING, *SCALING, *POWERS),
         *named(
-            "add", "__add__", "__radd__", "__iadd__", "clamp", "clamp_min", "maximum", "float", "double", "half"
+            "add", "add_", "__add__", "__radd__", "__iadd__", "clamp", "clamp_min", "maximum", "float", "double"
         ),
         *named("sqrt", "detach", "clone", "long", "int", "clamp_", "clamp_min_", "clip", "contiguous", "bfloat16"),
+        *named("half"),
     }
 )
 """What is not negative where nothing is that it takes."""
@@ -94,6 +107,9 @@ NEVER_LESS = frozenset(
     }
 )
 """What is never negative; losses with weights may be."""
+
+BLANK = named("zeros", "ones", "zeros_like", "ones_like", "new_zeros", "new_ones")
+"""What is made to be written to, and is not negative before."""
 
 READING: frozenset[Any] = frozenset(
     {Tensor.item, Tensor.__float__, Tensor.__int__, Tensor.tolist, Tensor.numpy, Tensor.__array__}

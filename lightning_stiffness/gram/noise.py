@@ -54,6 +54,10 @@ class Noise:
         self._lay()
         return self.drawn
 
+    def reached(self) -> tuple[float, ...]:
+        """How far each generator has come, since it was last seeded and by which seed; to be seeded again after."""
+        return self._peek()
+
     @staticmethod
     def _lay(seed: int = 0) -> None:
         """Python and NumPy at a known place: a look at their whole states takes ten times as long."""

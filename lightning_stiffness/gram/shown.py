@@ -53,6 +53,9 @@ class Shown:
     rewired: bool = False
     """Whether some piece made the same calls with tensors from elsewhere, as another layer's weight."""
 
+    drew: bool = False
+    """Whether some piece drew random numbers that an example alone does not draw."""
+
     def doubt(self, piece: Piece, losses: Tensor) -> None:
         """Have a closer look at a piece, whatever its calls are."""
         decides = any(one.decides for one in self.mixed if one.piece is piece)
@@ -88,7 +91,9 @@ class Shown:
         self.other_calls |= not same
         others = watcher.unlike or not same
         self.unlike |= others
-        if watcher.mixed or unseen or others or reference.changed_unseen:
-            closer = unseen or others or reference.changed_unseen or watcher.mixed > (not each)
-            decides = any(may_decide(watcher.log, asking) for asking in watcher.coupling.asked)
+        decides = any(may_decide(watcher.log, asked) for asked in watcher.coupling.asking.asked)
+        self.drew |= watcher.drew
+        closer = unseen or others or reference.changed_unseen or decides or watcher.placed.used
+        if watcher.mixed or closer:
+            closer = closer or watcher.mixed > (not each)
             self.mixed.append(Mixed(piece, loss.detach(), closer, decides))

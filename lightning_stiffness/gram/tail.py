@@ -13,7 +13,11 @@ from lightning_stiffness.gram.in_place import inplace
 from lightning_stiffness.gram.mixing import mixes
 from lightning_stiffness.gram.monotone import (
     ADDING,
+    AT_LEAST,
     AVERAGING,
+    BLANK,
+    CHOOSING,
+    FINITE,
     KEEPING,
     NEVER_LESS,
     NO_LESS,
@@ -22,13 +26,14 @@ from lightning_stiffness.gram.monotone import (
     SCALING,
     SELECTING,
     SHAPING,
+    STEPS,
     SUMMING,
 )
 from lightning_stiffness.gram.uses import flat, tensors_in
 
 AGAINST = (
     "the loss of a batch is made of its examples' losses by {}, by which one may count with another sign than "
-    "alone, as where a mean is held against a number, or divided by another"
+    "alone, or not at all, as where a mean is held against a number, or divided by another"
 )
 
 UNSEEN = "code in which no call is seen"
@@ -51,6 +56,10 @@ class Tail:
         """Whether Python was given numbers that may be negative for some examples."""
         self._by_data: dict[int, Tensor] = {}
         """Without a gradient, and otherwise for each batch by more than its number of examples."""
+        self._told: dict[int, Tensor] = {}
+        """Without a gradient, and made of the numbers that have one."""
+        self._gates: dict[int, Tensor] = {}
+        """Made of whether such a number is larger than another: by that all examples may be left out."""
         self.scaled = False
         """Whether one is multiplied with, or divided by, something that each batch may have otherwise, as a mean is
         by how many it is over."""
@@ -69,12 +78,14 @@ class Tail:
         if not outs:
             self._read |= function in READING and any(id(one) in self._by_data for one in given)
             if function is Tensor.__setitem__:
-                self._positive.pop(id(args[0]), None)
+                for changed in (args[0], args[0]._base):
+                    self._positive.pop(id(changed), None)
                 if id(args[2]) in self._made:
                     self._made[id(args[0])] = args[0], self._made[id(args[2])][1]
             return
         call = call if call is not None and call.function == function else None
         positive = self._is_positive(call, function, args, kwargs, out, given)
+        self._note_gates(function, given, outs)
         for one in outs:
             for changed in (one, one._base) if inplace(function) else (one,):
                 self._positive.pop(id(changed), None)
@@ -155,6 +166,15 @@ class Tail:
         """Whether what is made of numbers grows with each of them that it grows with alone."""
         if function in KEEPING:
             return True
+        if function in AT_LEAST:
+            upper = (*args[2:], kwargs.get("max"))
+            lower = (*args[1:2], kwargs.get("min"))
+            low = all(one is None or (isinstance(one, int | float) and one <= 0) for one in lower)
+            known = id(args[0]) in self._positive and not kwargs.get("inplace")
+            return known and low and all(one is None for one in upper)
+        if function in CHOOSING:
+            condition = args[0] if function is torch.where else args[1] if len(args) > 1 else kwargs.get("mask")
+            return id(condition) not in self._gates
         if function in POWERS:
             power = args[1] if len(args) > 1 else 2.0
             broken = isinstance(power, float) and not power.is_integer()  # not a number where that is negative
@@ -171,6 +191,8 @@ class Tail:
             plain = isinstance(alone, int | float) and other in (alone, self.n * alone)
             self.scaled = self.scaled or not plain
             return other == alone or (_same_sign(other, alone) and not self._read)
+        if id(other) in self._gates:
+            return False
         same = isinstance(alone, Tensor) and alone.shape == other.shape
         if same and torch.equal(alone.detach(), other.detach()):
             return True
@@ -181,11 +203,25 @@ class Tail:
             return False
         return torch.equal(alone.sign(), other.sign()) if same else call is None and bool((other > 0).all())
 
+    def _note_gates(self, function: Any, given: list[Tensor], outs: list[Tensor]) -> None:
+        """See what tells whether a number made of all examples is beyond another."""
+        if function in FINITE or any(one.requires_grad for one in outs):
+            return
+        found = any(id(one) in self._gates for one in given)
+        if not found and (function in STEPS or any(one.dtype == torch.bool for one in outs)):
+            found = any(id(one) in self._made or id(one) in self._told for one in given)
+        if found:
+            self._gates.update((id(one), one) for one in outs)
+        elif any(id(one) in self._made or id(one) in self._told for one in given):
+            self._told.update((id(one), one) for one in outs)
+
     def _is_positive(
         self, call: Call | None, function: Any, args: Any, kwargs: Any, out: Any, given: list[Tensor]
     ) -> bool:
         """Whether something is never negative, in any batch of these examples."""
         weight = kwargs.get("weight")
+        if function in BLANK:
+            return True
         if function in NEVER_LESS and not (isinstance(weight, Tensor) and bool((weight < 0).any())):
             return True
         if function in POWERS and len(args) > 1 and isinstance(args[1], int | float) and args[1] % 2 == 0:

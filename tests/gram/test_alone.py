@@ -255,6 +255,10 @@ def test_what_weighs_a_mean_may_change_with_the_module() -> None:
         assert off(found, gradient_gram(module, (x, y), loss_fn=loss_fn, engine="loop")) < 1e-9
 
 
+PASSES: list[int] = []
+"""For all to see: a list that a loss keeps for itself is put back after each."""
+
+
 def test_what_one_example_cannot_prove_takes_no_second_pass_each_time() -> None:
     """As a part whose gradient is zero, such as one factor of a LoRA at its beginning."""
 
@@ -267,19 +271,17 @@ def test_what_one_example_cannot_prove_takes_no_second_pass_each_time() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return self.first(x) + self.up(self.down(x))
 
-    passes = []
-
     def loss_fn(module: nn.Module, batch: Any) -> Tensor:
-        passes.append(len(batch[0]))
+        PASSES.append(len(batch[0]))
         return each(module, batch)
 
     torch.manual_seed(0)
     module = Adapted().double()
     for _ in range(4):
-        passes.clear()
+        PASSES.clear()
         found = gradient_gram(module, data(), loss_fn=loss_fn)
         assert not found.plan.fallbacks
-    assert passes.count(N) == 1
+    assert PASSES.count(N) == 1
 
 
 @pytest.mark.parametrize("kind", ["one-hot", "missing", "bytes", "channels last", "one axis", "integers", "half"])

@@ -10,9 +10,9 @@ from torch import nn
 from torch.nn import functional
 
 from lightning_stiffness.gram import StepError, gradient_gram
+from lightning_stiffness.gram.choice import select_parameters
 from lightning_stiffness.gram.class_means import class_gradient_sums
 from lightning_stiffness.gram.layers import layers_of
-from lightning_stiffness.gram.choice import select_parameters
 from lightning_stiffness.settings import Settings
 
 BATCH = torch.zeros(4, 3), torch.arange(4) % 2

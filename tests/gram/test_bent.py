@@ -96,16 +96,20 @@ def test_the_losses_would_not_show_it(monkeypatch: pytest.MonkeyPatch) -> None:
     assert off(found, gradient_gram(module, batch(), loss_fn=each, engine="loop")) > 0.1
 
 
+LOGGED: list[Tensor] = []
+"""For all to see: a list that a function keeps for itself is put back after each loss."""
+
+
 @pytest.mark.parametrize(("loss_fn", "times"), [(each, 1), (mean, 1)])
 def test_what_is_as_it_is_alone(loss_fn: Any, times: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Once for the same calls, and nothing is found."""
     seen = []
     look = bent.gradients_apart
     monkeypatch.setattr(coupled, "gradients_apart", lambda *given: seen.append(look(*given)) or seen[-1])
-    logged = []
+    LOGGED.clear()
 
     def with_a_log(x: Tensor) -> Tensor:
-        logged.append(x.detach().mean())
+        LOGGED.append(x.detach().mean())
         return torch.cat([x[:2], x[2:4] * 1, x[4:]])
 
     module = Stopped(with_a_log).double()
@@ -113,7 +117,7 @@ def test_what_is_as_it_is_alone(loss_fn: Any, times: int, monkeypatch: pytest.Mo
         found = gradient_gram(module, batch(), loss_fn=loss_fn)
         assert not found.plan.fallbacks
         assert off(found, gradient_gram(module, batch(), loss_fn=loss_fn, engine="loop")) < 1e-12
-    assert logged
+    assert LOGGED
     assert seen == [None] * times
 
 

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from lightning_stiffness.gram import GradientGram, coupled, familiar, gradient_gram
 from lightning_stiffness.gram.calls import Call
+from lightning_stiffness.gram.coupling import COUPLED as AFFECTED
 from lightning_stiffness.gram.coupling import Coupling
 from lightning_stiffness.gram.measurement import WEIGHTED
 from tests.gram.test_scales import off
@@ -138,6 +139,45 @@ def test_none_is_affected(middle: Middle, loss_fn: Any) -> None:
         found = gradient_gram(module, batch, loss_fn=loss_fn)
         assert not found.plan.fallbacks
         assert off(found, expected) < 1e-9
+
+
+def far_ones(losses: Tensor) -> Tensor:
+    return torch.nonzero(losses > losses.mean() + 3 * losses.std(correction=0)).squeeze(1)
+
+
+def filled(losses: Tensor, count: Tensor) -> Tensor:
+    return losses * torch.ones_like(losses).index_fill(0, far_ones(losses), 0.1)
+
+
+def written(losses: Tensor, count: Tensor) -> Tensor:
+    weights = torch.ones_like(losses)
+    weights[far_ones(losses)] = 0.1
+    return losses * weights
+
+
+def stopped(losses: Tensor, count: Tensor) -> Tensor:
+    out, far = losses.clone(), far_ones(losses)
+    out[far] = losses[far].detach()
+    return out
+
+
+def sorted_and_back(losses: Tensor, count: Tensor) -> Tensor:
+    order = count.argsort(stable=True)
+    return losses[order][order.argsort()]
+
+
+def of_a_kind(losses: Tensor, count: Tensor) -> Tensor:
+    return losses.index_fill(0, torch.nonzero(count < 0).squeeze(1), 0.0)
+
+
+@pytest.mark.filterwarnings("ignore:stiffness of")
+@pytest.mark.parametrize("weigh", [filled, written, stopped, sorted_and_back, of_a_kind])
+def test_places_that_all_examples_decide(weigh: Middle) -> None:
+    """Also while they are those of none: places by the data alone, as by a sort, tell of no other's loss."""
+    familiar.forget()
+    module, batch = Net(logged).double(), data()
+    found = gradient_gram(module, batch, loss_fn=lambda m, b: weigh(each(m, b), b[1]))
+    assert (AFFECTED in found.plan.fallbacks.values()) == (weigh in (filled, written, stopped))
 
 
 def test_what_is_written_to() -> None:

@@ -2,6 +2,7 @@
 
 import warnings
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -76,6 +77,45 @@ class Padded(nn.Module):
         return logits
 
 
+SURE = {
+    "equal": lambda sure: torch.equal(sure, torch.ones_like(sure)),
+    "contains": lambda sure: False not in sure,
+    "numpy": lambda sure: bool(sure.numpy().all()),
+    "array": lambda sure: bool(np.asarray(sure).all()),
+    "list": lambda sure: all(sure.tolist()),
+    "length": lambda sure: len(torch.where(~sure)[0]) == 0,
+    "shape": lambda sure: (~sure).nonzero().squeeze(1).shape[0] == 0,
+    "picked": lambda sure: sure[~sure].numel() == 0,
+    "unique": lambda sure: len(sure.unique()) == 1 and bool(sure[0]),
+    "one by one": lambda sure: min([float(one) for one in sure]) > 0,
+}
+"""Ways to ask whether all of a mask is true."""
+
+
+class Asking(Exit):
+    """Leaves early, asked for in one of these ways."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.how = how
+
+    def is_sure(self, logits):
+        return SURE[self.how](logits.detach().softmax(-1).amax(-1) > 0.7)
+
+
+class Close(FixedPoint):
+    """Iterates until two steps are close."""
+
+    def forward(self, x):
+        u = self.inject(x)
+        z = torch.zeros_like(u)
+        for _ in range(60):
+            before, z = z, torch.tanh(0.5 * self.cell(z) + u)
+            if torch.allclose(z, before, atol=1e-3, rtol=0):
+                break
+        return self.out(z)
+
+
 def each(module, batch):
     return F.cross_entropy(module(batch[0]), batch[1], reduction="none")
 
@@ -109,6 +149,53 @@ def test_every_measurement_is_right(kind, loss):
         torch.testing.assert_close(cosines(found), cosines(exact), rtol=0, atol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:stiffness of")
+@pytest.mark.parametrize("how", SURE)
+def test_whatever_python_asks(how):
+    for loss in (each, mean):
+        forget()
+        torch.manual_seed(0)
+        module, labels = Asking(how), torch.arange(12) % 4
+        for step in range(6):
+            x = torch.randn(12, 6, dtype=torch.float64) / 2
+            x[9] *= 20 if step else 1  # which is sure, in later measurements
+            batch = x, labels
+            found, exact = (gradient_gram(module, batch, loss_fn=loss, engine=e) for e in ("auto", "loop"))
+            torch.testing.assert_close(cosines(found), cosines(exact), rtol=0, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:stiffness of")
+@pytest.mark.parametrize("loss", [each, mean])
+def test_a_first_measurement_of_iterations(loss):
+    for seed in range(8):
+        forget()
+        torch.manual_seed(seed)
+        module, batch = Close().double(), (torch.randn(12, 6, dtype=torch.float64), torch.arange(12) % 4)
+        found, exact = (gradient_gram(module, batch, loss_fn=loss, engine=e) for e in ("auto", "loop"))
+        torch.testing.assert_close(cosines(found), cosines(exact), rtol=0, atol=1e-6)
+
+
+def unless(is_left_out):
+    def loss(module, batch):
+        found = mean(module, batch)
+        return found * 0 if is_left_out(found) else found
+
+    return loss
+
+
+@pytest.mark.filterwarnings("ignore:stiffness of")
+@pytest.mark.parametrize("left_out", [lambda loss: loss > 2, lambda loss: torch.isnan(loss) or not loss < 2])
+def test_a_mean_that_python_leaves_out(left_out):
+    """Of the batch it is not left out, and of some examples alone it is."""
+    for seed in range(6):
+        forget()
+        torch.manual_seed(seed)
+        module = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 4)).double()
+        batch = torch.randn(100, 6, dtype=torch.float64), torch.arange(100) % 4
+        found, exact = (gradient_gram(module, batch, loss_fn=unless(left_out), engine=e) for e in ("auto", "loop"))
+        torch.testing.assert_close(found.values, exact.values, rtol=0, atol=1e-8)
+
+
 def alone(monkeypatch):
     """How many examples were taken alone for their losses, measurement by measurement."""
     counts, look = [], coupled.most_apart
@@ -134,3 +221,73 @@ def test_all_examples_are_looked_at_where_they_decide(monkeypatch, kind, count):
             warnings.simplefilter("error")
             gradient_gram(module, (x, torch.arange(N) % 4), loss_fn=each)
     assert counts == [N, count, count]
+
+
+def looked_at(monkeypatch, module, loss):
+    """The same of three measurements."""
+    forget()
+    torch.manual_seed(0)
+    counts = alone(monkeypatch)
+    batch = torch.randn(N, 6, dtype=torch.float64), torch.arange(N) % 4
+    for _ in range(3):
+        counts.append(0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            gradient_gram(module, batch, loss_fn=loss)
+    return counts
+
+
+def told(module, batch):
+    """Says its accuracy, and whether its loss is a number."""
+    logits = module(batch[0])
+    losses = F.cross_entropy(logits, batch[1], reduction="none")
+    module.told = (logits.argmax(1) == batch[1]).double().mean().item()
+    if torch.isnan(losses.mean()) or not torch.isfinite(losses).all() or (losses != losses).any():
+        raise ValueError("not a number")
+    return losses
+
+
+def told_of_each(module, batch):
+    losses = each(module, batch)
+    module.told = losses.detach().numpy(), losses.tolist()
+    return losses
+
+
+def of_real(module, batch):
+    """Asks how many labels there are, which is no matter of what the module makes."""
+    x = module[0](batch[0])[batch[1] >= 0]
+    return F.cross_entropy(module[2](x.tanh())[: x.shape[0]], batch[1][batch[1] >= 0], reduction="none")
+
+
+@pytest.mark.parametrize("loss", [told, told_of_each, of_real])
+def test_what_decides_on_nothing(monkeypatch, loss):
+    module = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 4)).double()
+    counts = looked_at(monkeypatch, module, loss)
+    assert max(counts[1:]) <= coupled.FEW
+
+
+def test_what_was_refused_is_looked_at_again():
+    """What was seen to be right before is not taken for right after it was not."""
+    forget()
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 4)).double()
+
+    def loss(module, batch):
+        losses = each(module, batch)
+        values = losses.detach().numpy()
+        return losses * torch.from_numpy(np.where(values > values.mean() + 4 * values.std(), 0.1, 1.0))
+
+    refused = 0
+    for step in range(12):
+        x = torch.randn(N, 6, generator=torch.Generator().manual_seed(step), dtype=torch.float64) / 4
+        y = module(x).argmax(1)
+        x[7 * step % N] *= 60
+        y[7 * step % N] = module(x[7 * step % N]).argmin()
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            found = gradient_gram(module, (x, y), loss_fn=loss)
+        exact = gradient_gram(module, (x, y), loss_fn=loss, engine="loop")
+        right = bool(((found.values - exact.values).abs() < 1e-9).all())
+        assert right or not step
+        refused += bool(caught)
+    assert refused

@@ -17,8 +17,8 @@ from lightning_stiffness.gram import (
     gram_of_examples,
     optimizer_step,
 )
-from lightning_stiffness.gram.loop import example_gradient
 from lightning_stiffness.gram.choice import select_parameters
+from lightning_stiffness.gram.loop import example_gradient
 from lightning_stiffness.gram.problem import Examples, Problem
 from lightning_stiffness.gram.state import measuring
 

@@ -321,18 +321,92 @@ def test_random_state(loss: Callable[..., Tensor], engine: str) -> None:
     assert torch.equal(first.values, other.values) == (loss is unused)
 
 
+HIDDEN = [torch.Generator()]
+"""Where no module and no loss function holds it."""
+
+
 def test_a_generator_of_its_own() -> None:
-    """It can't be put back: an example differentiated once is right, and one differentiated twice is an error."""
+    """One that is held nowhere can't be put back: an example differentiated twice is an error."""
     net, batch = made()
-    generator = torch.Generator().manual_seed(0)
+    HIDDEN[0].manual_seed(0)
 
     def loss(module: nn.Module, batch: Batch) -> Tensor:
-        signs = torch.randint(0, 2, (len(batch[1]),), generator=generator) * 2 - 1
+        signs = torch.randint(0, 2, (len(batch[1]),), generator=HIDDEN[0]) * 2 - 1
         return F.cross_entropy(module(batch[0]), batch[1], reduction="none") * signs
 
     is_of_one_draw(gradient_gram(net, batch, loss_fn=loss, engine="loop"), cross=False)
     with pytest.raises(ValueError, match="another gradient each time"):
         gradient_gram(net, batch, loss_fn=loss, engine="loop", memory_budget=16 * 83 * 3)
+
+
+@pytest.mark.parametrize("engine", ["auto", "loop"])
+@pytest.mark.parametrize("budget", [None, 16 * 83 * 3])
+def test_a_generator_that_a_loss_holds(engine: str, budget: int | None) -> None:
+    """It is put back after each loss, so that every example draws what it draws first."""
+    net, batch = made()
+    generator = torch.Generator().manual_seed(0)
+
+    def loss(module: nn.Module, batch: Batch) -> Tensor:
+        weights = torch.rand(len(batch[1]), generator=generator)
+        return F.cross_entropy(module(batch[0]), batch[1], reduction="none") * weights
+
+    weight = float(torch.rand(1, generator=torch.Generator().manual_seed(0)))
+    plain = gradient_gram(
+        net, batch, loss_fn=lambda m, b: F.cross_entropy(m(b[0]), b[1], reduction="none"), engine="loop"
+    )
+    budget = budget if engine == "loop" else None
+    for _ in range(2):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = gradient_gram(net, batch, loss_fn=loss, engine=engine, memory_budget=budget)
+        torch.testing.assert_close(found.values, weight**2 * plain.values)
+
+
+def kept_from_seeds(how: str) -> Callable[..., Tensor]:
+    """Leaves out few inputs, by numbers that no seed before the loss changes."""
+
+    def loss(module: nn.Module, batch: Batch) -> Tensor:
+        own = torch.Generator().manual_seed(2)
+        with torch.random.fork_rng(devices=[], enabled=how == "put back"):
+            if how != "a generator":
+                torch.manual_seed(2)
+            if how == "in place":
+                kept = torch.empty(len(batch[0]), 1, dtype=torch.float64).bernoulli_(0.95)
+            elif how == "dropout":
+                kept = F.dropout(torch.ones(len(batch[0]), 1, dtype=torch.float64), 0.05, training=True)
+            else:
+                kept = (
+                    torch.rand(len(batch[0]), 1, generator=own if how == "a generator" else None) > 0.05
+                ).double()
+        unused = torch.rand(1) if how == "a generator" and batch[1].sum() < 0 else 0
+        return F.cross_entropy(module(batch[0] * kept), batch[1], reduction="none") + unused
+
+    return loss
+
+
+@pytest.mark.parametrize("how", ["seeded", "put back", "a generator", "in place", "dropout"])
+def test_numbers_that_no_seed_changes(how: str) -> None:
+    """A batch draws others than its examples, and always the same."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3)).double()
+    batch = torch.randn(100, 6, dtype=torch.float64), torch.arange(100) % 3
+    with pytest.warns(UserWarning, match="draws random numbers"):
+        found = gradient_gram(net, batch, loss_fn=kept_from_seeds(how))
+    close(found, gradient_gram(net, batch, loss_fn=kept_from_seeds(how), engine="loop"), 1e-9)
+
+
+def test_numbers_that_all_examples_share() -> None:
+    """Drawn by a generator of its own, as a projection: the same alone. So is dropout that drops nothing."""
+    net, batch = made()
+
+    def loss(module: nn.Module, batch: Batch) -> Tensor:
+        mixed = torch.rand(6, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+        hidden = F.dropout(batch[0] @ mixed, 0.5, training=False)
+        return F.cross_entropy(module(F.dropout(hidden, 0.0, training=True)), batch[1], reduction="none")
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert not gradient_gram(net, batch, loss_fn=loss).plan.fallbacks
 
 
 def test_class_sums() -> None:

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from lightning_stiffness.gram.choice import select_parameters
 from lightning_stiffness.gram.collect import Collector
 from lightning_stiffness.gram.loop import example_gradient
 from lightning_stiffness.gram.parts import Convolution, Dense, Lookup, Outer
-from lightning_stiffness.gram.choice import select_parameters
 from lightning_stiffness.gram.problem import Examples, Problem
 from lightning_stiffness.gram.reference import refer
 

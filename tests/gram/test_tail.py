@@ -95,8 +95,8 @@ AS_ALONE: dict[str, Any] = {
     ),
     "a new number": lambda m, b: each(m, b).sum() / b[2].new_tensor(float(len(b[2]))),
     "other names": lambda m, b: torch.divide(
-        torch.multiply(torch.subtract(each(m, b).mean(), -1.0), 3.0), 2.0
-    ).clip(0),
+        torch.multiply(torch.subtract(each(m, b).mean().clip(0), -1.0), 3.0), 2.0
+    ),
     "written to": lambda m, b: in_a_list(each(m, b).mean()),
     "example by example": lambda m, b: one_by_one(m(b[0]), b[1]),
     "stacked examples": lambda m, b: torch.stack([row.square().mean() for row in m(b[0])]).mean(),
@@ -104,6 +104,10 @@ AS_ALONE: dict[str, Any] = {
     "by class": lambda m, b: torch.zeros(3, dtype=torch.float64).index_add(0, b[1], each(m, b)).sum() / len(b[1]),
     "a mean by script": lambda m, b: mean_by_script(each(m, b)),
     "largest": lambda m, b: each(m, b).mean().clamp(min=-1e6),
+    "no less than zero": lambda m, b: F.relu(each(m, b).mean()).clamp(min=0),
+    "if it is a number": lambda m, b: torch.where(torch.isfinite(each(m, b).mean()), each(m, b).mean(), 0.0),
+    "none": lambda m, b: each(m, b).mean().nan_to_num(0.0) * torch.isfinite(each(m, b).mean()),
+    "if there are any": lambda m, b: torch.where(b[2].sum() > 0, each(m, b).sum() / b[2].sum(), 0.0),
 }
 
 
@@ -160,7 +164,20 @@ def by_softmax(losses: Tensor) -> Tensor:
     return (losses * (losses * losses).softmax(0)).sum()
 
 
+def where_small(number: Tensor) -> Tensor:
+    return torch.where(number > 2.5, number.detach(), number)
+
+
 AGAINST: dict[str, Any] = {
+    "hinge": lambda m, b: F.relu(each(m, b).mean() - 0.9) + 0 * m(b[0]).sum(),
+    "capped": lambda m, b: each(m, b).mean().clamp(max=2.5),
+    "capped in place": lambda m, b: each(m, b).mean().clamp_(max=2.5),
+    "at most a number": lambda m, b: torch.minimum(each(m, b).mean(), b[0].new_tensor(2.5)),
+    "the larger of two": lambda m, b: torch.stack([each(m, b).mean(), m(b[0]).square().mean()]).max(),
+    "left out by where": lambda m, b: where_small(each(m, b).mean()),
+    "left out by a factor": lambda m, b: each(m, b).mean() * (each(m, b).mean() < 2.5),
+    "left out by a number": lambda m, b: each(m, b).mean() * (each(m, b).mean().detach() < 2.5).double(),
+    "left out by a mask": lambda m, b: each(m, b).mean().masked_fill(each(m, b).mean() > 2.5, 0.0),
     "flooding": lambda m, b: (each(m, b).mean() - 1).abs() + 1,
     "normalised": lambda m, b: normalised(each(m, b)),
     "weights of both signs": lambda m, b: (each(m, b) * b[3]).sum() / b[3].sum(),
