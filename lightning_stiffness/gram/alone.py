@@ -96,6 +96,11 @@ class Alone:
         """Whether the gradients of one example are yet to be held against those in a batch."""
         return self.reference.wanted is Wanted.ONE and not (self.single or self.witness.positions)
 
+    @property
+    def rests_on_calls(self) -> bool:
+        """Whether the calls are all that there is to compare."""
+        return self.reference.wanted is Wanted.CALLS and not self.witness.positions
+
     def leave_open(self) -> None:
         """Take nothing for sure of the loss, as where a batch makes other calls than an example."""
         self.needs_two()
@@ -150,7 +155,7 @@ class Alone:
 
     def accompany(self) -> list[Reference]:
         """Those whose values are to be compared; none where gradients are."""
-        if self.reference.loss is not None:
+        if self.reference.loss is not None and self.reference.wanted is not Wanted.CALLS:
             self.companions.append(self.reference)
             known = self._suspects()
             sure = self.reference.wanted is Wanted.ONE  # or more would be wanted
@@ -234,7 +239,7 @@ class Alone:
             if proof.form == "each" or self.sure or self.turn % AGAIN:
                 self.proof = proof
                 if not proof.left:
-                    return Wanted.VALUES
+                    return Wanted.CALLS if self._leave_nothing_open(reference) else Wanted.VALUES
         one = self.most is None and self.key is not None and not suspects(self.key) and self.turns.are_alike
         if not one or self.turns.other is not None or was_seen((TWO, self.key)) or not self._is_sure(reference):
             return Wanted.TWO
@@ -244,6 +249,11 @@ class Alone:
             return Wanted.TWO
         reference.some = tuple(some)
         return Wanted.ONE
+
+    def _leave_nothing_open(self, reference: Reference) -> bool:
+        """Whether its calls, which are proven, say everything that values could: that is looked at now and then."""
+        alike = len(self.turns.spans) == 1 and self.turns.other is None and not suspects(self.key)
+        return bool(self.turn % AGAIN) and alike and self.problem.share is None and self._is_sure(reference)
 
     def _form(self, reference: Reference) -> Sure | None:
         return sure_form(reference, self.problem.parts, self.every) if self.turns.like else None

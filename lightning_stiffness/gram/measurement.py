@@ -3,7 +3,7 @@
 import warnings
 from dataclasses import replace
 
-from lightning_stiffness.gram.again import check_total, look_again
+from lightning_stiffness.gram.again import check_total, is_near, look_again
 from lightning_stiffness.gram.alone import Alone
 from lightning_stiffness.gram.check import Witness, sizes_of
 from lightning_stiffness.gram.collect import Collector
@@ -218,6 +218,11 @@ class Measurement:
     def _is_in_doubt(self, group: Group, collected: Collected, offset: int, collector: Collector) -> bool:
         """Whether what was to be compared with one example, or with values, has to be with gradients of two."""
         alone, names = self.alone, [name for name in group.names if name not in collector.failures]
+        if alone.rests_on_calls:
+            shown, place, loss = collector.shown, alone.reference.position, alone.reference.loss
+            inside = bool(shown.losses) and offset <= place < offset + sum(collected.sizes)
+            other = inside and loss is not None and not is_near(shown.losses, place, float(loss))
+            return other or shown.unlike or shown.other_calls or collector.derived or len(names) < len(group.names)
         if alone.waits:
             # What will not be known the next time either is compared by two examples each time
             lasting = len(names) == len(group.names) and not (collector.derived or collector.shown.unlike)

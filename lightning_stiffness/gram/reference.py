@@ -30,6 +30,8 @@ class Wanted(Enum):
     they are."""
     VALUES = auto()
     """Its loss, and the gradients of its calls instead of the parameters'."""
+    CALLS = auto()
+    """Its calls alone, where these leave nothing open."""
 
 
 @dataclass
@@ -163,7 +165,9 @@ def _traced_back(
     usual = loss.requires_grad and not reference.strange and not _is_built_alone(examples, reference)
     if wanted is not None and usual:
         reference.wanted = wanted(reference)
-    if reference.wanted is not Wanted.TWO:
+    if reference.wanted is Wanted.CALLS:
+        reference.loss = loss.detach()
+    elif reference.wanted is not Wanted.TWO:
         _trace_back(reference, loss, problem.of(reference.some) if reference.some else None)
     return reference, loss
 

@@ -55,7 +55,7 @@ def trusted(
     measurement.rounded |= collector.tied
     if collected.scalar:
         measurement.reduction.enter(collected.sizes, offset, len(measurement.every), measurement.device)
-    if collected.scalar and collector.met:
+    if collected.scalar and (collector.met or alone.rests_on_calls):
         measurement.reduction.rely_on(collector.form)  # as it was found to be before, or is for sure
     names = [name for name in names if name not in measurement.fallback]
     measurement.forms |= collected.forms(names)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_stiffness.gram import alone, familiar, gradient_gram
+from lightning_stiffness.gram import alone, familiar, gradient_gram, reference
 from lightning_stiffness.gram.again import is_near
 from lightning_stiffness.gram.digest import SHORT, digest
 from lightning_stiffness.gram.problem import Examples, Problem
@@ -307,3 +307,50 @@ def test_large_data_are_told_from_others(kind: str) -> None:
         one, other = change(one), change(one.flip(1))
     assert digest([one]) == digest([one.clone()]) is not None
     assert digest([one]) != digest([other])
+
+
+@pytest.mark.parametrize("reduction", ["none", "mean"])
+def test_where_calls_say_everything_values_are_compared_now_and_then(
+    reduction: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    module, traced = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3)).double(), []
+    look = reference._trace_back
+    monkeypatch.setattr(reference, "_trace_back", lambda *given: traced.append(1) or look(*given))
+
+    def loss_fn(module: nn.Module, batch: Any) -> Tensor:
+        return F.cross_entropy(module(batch[0]), batch[1], reduction=reduction)
+
+    expected = gradient_gram(module, data(), loss_fn=loss_fn, engine="loop").values
+    familiar.forget()
+    counts = []
+    for _ in range(2 * alone.AGAIN + 1):
+        traced.clear()
+        found = gradient_gram(module, data(), loss_fn=loss_fn)
+        torch.testing.assert_close(found.values, expected)
+        counts.append(len(traced))
+    assert counts[:: alone.AGAIN] == [1, 1, 1]
+    assert sum(counts) <= 5  # in the measurements after the first, until every layer had its turn
+
+
+def test_a_loss_that_changes_under_calls_that_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where calls are all that is looked at, an example's loss tells that there is more."""
+    torch.manual_seed(0)
+    module, larger, closer = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3)).double(), [], []
+
+    def loss_fn(module: nn.Module, batch: Any) -> Tensor:
+        losses = each(module, batch)
+        if larger and len(losses) > 1:
+            with torch._C.DisableTorchFunction():
+                losses.data.mul_(1.5)
+        return losses
+
+    look = alone.Alone.look_closer
+    monkeypatch.setattr(alone.Alone, "look_closer", lambda own: closer.append(1) or look(own))
+    familiar.forget()
+    for _ in range(3):
+        gradient_gram(module, data(), loss_fn=loss_fn)
+    assert not closer
+    larger.append(True)
+    gradient_gram(module, data(), loss_fn=loss_fn)
+    assert closer
