@@ -42,7 +42,7 @@ _INSTALLED = tuple({path for name, path in sysconfig.get_paths().items() if name
 _CONTAINERS = frozenset({list, dict, set, deque, OrderedDict, defaultdict, Counter})
 _OWN_IDEAS = ("__init__", "__setitem__", "__iter__", "__len__", "clear", "update", "copy", "items")
 _VALUES = (int, float, str, bool, type(None))
-_GENERATORS = (random.Random, np.random.Generator, np.random.RandomState, torch.Generator)
+GENERATORS = (random.Random, np.random.Generator, np.random.RandomState, torch.Generator)
 ITERATORS: tuple[type, ...] = (
     *(type(iter(kind())) for kind in (list, tuple)),
     type(iter(range(0))),
@@ -189,7 +189,7 @@ class Reached:
     def _inside(self, thing: Any, own: bool) -> tuple[Iterable[Any], bool]:
         """What one of them holds, and whether that is the user's own; what it is itself is taken note of."""
         nothing: tuple[Iterable[Any], bool] = (), False
-        if isinstance(thing, _GENERATORS):
+        if isinstance(thing, GENERATORS):
             self.generators.append(thing)
         elif isinstance(thing, list | dict | set | tuple | deque):
             if len(thing) > _MANY:

@@ -13,6 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "lightning_stiffness"
 ORDER = [
     "arguments",
     "reach",
+    "generators",
     "functional",
     "gram",
     "fields",

@@ -1,7 +1,6 @@
 """What modules hold beside their parameters, and what the objects hold that they hold: put back after a loss."""
 
 import functools
-import random
 from collections.abc import Iterable
 from types import CellType, FunctionType, MemberDescriptorType, MethodType
 from typing import Any
@@ -12,9 +11,10 @@ from torch import Tensor, nn
 from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.parameter import is_lazy
 
+from lightning_stiffness.generators import Generators
 from lightning_stiffness.gram.contents import Contents, kind_of
 from lightning_stiffness.gram.snapshot import Snapshot
-from lightning_stiffness.reach import ITERATORS, forked, is_object
+from lightning_stiffness.reach import GENERATORS, ITERATORS, forked, is_object
 
 MANY = 10_000
 """Longer containers within others hold data: they are not looked into."""
@@ -35,8 +35,8 @@ class Held:
     Held are buffers (the same tensors, with the same values), hooks, and the attributes of every submodule:
     tensors, arrays, random generators, containers, objects, functions with what they are closed over, and modules
     that are none of the submodules, with what these hold in turn. Running means, metric states and caches live in
-    them. Objects of Python's own library, of torch and of Lightning are not looked into, nor what holds a lock or a
-    thread.
+    them. Global generators are left to those who measure; objects of Python's own library, of torch and of
+    Lightning are not looked into, nor what holds a thread.
 
     Args:
         parts: a module and its submodules.
@@ -70,14 +70,15 @@ class Held:
         self._contents: list[Contents] = []
         self._empty: list[Any] = []
         self._arrays: list[tuple[Any, Any]] = []
-        self._generators: list[tuple[Any, Any]] = []
+        self._random: list[Any] = []
         self._tensors: list[Tensor] = []
         self._seen: set[int] = set()
         self._add_modules(parts)
         for thing in further:
             self._add(thing)
+        self._generators = Generators(self._random)
         self._snapshot = Snapshot(self._tensors)
-        self._tensors = []
+        self._tensors, self._random = [], []
 
     def put_back(self) -> None:
         """All of it is what it was; nothing is written to that is so already."""
@@ -102,8 +103,7 @@ class Held:
         for array, copy in self._arrays:
             if array.flags.writeable and array.tobytes() != copy.tobytes():
                 array[...] = copy
-        for generator, state in self._generators:
-            _set_state(generator, state)
+        self._generators.put_back()
         self._snapshot.put_back()
 
     def _add_modules(self, parts: Iterable[nn.Module]) -> None:
@@ -182,9 +182,8 @@ class Held:
             elif isinstance(thing, FunctionType | MethodType | functools.partial):
                 self._seen.add(id(thing))
                 waiting += self._behind(thing)
-            elif (state := _state_of(thing)) is not None:
-                self._seen.add(id(thing))
-                self._generators.append((thing, state))
+            elif isinstance(thing, GENERATORS):
+                self._random.append(thing)
             else:
                 waiting += self._within(thing, whole=thing is value)
 
@@ -233,26 +232,6 @@ class Held:
         small = tensor.is_meta or tensor.numel() * tensor.element_size() <= SMALL
         small = small and not tensor.requires_grad  # or its gradient is kept as well
         (self._tensors if small else self.large).append(tensor)
-
-
-def _state_of(thing: Any) -> Any:
-    """Where a random generator is; None of what is none."""
-    if isinstance(thing, torch.Generator):
-        return thing.get_state()
-    if isinstance(thing, random.Random):
-        return thing.getstate()
-    if isinstance(thing, np.random.Generator):
-        return thing.bit_generator.state
-    return thing.get_state() if isinstance(thing, np.random.RandomState) else None
-
-
-def _set_state(generator: Any, state: Any) -> None:
-    if isinstance(generator, random.Random):
-        generator.setstate(state)
-    elif isinstance(generator, np.random.Generator):
-        generator.bit_generator.state = state
-    else:
-        generator.set_state(state)
 
 
 def _slots_of(kind: type) -> list[str]:

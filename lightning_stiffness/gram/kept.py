@@ -1,7 +1,7 @@
 """A module that is the same after each loss, whatever its forward pass does to it and to its parameters."""
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from functools import cached_property
 from typing import Any
 
@@ -100,11 +100,9 @@ class KeptModule:
         for tensor in written:
             self._save(tensor)
 
-    @contextmanager
-    def watched(self) -> Iterator[None]:
+    def watched(self) -> AbstractContextManager[Any]:
         """Inside, what calls are about to write to is copied."""
-        with _Watch(self):
-            yield
+        return _Watch(self)
 
     def _save(self, tensor: Tensor) -> None:
         place = _place(tensor)

@@ -101,7 +101,7 @@ class Problem:
                 "alone (if self.training), or outside of the loss. The parameter is as the loss has left it"
             )
 
-    def watched(self) -> AbstractContextManager[None]:
+    def watched(self) -> AbstractContextManager[Any]:
         """Inside, it is seen which parameters a loss is about to change."""
         return nullcontext() if self.module_kept is None else self.module_kept.watched()
 

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lightning_stiffness.generators import Generators
 from lightning_stiffness.gram.reference import eager
 from lightning_stiffness.gram.state import kept_state
 from lightning_stiffness.reach import ITERATORS, NAMESPACES, Reached, forked, is_container, is_state, spaces_of
-from lightning_stiffness.surroundings.generators import Generators
 from lightning_stiffness.surroundings.writes import Writes
 
 _LOOKS = 3

@@ -418,6 +418,17 @@ def test_what_objects_hold(kind):
     assert module.held is thing
 
 
+def test_global_generators_are_left_to_those_who_measure():
+    shared = [torch.default_generator, random.random.__self__, np.random.random_sample.__self__]
+    held = Held(holding(SimpleNamespace(shared=shared)).modules())
+    before = torch.get_rng_state()
+    torch.rand(3)
+    drawn = torch.get_rng_state()
+    held.put_back()
+    assert torch.equal(torch.get_rng_state(), drawn)
+    torch.set_rng_state(before)
+
+
 def test_rings_of_objects_end():
     ring = SimpleNamespace(count=0)
     ring.ring, ring.module = ring, holding(None)
