@@ -240,7 +240,7 @@ def without_check() -> contextlib.ExitStack:
     """A context in which the layerwise engine does not check what it finds: one example is traced, and no more."""
     from lightning_stiffness.gram import alone, measurement, reference, wiring
 
-    def nothing(*_: Any) -> None:
+    def nothing(*_: Any, **__: Any) -> None:
         """Instead of a mock: to make one takes as long as what it is there to leave out."""
 
     class Nobody(alone.Alone):

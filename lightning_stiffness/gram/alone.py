@@ -94,12 +94,13 @@ class Alone:
     @property
     def waits(self) -> bool:
         """Whether the gradients of one example are yet to be held against those in a batch."""
-        return self.reference.wanted is Wanted.ONE and not (self.single or self.witness.positions)
+        asked = self.reference.wanted in (Wanted.ONE, Wanted.VECTORS)
+        return asked and not (self.single or self.witness.positions)
 
     @property
     def rests_on_calls(self) -> bool:
-        """Whether the calls are all that there is to compare."""
-        return self.reference.wanted is Wanted.CALLS and not self.witness.positions
+        """Whether the calls, and perhaps some parameters' gradients, are all that there is to compare."""
+        return self.reference.wanted in (Wanted.CALLS, Wanted.VECTORS) and not self.witness.positions
 
     def leave_open(self) -> None:
         """Take nothing for sure of the loss, as where a batch makes other calls than an example."""
@@ -126,11 +127,9 @@ class Alone:
         parts = {name: collected.parts[name][piece] for name in reference.gradients}
         factor = 1.0 if sure is None else sure.factor(reference.position - row, collected.sizes[piece], row)
         unused = set(reference.some).difference(parts)  # which a batch may not use either
-        self.single = (
-            bool(parts)
-            and not any(collected.parts[name][piece] for name in unused)
-            and same_vectors(parts, row, reference.gradients, factor)
-        )
+        self.single = not any(collected.parts[name][piece] for name in unused)
+        if self.single and parts:  # there are none where all are linear layers, whose turn comes later
+            self.single = same_vectors(parts, row, reference.gradients, factor)
         reference.gradients = {}  # they may be large
         return self.single
 
@@ -155,7 +154,7 @@ class Alone:
 
     def accompany(self) -> list[Reference]:
         """Those whose values are to be compared; none where gradients are."""
-        if self.reference.loss is not None and self.reference.wanted is not Wanted.CALLS:
+        if self.reference.loss is not None and not self.rests_on_calls:
             self.companions.append(self.reference)
             known = self._suspects()
             sure = self.reference.wanted is Wanted.ONE  # or more would be wanted
@@ -245,10 +244,10 @@ class Alone:
             return Wanted.TWO
         parameters = self.problem.parameters
         some, self.left = in_turn(reference.calls, parameters, None if self.proof is None else self.proof.left)
-        if not some or sum(parameters[n].numel() * parameters[n].element_size() for n in some) > VECTOR:
+        if sum(parameters[n].numel() * parameters[n].element_size() for n in some) > VECTOR:
             return Wanted.TWO
         reference.some = tuple(some)
-        return Wanted.ONE
+        return Wanted.VECTORS if self.proof and self._leave_nothing_open(reference) else Wanted.ONE
 
     def _leave_nothing_open(self, reference: Reference) -> bool:
         """Whether its calls, which are proven, say everything that values could: that is looked at now and then."""

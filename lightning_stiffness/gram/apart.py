@@ -18,9 +18,10 @@ from lightning_stiffness.gram.references import Piece
 OF_MEANS = 0.03
 """What means may be off by, over what a single loss may: rounding averages out, and so do the losses of a few."""
 
-CLOSE = 1e-6
+CLOSE, CLOSE_SINGLE = 1e-6, 3e-5
 """What each example's loss in float64 may be off by, relative to it: some of it may be computed in float32. Where
-something else is computed for a batch, gradients differ by more than losses do."""
+something else is computed for a batch, gradients differ by more than losses do. And in float32, where what is off
+by more is looked at in float64."""
 
 ROUNDING = 1e-3
 """How much smaller a difference is in float64, that is rounding in float32."""
@@ -172,7 +173,7 @@ def losses_apart(
     off = float(relative[worst].nan_to_num(math.inf))
     limit = limit_of_losses(losses.dtype)
     if each:
-        limit = CLOSE if losses.dtype == torch.float64 else limit
+        limit = CLOSE if losses.dtype == torch.float64 else min(limit, CLOSE_SINGLE)
     else:
         limit *= OF_MEANS
     if off <= limit:

@@ -11,6 +11,9 @@ from torch import Tensor
 Batch = Any
 """What a collate function returns: tensors, and tuples, lists, mappings or dataclasses of such."""
 
+SHOWN = 4
+"""Tensors of other lengths that an error names."""
+
 
 def batch_size(batch: Batch) -> int:
     """Number of examples in a batch: the length shared by the first axes of its tensors.
@@ -39,7 +42,8 @@ def batch_size(batch: Batch) -> int:
     size = max(lengths.values(), key=lambda n: (n != 1, list(lengths.values()).count(n)))
     wrong = {path: n for path, n in lengths.items() if n not in (size, 1)}
     if wrong:
-        told = ", ".join(f"batch{path}: {n}" for path, n in wrong.items())
+        told = ", ".join(f"batch{path}: {n}" for path, n in [*wrong.items()][:SHOWN])
+        told += f" and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
         raise ValueError(
             f"expected every tensor of the batch to hold {size} examples along its first axis, got {told}. "
             "What all examples share belongs on the module, or in a tensor of length 1"

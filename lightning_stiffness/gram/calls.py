@@ -23,6 +23,9 @@ COMPOSITE: frozenset[Any] = frozenset({nn.functional.multi_head_attention_forwar
 VIEWS: frozenset[Any] = frozenset({Tensor.view, Tensor.reshape, torch.reshape})
 """Functions that are told the lengths of what they give."""
 
+NODE: Any = Tensor.grad_fn.__get__  # type: ignore[union-attr]
+"""The call that gives a tensor's node, to which functions may be hooked that no call shows."""
+
 SIZED: frozenset[Any] = frozenset(
     {
         *(*VIEWS, Tensor.expand, Tensor.repeat, Tensor.tile, torch.tile, Tensor.unflatten, torch.broadcast_to),

@@ -8,12 +8,14 @@ import torch
 from torch import Tensor
 
 from lightning_stiffness.gram.axes import UndecidedAxis
+from lightning_stiffness.gram.backward import HIDDEN_HOOKS, gradients, grow
 from lightning_stiffness.gram.batch import Batch
 from lightning_stiffness.gram.calls import refuse_operators
 from lightning_stiffness.gram.capture import Watcher
 from lightning_stiffness.gram.collected import Collected
 from lightning_stiffness.gram.derived import pushed_back, resolved
 from lightning_stiffness.gram.devices import ROOM
+from lightning_stiffness.gram.keeper import Keeper
 from lightning_stiffness.gram.loop import example_gradient
 from lightning_stiffness.gram.order import ELSEWHERE, out_of_order, weights_of
 from lightning_stiffness.gram.parts import Dense, Part
@@ -56,6 +58,8 @@ class Collector:
         """The same where it is known for sure, with the weights of examples."""
         self.ties = False
         """Whether their gradients may differ where choices between equals fall otherwise."""
+        self.first = False
+        """Whether it is their first time: then each gradient has to tell something."""
         self.tied: set[str] = set()
         """The parameters whose gradients do."""
         self.shown = Shown()
@@ -113,19 +117,21 @@ class Collector:
             with self.problem.kept(), eager():
                 loss = self._forward(watcher, given, piece.size)
                 refuse_operators(watcher.functions)
-                strange = bool(watcher.failures) and not again
+                if watcher.hidden:
+                    raise EngineRefusal(HIDDEN_HOOKS)
+                strange = bool(watcher.keeper.failures) and not again
                 reference = self.references.better(piece, watcher.functions, reference) if strange else None
                 again = True
                 if reference is None:
                     out.scalar |= checked_loss(loss, piece.size)
                     if not loss.requires_grad:
                         return {}
-                    uses = watcher.uses
+                    uses = watcher.keeper.uses
                     self.shown.note(piece, watcher, loss, self.reference)
-                    for name, reason in watcher.failures.items():
+                    for name, reason in watcher.keeper.failures.items():
                         self.failures.setdefault(name, reason)
                     self._fail(hidden(loss, uses, parameters), HIDDEN)
-                    grads = iter(_gradients(loss.sum(), uses, keep=watcher.scrambled))
+                    grads = iter(self._taken_back(watcher, loss, piece.size))
                     for use in uses:
                         use.gradients, use.room = [next(grads) for _ in use.edges], self.room
                     if watcher.scrambled:
@@ -143,6 +149,16 @@ class Collector:
             self.shown.doubt(piece, losses)
         return found
 
+    def _taken_back(self, watcher: Watcher, loss: Tensor, size: int) -> tuple[Tensor | None, ...]:
+        """The gradients of the uses' outputs."""
+        uses, by_own = watcher.keeper.uses, watcher.hooked or self.reference.strange
+        by_own = by_own and loss.numel() < size
+        found = gradients(loss.sum(), uses, keep=watcher.scrambled or by_own)
+        if by_own:
+            larger = gradients(size * loss.sum(), uses, keep=watcher.scrambled)
+            self.shown.by_size |= not grow(found, larger, size)
+        return found
+
     def _look_at_order(self, piece: Piece, uses: list[Use], loss: Tensor, uneven: int | None) -> None:
         """After calls that may mix examples up: parameters fall back where a row is not its own example's."""
         if loss.numel() < piece.size:  # of a sum there is no telling: a few are looked at by themselves
@@ -152,7 +168,7 @@ class Collector:
             self.shown.moved |= {piece.offset + piece.start + k * piece.size // 3 for k in range(3)}
             return
         weights = weights_of(loss.detach())
-        grads = iter(_gradients((weights * loss).sum(), uses))
+        grads = iter(gradients((weights * loss).sum(), uses))
         for use in uses:
             if out_of_order(use, [next(grads) for _ in use.edges], weights):
                 self._fail(use.roots, ELSEWHERE)
@@ -166,7 +182,8 @@ class Collector:
             return
         sure = self.sure or Sure(self.form)
         factors = [sure.factor(piece.offset + piece.start, piece.size, place) for _, place in inside]
-        tied = agree(inside, functions, uses, losses if each else None, self.ties, factors)
+        losses_of = losses if each else None
+        tied = agree(inside, functions, uses, losses_of, self.ties, factors, each_tells=self.first)
         if tied is not None:
             self.met |= {alone.position for alone, _ in inside}
             self.tied |= tied
@@ -184,7 +201,8 @@ class Collector:
         among = piece.place(reference.position)
         wiring = Wiring(self.problem.module, reference.batch, given)
         kept = self.problem.module_kept
-        watcher = Watcher(pure, reference.calls, piece.size, among, reference.known, valueless, wiring, kept)
+        keeper = Keeper(pure, reference.calls, piece.size, among, reference.known, valueless)
+        watcher = Watcher(keeper, wiring, kept)
         if reference.is_number and self.sure is None:
             watcher.tail = Tail(piece.size)
         return watcher
@@ -231,23 +249,6 @@ class Collector:
     def _fail(self, names: frozenset[str], reason: str) -> None:
         for name in names:
             self.failures.setdefault(name, reason)
-
-
-def _gradients(loss: Tensor, uses: list[Use], *, keep: bool = False) -> tuple[Tensor | None, ...]:
-    """Those of the uses' outputs.
-
-    Args:
-        loss: a number.
-        uses: of its forward pass.
-        keep: whether the graph is wanted once more.
-    """
-    inputs: list[Any] = [edge for use in uses for edge in use.edges]
-    if not inputs:
-        return ()
-    try:
-        return torch.autograd.grad(loss, inputs, allow_unused=True, retain_graph=keep)
-    except Exception as error:
-        raise EngineRefusal(f"its backward pass failed: {type(error).__name__}: {error}") from error
 
 
 def _whole(gradient: Tensor) -> Part:

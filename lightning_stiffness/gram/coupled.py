@@ -51,7 +51,17 @@ NOT_OF_PARTS = (
     "other, or have other gradients by their place in the batch or their rank in it"
 )
 
+BY_SIZE = (
+    "functions hooked to gradients, or with a gradient of their own, change these by their size, as where they "
+    "clip them: in the mean over a batch gradients are smaller than alone"
+)
+
 ALONG = "the module takes examples for neighbours: {} is called along the axis that they are on"
+
+DECIDED = (
+    "values of all examples decide what is computed for them, and the loss of a batch is no plain mean or sum: "
+    "whether each example alone would have the same can't be told from it"
+)
 
 NO_TELLING = (
     "for a batch it makes other calls than for one example, and the loss of a batch is no plain mean or sum: what "
@@ -134,6 +144,8 @@ def _refuse_by_calls(measurement: "Measurement", shown: Shown) -> None:
     """Refuse what calls say of the examples, whatever their values."""
     if shown.along:
         raise EngineRefusal(ALONG.format(", ".join(f"'{name}'" for name in sorted(shown.along))))
+    if shown.by_size and measurement.reduction.form != "sum":
+        raise EngineRefusal(BY_SIZE)
     if measurement.alone.sure is None:
         if shown.coupled:
             raise EngineRefusal(COUPLED)
@@ -161,6 +173,8 @@ def _look_at_all(measurement: "Measurement", piece: Piece, losses: Tensor) -> No
     elif reduction.form == "mean" and reduction.weights is None:
         factors = [1 / piece.size] * piece.size
         _refuse(measurement, piece, most_apart(problem, piece, losses, singles, factors), NO_MEAN)
+    elif reduction.weighted:
+        _refuse(measurement, piece, (0, 1.0), DECIDED)
     elif is_made_of_parts(problem, piece, parts_of(piece.size), measurement.room) is False:
         _refuse(measurement, piece, (0, 1.0), NOT_OF_PARTS)
 

@@ -52,9 +52,9 @@ class Coupling:
     Example:
         >>> one, many = torch.ones(1, 3), torch.ones(4, 3)
         >>> coupling, mean = Coupling(4), many.mean()
-        >>> coupling.see(Call(torch.mean, (one,), {}, one.mean()), torch.mean, [many], mean, mixing=True)
+        >>> _ = coupling.see(Call(torch.mean, (one,), {}, one.mean()), torch.mean, [many], mean, mixing=True)
         >>> centred = many - mean
-        >>> coupling.see(Call(torch.sub, (one, 1), {}, one), torch.sub, [many, mean], centred, mixing=False)
+        >>> _ = coupling.see(Call(torch.sub, (one, 1), {}, one), torch.sub, [many, mean], centred, mixing=False)
         >>> coupling.holds(mean), coupling.holds(centred)
         (False, True)
     """
@@ -77,7 +77,7 @@ class Coupling:
         """Whether examples have something of all others in a loss, or in theirs."""
         return id(loss) in self._each or (id(loss) in self._scaled and loss.numel() > 1)
 
-    def see(self, call: Call | None, function: Any, given: Sequence[Tensor], out: Any, *, mixing: bool) -> None:
+    def see(self, call: Call | None, function: Any, given: Sequence[Tensor], out: Any, *, mixing: bool) -> Any:
         """Follow one call.
 
         Args:
@@ -86,10 +86,17 @@ class Coupling:
             given: the tensors that it took.
             out: the result.
             mixing: whether it makes values of all examples together.
+
+        Returns:
+            The result, with numbers watched that Python is told.
         """
-        self.asking.see(call, function, given, out, self._whole)
-        if not (mixing or self._whole or self._each or self._scaled):  # the usual
-            return
+        out = self.asking.see(call, function, given, out, self._whole)
+        if mixing or self._whole or self._each or self._scaled:  # unlike the usual
+            self._follow(call, function, given, out, mixing=mixing)
+        return out
+
+    def _follow(self, call: Call | None, function: Any, given: Sequence[Tensor], out: Any, *, mixing: bool) -> None:
+        """Tell what a call's results are made of."""
         outs = tensors_in(out)
         mixing = mixing and function not in _PICKING and self._combines(call, function, given, outs)
         taken = [one for one in given if not (function in INDEXING and self._is_place(one))]

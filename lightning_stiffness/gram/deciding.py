@@ -1,13 +1,15 @@
 """Values of all examples together that Python is given, and may decide by what is computed for all of them."""
 
 from collections.abc import Container, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from lightning_stiffness.gram.calls import Call
 from lightning_stiffness.gram.monotone import FINITE, named
+from lightning_stiffness.gram.told import Comparison, watched
 from lightning_stiffness.gram.uses import flat, tensors_in
 
 BRANCHING: frozenset[Any] = frozenset({Tensor.__bool__, torch.is_nonzero})
@@ -22,6 +24,12 @@ _OF_EACH: frozenset[Any] = frozenset(
     {*named("equal", "allclose", "__contains__", "numpy", "__array__", "tolist"), Tensor.__contains__}
 )
 """What gives Python something of all that it takes, where examples are still by themselves."""
+
+_LENDING = named("numpy", "__array__", "tolist")
+"""Those of them that give Python all values."""
+
+_TELLING: frozenset[Any] = frozenset({Tensor.item, Tensor.tolist})
+"""What may give numbers that know what becomes of them; ``float()`` gives plain ones in any case."""
 
 _LENGTHS: frozenset[Any] = frozenset(
     {Tensor.__len__, Tensor.shape.__get__, *named("size", "numel")}  # type: ignore[attr-defined]
@@ -48,13 +56,21 @@ _JOINING = named(
 """What leaves it at that."""
 
 
-class Asked(NamedTuple):
+@dataclass
+class Asked:
     """A call that gives Python something of all examples."""
 
     call: Call
     """As it is for one example."""
     by: list[Tensor]
     """By which of this example's tensors it is what it is."""
+    comparison: Comparison = field(default_factory=Comparison)
+    """Whether Python compared a number that it gave."""
+
+    @property
+    def branches(self) -> bool:
+        """Whether something was decided by it there and then."""
+        return self.call.function in BRANCHING or self.comparison.made
 
 
 class Asking:
@@ -64,13 +80,15 @@ class Asking:
     Example:
         >>> one, many = torch.zeros(1), torch.zeros(3)
         >>> asking = Asking()
-        >>> asking.see(Call(torch.equal, (one, one), {}, True), torch.equal, [many, many], True, ())
+        >>> _ = asking.see(Call(torch.equal, (one, one), {}, True), torch.equal, [many, many], True, ())
         >>> len(asking.asked)
         1
     """
 
     def __init__(self) -> None:
         self.asked: list[Asked] = []
+        self.lent: list[Tensor] = []
+        """All examples' values that Python was given, by which it may make something of its own for each."""
         self._picked: dict[int, tuple[Tensor, list[Tensor]]] = {}
         """As long as values say; and which values, of the one example."""
 
@@ -81,7 +99,7 @@ class Asking:
         given: Sequence[Tensor],
         out: Any,
         whole: Container[int],
-    ) -> None:
+    ) -> Any:
         """Follow one call.
 
         Args:
@@ -90,19 +108,24 @@ class Asking:
             given: the tensors that it took.
             out: the result.
             whole: identities of the tensors that are made of all examples.
+
+        Returns:
+            The result, with its numbers watched.
         """
         if call is None or not (self._picked or function in _WATCHED):  # the usual
-            return
+            return out
         if function in _PICKING:
             by = _picked_by(call)
             if by:
                 self._picked.update((id(one), (one, by)) for one in tensors_in(out))
-                return
+                return out
         if (function in DECIDING and any(id(one) in whole for one in given)) or (
             function in _OF_EACH
             and any(one.shape != many.shape for one, many in zip(call.given, given, strict=False))
         ):
             self.asked.append(Asked(call, call.given))
+            self.lent += given if function in _LENDING else ()
+            out = watched(out, self.asked[-1].comparison) if function in _TELLING else out
         for one in given if self._picked else ():
             found = self._picked.get(id(one))
             if found is None:
@@ -112,6 +135,7 @@ class Asking:
             elif one.ndim:  # what is as long
                 alike = (many for many in tensors_in(out) if many.ndim and len(many) == len(one))
                 self._picked.update((id(many), (many, found[1])) for many in alike)
+        return out
 
 
 def _picked_by(call: Call) -> list[Tensor]:
@@ -131,7 +155,8 @@ def may_decide(log: Sequence[Call], asked: Asked) -> bool:
     Where parameters are used after it, a module may leave early, or go on until all are done, by how far it has
     come with an example. What is told of the data alone, as a padded length, is the same as long as these are; what
     is told at the end, as an accuracy for a log, decides on nothing but itself. A loss may be left out at the end
-    by an ``if`` of its own, unless that asks whether it is a number at all.
+    by an ``if`` of its own, or where Python compares the number that it was told, unless that asks whether it is a
+    number at all.
 
     Args:
         log: the calls for one example, in order.
@@ -152,7 +177,7 @@ def may_decide(log: Sequence[Call], asked: Asked) -> bool:
     """
     place = next(i for i, call in enumerate(log) if call is asked.call)
     midway = any(_has_parameter(call) for call in log[place + 1 :])
-    if not midway and asked.call.function not in BRANCHING:
+    if not midway and not asked.branches:
         return False
     made: set[int] = set()
     for call in log[:place]:

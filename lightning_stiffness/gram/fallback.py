@@ -1,5 +1,7 @@
 """What the layerwise engine leaves to the other engines."""
 
+import re
+
 from lightning_stiffness.gram.check import check_against_loop
 from lightning_stiffness.gram.loop import loop_gram
 from lightning_stiffness.gram.plan import Step
@@ -42,8 +44,12 @@ def slowly(problem: Problem, engine: str, reasons: dict[str, str]) -> str:
     how = "one backward pass per example" if engine == "loop" else "torch.func"
     return (
         f"stiffness of {type(problem.module).__name__}: {len(reasons)} of its {len(problem.parameters)} parameters "
-        f"are measured by {how}, exact but slow: {told(reasons)}"
+        f"are measured by {how}, exact but slow: {_FIGURES.sub('', told(reasons))}"
     )
+
+
+_FIGURES = re.compile(r" \((?:by|those of) [^()]*\)")
+"""What is another in each measurement: without it Python warns of the same reason once."""
 
 
 def told(reasons: dict[str, str]) -> str:

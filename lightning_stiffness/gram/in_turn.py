@@ -17,9 +17,9 @@ def in_turn(
     """Parameters whose gradients are to be held against those in a batch now, and those that are left for later.
 
     The gradients of a module are as large as itself, and most of that are linear layers. What a rule makes of one
-    is the same for all of them: the output's gradient times the input, both of which are compared anyway. So the
-    smallest come first, and the others in the measurements after it, of each shape one before more of them. The
-    parameters of all other calls, and those that several calls share, are had at once.
+    is the same for all of them: the output's gradient times the input, both of which are compared in a first
+    measurement. So they are had in those after it, the smallest first, and of each shape one before more of them.
+    The parameters of all other calls, and those that several calls share, are had at once.
 
     Args:
         calls: of one example.
@@ -38,9 +38,10 @@ def in_turn(
         >>> parameters = {"small": small.weight, "large": large.weight}
         >>> now, later = in_turn(recorder.calls, parameters)
         >>> now, sorted(later)
+        ([], ['large', 'small'])
+        >>> now, later = in_turn(recorder.calls, parameters, later)
+        >>> now, sorted(later)
         (['small'], ['large'])
-        >>> in_turn(recorder.calls, parameters, later)
-        (['large'], frozenset())
     """
     names = {id(parameter): name for name, parameter in parameters.items()}
     takers: dict[str, list[Call]] = {name: [] for name in parameters}
@@ -55,17 +56,20 @@ def in_turn(
             layers.setdefault(id(taking[0]), []).append(name)
         else:
             others.append(name)
+    if left is None:
+        return others, frozenset(name for own in layers.values() for name in own)
     shapes: dict[Hashable, list[list[str]]] = {}
     for own in layers.values():
         shapes.setdefault(_shape(takers[own[0]][0], {id(parameters[name]) for name in own}), []).append(own)
     waiting: list[tuple[bool, int, list[str]]] = []
     for alike in shapes.values():
-        waits = alike if left is None else [own for own in alike if not left.isdisjoint(own)]
+        waits = [own for own in alike if not left.isdisjoint(own)]
         for k, own in enumerate(waits):
             met = k > 0 or len(waits) < len(alike)  # others of that shape come first
             waiting.append((met, sum(parameters[name].numel() for name in own), own))
-    now, entries = others if left is None else [], 0
+    now: list[str] = []
     later: list[str] = []
+    entries = 0
     for _, size, own in sorted(waiting, key=lambda one: one[:2]):
         if entries and entries + size > AT_ONCE:
             later += own

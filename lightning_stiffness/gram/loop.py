@@ -35,6 +35,7 @@ def example_gradient(problem: Problem, example: Batch, position: int | None = No
     with problem.kept():  # each example meets the module as it was
         with problem.watched():
             loss = problem.example_loss(problem.given(example), position)
+        problem.unhook()
         parameters = list(problem.parameters.values())
         gradients: Sequence[Tensor | None] = [None] * len(parameters)
         if loss.requires_grad:  # else no parameter took part

@@ -42,7 +42,7 @@ ROUNDED = (
 
 REDUCED = (
     "The module computes in half precision by itself, as within an autocast of its own, which rounds otherwise in "
-    "a batch than for an example alone: inner products are right to about 1e-3 of the norms; in float64 both "
+    "a batch than for an example alone: inner products are right to a few 1e-3 of the norms; in float64 both "
     "agree: {}"
 )
 
@@ -92,7 +92,7 @@ class Measurement:
         if alone.waits and (len(groups) > 1 or groups[0].block is not None):
             alone.look_closer()  # so that no gradient is held beside what the budget is for
         self.most = groups[0].most
-        collector.companions, collector.sure = alone.accompany(), alone.sure
+        collector.companions, collector.sure, collector.first = alone.accompany(), alone.sure, alone.waits
         if alone.proof is not None:
             collector.ties, collector.form = alone.proof.ties, alone.proof.form
         elif alone.sure is not None:
@@ -222,11 +222,13 @@ class Measurement:
             shown, place, loss = collector.shown, alone.reference.position, alone.reference.loss
             inside = bool(shown.losses) and offset <= place < offset + sum(collected.sizes)
             other = inside and loss is not None and not is_near(shown.losses, place, float(loss))
-            return other or shown.unlike or shown.other_calls or collector.derived or len(names) < len(group.names)
+            other = other or shown.unlike or shown.other_calls or collector.derived or len(names) < len(group.names)
+            if other or not alone.waits:
+                return other
         if alone.waits:
             # What will not be known the next time either is compared by two examples each time
             lasting = len(names) == len(group.names) and not (collector.derived or collector.shown.unlike)
-            met = alone.reference.position in collector.met
+            met = alone.rests_on_calls or alone.reference.position in collector.met
             good = lasting and met and alone.is_itself(collected, offset, names)
             if not good:
                 alone.needs_two()

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lightning_stiffness.gram.calls import NODE
 from lightning_stiffness.gram.digest import digest
 from lightning_stiffness.gram.problem import Examples, Problem
 from lightning_stiffness.gram.reference import Reference
@@ -89,17 +90,13 @@ def signature(reference: Reference, names: Mapping[int, str], *, shapes: bool = 
     Raises:
         Unnameable: if an argument is of a kind that has no name of its own.
     """
-    if not reference.saved_as_usual or any(call.function == _NODE for call in reference.calls):
+    if not reference.saved_as_usual or any(call.function == NODE for call in reference.calls):
         raise Unnameable
     calls = [
         (call.function, _form(call.args, names, shapes), _form(call.kwargs, names, shapes))
         for call in reference.calls
     ]
     return reference.nodes if shapes else (), tuple(calls)  # by its shape a call may take one way or another
-
-
-_NODE: Any = Tensor.grad_fn.__get__  # type: ignore[union-attr]
-"""The call that gives a tensor's node, to which functions may be hooked that no call shows."""
 
 
 def _form(node: Any, names: Mapping[int, str], shapes: bool) -> Hashable:

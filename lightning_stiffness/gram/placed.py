@@ -25,10 +25,12 @@ class Placed:
     or those of a mask that is made of places.
 
     Where they meet the values of examples, one may have another loss by its place than alone, be it one in a
-    hundred. The places of all, with which an entry of each is picked, are none of that.
+    hundred. The places of all, with which an entry of each is picked, are none of that. What no call gave, as what
+    comes of an array of NumPy's, may be made of places too, or of all values that Python was given before.
 
     Args:
         n: examples in the batch.
+        lent: values of all examples that Python was given, and may give back; it grows.
 
     Example:
         >>> place, rows, row = torch.arange(4), torch.zeros(4, 2), torch.zeros(1, 2)
@@ -42,11 +44,16 @@ class Placed:
         True
     """
 
-    def __init__(self, n: int):
-        self.n = n
+    def __init__(self, n: int, lent: Sequence[Tensor] = ()):
+        self.n, self.lent = n, lent
         self.used = False
         """Whether some met the values of examples."""
         self._held: dict[int, Tensor] = {}
+
+    def hold(self, strangers: list[tuple[Tensor, Tensor]]) -> None:
+        """Follow what no call gave: pairs of what one example has and all have, which are taken from the list."""
+        self._held.update((id(many), many) for one, many in strangers if self._differs(one, many))
+        strangers.clear()
 
     def see(self, call: Call | None, function: Any, given: Sequence[Tensor], outs: Sequence[Tensor]) -> None:
         """Follow one call.
@@ -77,11 +84,13 @@ class Placed:
                     self._held[id(many)] = many
 
     def _differs(self, one: Tensor, many: Tensor) -> bool:
-        """Whether rows are not all as that for one example."""
+        """Whether rows are not all as that for one example, nor are values of their own that were given back."""
         if one.shape == many.shape or torch._C._functorch.is_functorch_wrapped_tensor(many):
             return False
         axis = grown_axis(one.shape, many.shape, self.n)
         if axis is None or many.layout != torch.strided or not one.numel():
+            return False
+        if any(own.shape == many.shape and torch.equal(own.to(many.dtype), many) for own in self.lent):
             return False
         rows = torch.unflatten(many.detach(), axis, (self.n, one.shape[axis]))
         return bool((rows != one.detach().unsqueeze(axis)).any())

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lightning_stiffness.gram.bare import unhook
 from lightning_stiffness.gram.batch import Batch, batch_size, detached, fresh, take
 from lightning_stiffness.gram.kept import KeptModule
 from lightning_stiffness.gram.noise import Noise
@@ -24,6 +25,15 @@ class EngineRefusal(Exception):
 class LossError(ValueError):
     """The loss function did not return a loss."""
 
+
+TOO_FEW = "more than 1 value per channel when training"
+"""What torch says of a BatchNorm in training mode."""
+
+ALONE = (
+    "the loss of {} can't be computed for one example alone, which is what is measured: {}. Modules are measured "
+    "in evaluation mode: leave out of the loss what puts a BatchNorm back in training mode, as module.train(), or "
+    "keep its running statistics"
+)
 
 ENDING = [Tensor.numel, Tensor.is_floating_point, Tensor.reshape]
 """The calls by which the loss of one example is checked at the end."""
@@ -105,6 +115,11 @@ class Problem:
         """Inside, it is seen which parameters a loss is about to change."""
         return nullcontext() if self.module_kept is None else self.module_kept.watched()
 
+    def unhook(self) -> None:
+        """Leave out what a forward pass has hooked to its parameters' gradients."""
+        for parameter in self.parameters.values():
+            unhook(parameter)
+
     def by_layer(self) -> dict[str, list[str]]:
         """Layer → its parameters; all of them under ``""`` where no layers are asked for."""
         if self.layers is None:
@@ -123,7 +138,12 @@ class Problem:
         """
         if position is not None:
             self.noise.seed(position)
-        loss = self.loss_fn(self.module, example)
+        try:
+            loss = self.loss_fn(self.module, example)
+        except ValueError as error:
+            if TOO_FEW in str(error):
+                raise LossError(ALONE.format(type(self.module).__name__, error)) from error
+            raise
         if not isinstance(loss, Tensor) or loss.numel() != 1 or not loss.is_floating_point():
             got = f"a {loss.dtype} tensor {list(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
             raise LossError(

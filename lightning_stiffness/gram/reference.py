@@ -30,8 +30,10 @@ class Wanted(Enum):
     they are."""
     VALUES = auto()
     """Its loss, and the gradients of its calls instead of the parameters'."""
+    VECTORS = auto()
+    """Its loss and the gradients of some parameters, where its calls leave nothing open."""
     CALLS = auto()
-    """Its calls alone, where these leave nothing open."""
+    """Its calls and its loss alone, where they do."""
 
 
 @dataclass
@@ -168,7 +170,8 @@ def _traced_back(
     if reference.wanted is Wanted.CALLS:
         reference.loss = loss.detach()
     elif reference.wanted is not Wanted.TWO:
-        _trace_back(reference, loss, problem.of(reference.some) if reference.some else None)
+        values = reference.wanted is not Wanted.VECTORS
+        _trace_back(reference, loss, problem.of(reference.some) if reference.some else None, values=values)
     return reference, loss
 
 
@@ -207,10 +210,11 @@ def companion(problem: Problem, examples: Examples, position: int) -> Reference 
     return found
 
 
-def _trace_back(reference: Reference, loss: Tensor, problem: Problem | None = None) -> None:
-    """Enter its loss, the gradients of all its calls, as which of them are uses is known beside a batch, and those
-    of a problem's parameters that it depends on."""
-    outputs = [(call, i, edge) for call in reference.calls for i, edge in enumerate(call.edges) if edge is not None]
+def _trace_back(reference: Reference, loss: Tensor, problem: Problem | None = None, *, values: bool = True) -> None:
+    """Enter its loss, the gradients of all its calls if values are wanted, as which of them are uses is known
+    beside a batch, and those of a problem's parameters that it depends on."""
+    calls = reference.calls if values else ()
+    outputs = [(call, i, edge) for call in calls for i, edge in enumerate(call.edges) if edge is not None]
     inputs = [*(edge for _, _, edge in outputs), *(problem.parameters.values() if problem else ())]
     gradients = _gradients(loss, inputs) if loss.requires_grad else None
     if gradients is not None:
@@ -234,6 +238,7 @@ def traced(problem: Problem, examples: Examples, position: int, among: int = 0) 
     recorder.note(one for part in problem.parts for one in part._buffers.values() if one is not None)
     with recorder:
         loss = problem.example_loss(piece)
+    problem.unhook()
     if kept is not None and kept.writes_to_batch and not known:
         kept.put_back()
         return traced(problem, examples, position, among)  # once more, of a copy: what was given is as it was

@@ -53,6 +53,8 @@ class Shown:
     rewired: bool = False
     """Whether some piece made the same calls with tensors from elsewhere, as another layer's weight."""
 
+    by_size: bool = False
+    """Whether functions hooked to gradients change those of some piece by their size."""
     drew: bool = False
     """Whether some piece drew random numbers that an example alone does not draw."""
 
@@ -91,7 +93,9 @@ class Shown:
         self.other_calls |= not same
         others = watcher.unlike or not same
         self.unlike |= others
-        decides = any(may_decide(watcher.log, asked) for asked in watcher.coupling.asking.asked)
+        asking = watcher.coupling.asking
+        decides = any(may_decide(watcher.log, asked) for asked in asking.asked)
+        decides |= watcher.placed.used and bool(asking.lent)  # as weights that NumPy made of all values
         self.drew |= watcher.drew
         closer = unseen or others or reference.changed_unseen or decides or watcher.placed.used
         if watcher.mixed or closer:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_stiffness.gram.backends import DifferentiableRNNs, full_precision
+from lightning_stiffness.gram.bare import bare
 from lightning_stiffness.gram.held import Held
 from lightning_stiffness.gram.kept import KeptModule
 
@@ -21,8 +22,8 @@ def measuring(
     """Evaluation mode with gradients in full precision; all of it undone at the end, also after an error.
 
     Inside: every submodule in eval mode, gradients on even under ``no_grad`` or ``inference_mode``, autocast
-    and TF32 off. Afterwards: training flags per submodule, parameters, buffers, attributes, and the random state of
-    Python, NumPy and torch are what they were.
+    and TF32 off, parameters without ``.grad`` and hooks. Afterwards: training flags per submodule, parameters,
+    buffers, attributes, and the random state of Python, NumPy and torch are what they were.
 
     Args:
         module: the module.
@@ -38,7 +39,8 @@ def measuring(
         stack.enter_context(kept_random_state())
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
-        parameters = (p for part in parts for p in part._parameters.values() if p is not None)
+        parameters = [p for part in parts for p in part._parameters.values() if p is not None]
+        stack.enter_context(bare(parameters))
         for kind in {p.device.type for p in parameters} | {"cpu"}:
             stack.enter_context(torch.autocast(kind, enabled=False))
         stack.enter_context(full_precision())

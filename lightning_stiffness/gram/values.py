@@ -27,6 +27,8 @@ def agree(
     losses: Tensor | None,
     ties: bool,
     factors: Sequence[float],
+    *,
+    each_tells: bool = False,
 ) -> set[str] | None:
     """Whether the values of some examples in a batch are those that they have alone.
 
@@ -40,9 +42,10 @@ def agree(
         losses: of the batch, one for each example; None where it has one number.
         ties: whether gradients in float32 may differ by :data:`TIE`.
         factors: gradient of that number by each companion's loss.
+        each_tells: whether no use is to have a gradient of zero, which says nothing of it.
 
     Returns:
-        None where they are others, or one has no gradient other than zero, which says nothing; else the parameters
+        None where they are others, or one has no gradient other than zero; else the parameters
         whose gradients differ by no more than ties make.
     """
     tied: set[str] = set()
@@ -61,7 +64,7 @@ def agree(
                 own = _scaled(own, factor)
             if each is not None:
                 own.append((each[place], alone.loss, None))
-            differing = _unlike(own, ties)
+            differing = _unlike(own, ties, each_tells)
             if differing is None:
                 return None
             tied |= differing
@@ -109,9 +112,9 @@ def _same_memory(a: Tensor, b: Tensor) -> bool:
     return a.data_ptr() == b.data_ptr() and a.shape == b.shape and a.stride() == b.stride() and a.dtype == b.dtype
 
 
-def _unlike(pairs: Pairs, ties: bool) -> set[str] | None:
-    """The parameters whose pairs differ by no more than ties make; None where some differ by more, or no gradient
-    is other than zero."""
+def _unlike(pairs: Pairs, ties: bool, each_tells: bool) -> set[str] | None:
+    """The parameters whose pairs differ by no more than ties make; None where some differ by more, or gradients are
+    zero: all of them, or one if each is to tell."""
     many, one, bounds, uses = [], [], [], []
     for of_batch, alone, use in pairs:
         if of_batch.shape != alone.shape or of_batch.dtype != alone.dtype:
@@ -129,7 +132,8 @@ def _unlike(pairs: Pairs, ties: bool) -> set[str] | None:
     mixed = len({norm.dtype for norm in norms}) > 1
     numbers = torch.stack([norm.double() for norm in norms] if mixed else list(norms)).tolist()
     count = len(bounds)
-    if not any(size for size, use in zip(numbers[count:], uses, strict=True) if use is not None):
+    telling = [size != 0 for size, use in zip(numbers[count:], uses, strict=True) if use is not None]
+    if not (all(telling) if each_tells else any(telling)):
         return None
     found: set[str] = set()
     for k, (difference, size, (limit, least, most)) in enumerate(

@@ -42,6 +42,9 @@ class Wiring:
     def __init__(self, module: nn.Module, one: Batch, many: Batch) -> None:
         self.differs = False
         """Whether some tensor comes from elsewhere, or has a gradient in one of both alone."""
+        self.strangers: list[tuple[Tensor, Tensor]] = []
+        """What was taken that no call gave, nor the batch, and is of another shape for the example, as what comes
+        of an array of NumPy's; with that of the example before it."""
         self._partners: dict[int, set[int]] = {}
         """Identity of a tensor of the example → those that a batch has in its place: several where a call gives one
         of them what it took, as it is."""
@@ -71,6 +74,8 @@ class Wiring:
             if known is None:
                 self._partners[id(one)] = {id(many)}
                 self.differs = self.differs or self._is_another(one, many)
+                if one.shape != many.shape and not many.requires_grad:
+                    self.strangers.append((one, many))
             elif id(many) not in known:
                 self.differs = True
 

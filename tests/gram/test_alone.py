@@ -316,7 +316,7 @@ def test_where_calls_say_everything_values_are_compared_now_and_then(
     torch.manual_seed(0)
     module, traced = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3)).double(), []
     look = reference._trace_back
-    monkeypatch.setattr(reference, "_trace_back", lambda *given: traced.append(1) or look(*given))
+    monkeypatch.setattr(reference, "_trace_back", lambda *given, **named: traced.append(1) or look(*given, **named))
 
     def loss_fn(module: nn.Module, batch: Any) -> Tensor:
         return F.cross_entropy(module(batch[0]), batch[1], reduction=reduction)

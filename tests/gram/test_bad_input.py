@@ -163,6 +163,21 @@ def test_loss(engine: str, loss_fn: Callable[..., Any], got: str) -> None:
         gradient_gram(network(), BATCH, loss_fn=loss_fn, engine=engine)
 
 
+@pytest.mark.parametrize("engine", ["auto", "loop"])
+def test_a_batch_norm_in_training_mode(engine: str) -> None:
+    module = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
+    before = [part.training for part in module.modules()]
+    with pytest.raises(LossError, match=r"Sequential can't be computed for one example alone.*evaluation mode"):
+        gradient_gram(module, torch.randn(6, 4), loss_fn=lambda m, b: m.train()(b).sum(1), engine=engine)
+    assert [part.training for part in module.modules()] == before
+
+
+def test_a_long_list_of_lengths_is_cut_short() -> None:
+    graphs = [torch.randn(nodes, 4) for nodes in range(3, 40)]
+    with pytest.raises(ValueError, match=r"batch\[3\]: 6.* and 3[0-9] more\. What all"):
+        gradient_gram(nn.Linear(4, 1), graphs, loss_fn=lambda m, b: m(b[0]))
+
+
 def test_an_error_of_the_users_own_is_told_by_itself():
     net = nn.Linear(3, 2)
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied") as caught:

@@ -1,5 +1,8 @@
 """Modules that decide for all examples together, by how far they have come with them, what to compute."""
 
+import copy
+import math
+import pickle
 import warnings
 
 import numpy as np
@@ -10,6 +13,7 @@ from torch.nn import functional as F
 
 from lightning_stiffness.gram import coupled, gradient_gram
 from lightning_stiffness.gram.familiar import forget
+from lightning_stiffness.gram.told import Comparison, Told, watched
 
 N = 40
 
@@ -184,7 +188,17 @@ def unless(is_left_out):
 
 
 @pytest.mark.filterwarnings("ignore:stiffness of")
-@pytest.mark.parametrize("left_out", [lambda loss: loss > 2, lambda loss: torch.isnan(loss) or not loss < 2])
+@pytest.mark.parametrize(
+    "left_out",
+    [
+        lambda loss: loss > 2,
+        lambda loss: torch.isnan(loss) or not loss < 2,
+        lambda loss: loss.item() > 2,
+        lambda loss: 0.5 * loss.item() + 1 > 2,
+        lambda loss: max(loss.tolist(), 2) > 2,
+        lambda loss: int(loss.item()) == 2,
+    ],
+)
 def test_a_mean_that_python_leaves_out(left_out):
     """Of the batch it is not left out, and of some examples alone it is."""
     for seed in range(6):
@@ -249,7 +263,10 @@ def told(module, batch):
 
 def told_of_each(module, batch):
     losses = each(module, batch)
-    module.told = losses.detach().numpy(), losses.tolist()
+    module.told = losses.detach().numpy(), losses.tolist(), f"{losses.mean().item():.2f}"
+    total = losses.sum().item()
+    if total != total or total in (float("inf"), -float("inf")):
+        raise ValueError("not a number")
     return losses
 
 
@@ -264,6 +281,124 @@ def test_what_decides_on_nothing(monkeypatch, loss):
     module = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 4)).double()
     counts = looked_at(monkeypatch, module, loss)
     assert max(counts[1:]) <= coupled.FEW
+
+
+def clipped(module, batch):
+    """NumPy clips the targets by what is usual among them."""
+    targets = batch[1].numpy()
+    high = targets.mean() + 4 * targets.std() if len(targets) > 1 else math.inf
+    return (module(batch[0])[:, 0] - torch.from_numpy(np.minimum(targets, high))) ** 2
+
+
+def masked(module, batch):
+    """Python makes a mask of lengths, which are each example's own."""
+    lengths = torch.tensor((batch[1].abs() * 6).long().tolist())
+    mask = torch.arange(6)[None, :] < lengths[:, None]
+    return module(batch[0] * mask)[:, 0] ** 2
+
+
+@pytest.mark.parametrize("loss", [clipped, masked])
+def test_values_that_python_gives_back(monkeypatch, loss):
+    """As they are they decide on nothing; made of all of them, each may have something of all others."""
+    forget()
+    torch.manual_seed(0)
+    module, counts = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 1)).double(), alone(monkeypatch)
+    slow = []
+    for step in range(10):
+        batch = torch.randn(N, 6, dtype=torch.float64), torch.rand(N, dtype=torch.float64)
+        if step > 5:
+            batch[1][31] = 40.0
+        counts.append(0)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            found = gradient_gram(module, batch, loss_fn=loss)
+        slow.append(bool(caught))
+        exact = gradient_gram(module, batch, loss_fn=loss, engine="loop")
+        torch.testing.assert_close(found.values, exact.values, rtol=1e-9, atol=1e-9)
+    assert slow == [loss is clipped and step > 5 for step in range(10)]
+    assert counts[2:5] == 3 * [coupled.FEW]
+
+
+class Adaptive(nn.Module):
+    """Takes smaller steps where some error over all examples is large."""
+
+    def __init__(self):
+        super().__init__()
+        self.slope, self.out = nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, 6)), nn.Linear(6, 4)
+
+    def forward(self, x):
+        at, step = 0.0, 0.5
+        while at < 1:
+            first = self.slope(x)
+            second = self.slope(x + step * first)
+            if (step / 2 * (second - first)).norm().item() / len(x) ** 0.5 > 0.05 and step > 0.05:
+                step /= 2
+                continue
+            x, at = x + step / 2 * (first + second), at + step
+            step = min(1.5 * step, 1 - at + 1e-12)
+        return self.out(x)
+
+
+@pytest.mark.filterwarnings("ignore:stiffness of")
+def test_steps_that_hardly_change_a_loss():
+    """In single precision, where losses are as near as in half the digits, and gradients are not."""
+    forget()
+    torch.manual_seed(0)
+    module = Adaptive()
+    batch = torch.randn(N, 6), torch.arange(N) % 4
+    for _ in range(8):
+        found, exact = (gradient_gram(module, batch, loss_fn=each, engine=e) for e in ("auto", "loop"))
+        torch.testing.assert_close(cosines(found), cosines(exact), rtol=0, atol=1e-4)
+        with torch.no_grad():
+            for parameter in module.parameters():
+                parameter.mul_(1.03)
+
+
+DECIDING = {
+    "less": lambda x: x < 3,
+    "at most": lambda x: x <= 3,
+    "equal": lambda x: x == 3,
+    "truth": lambda x: bool(x - 2.5),
+    "made": lambda x: -(abs(2 * x / 3 - 1) ** 2) % 5 > 0,
+    "least": lambda x: min(3, x),
+    "sorted": lambda x: sorted([x, 3.0]),
+    "rounded": lambda x: round(x) == 2,
+    "floor": lambda x: math.floor(x / 2),
+    "digits": lambda x: round(x, 1) > 2,
+    "of a tensor": lambda x: x > torch.tensor(3.0),
+}
+"""What may decide by a number."""
+
+TELLING = {
+    "text": lambda x: f"{x:.1f} {x}",
+    "sum": lambda x: sum([x, 0.9 * x + 0.1]),
+    "a number": lambda x: x == x and x != math.inf and not math.isnan(x),
+    "tensor": lambda x: torch.tensor(x) * x,
+    "array": lambda x: np.mean([x, 1.0]),
+    "key": lambda x: {"loss": x, x: 1},
+    "copy": lambda x: copy.deepcopy([x]),
+}
+"""What does not."""
+
+
+@pytest.mark.parametrize("how", [*DECIDING, *TELLING])
+def test_a_number_knows_whether_it_was_compared(how):
+    comparison = Comparison()
+    number = Told(2.5, comparison)
+    result = {**DECIDING, **TELLING}[how](number)
+    assert comparison.made == (how in DECIDING)
+    plain = {**DECIDING, **TELLING}[how](2.5)
+    assert result == plain
+
+
+def test_what_is_kept_of_a_number_is_plain():
+    number = Told(2.5, Comparison())
+    for kept in (pickle.loads(pickle.dumps(number)), copy.copy(number), copy.deepcopy(number), float(number)):
+        assert type(kept) is float
+        assert kept == 2.5
+    assert watched(3, Comparison()) == 3
+    assert [type(one) for one in watched([1.0, 2.0], Comparison())] == [Told, Told]
+    assert type(watched([1.0] * 5000, Comparison())[0]) is float
 
 
 def test_what_was_refused_is_looked_at_again():

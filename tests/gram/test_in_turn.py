@@ -66,24 +66,25 @@ def test_the_small_come_first_and_one_of_each_shape(loss_fn: Callable[..., Tenso
         with torch.no_grad():
             for parameter in module.parameters():
                 parameter += 0.01 * torch.randn_like(parameter)
-    last = {"8.weight", "8.bias", "9.weight", "9.bias"}  # the norm, and the smallest
-    assert asked == [last, *({f"{layer}.weight", f"{layer}.bias"} for layer in (0, 2, 6, 4))]
+    norm = {"8.weight", "8.bias"}  # and the smallest layer first
+    assert asked == [norm, *({f"{layer}.weight", f"{layer}.bias"} for layer in (9, 0, 2, 6, 4))]
 
 
 def test_small_modules_are_done_at_once(asked: list[set[str]]) -> None:
     module = nn.Sequential(nn.Linear(150, 8), nn.Tanh(), nn.Linear(8, 3)).double()
-    for _ in range(3):
+    for _ in range(4):
         gradient_gram(module, batch(), loss_fn=each)
     assert asked == [{"0.weight", "0.bias", "2.weight", "2.bias"}]
 
 
 def test_another_module_starts_anew(asked: list[set[str]]) -> None:
-    for _ in range(5):
+    for _ in range(6):
         gradient_gram(wide(), batch(), loss_fn=each)  # the same calls, of another one
     before = len(asked)
     gradient_gram(wide().append(nn.Tanh()), batch(), loss_fn=each)
-    assert len(asked) == before + 1
-    assert "9.weight" in asked[-1]
+    assert asked[before:] == [{"8.weight", "8.bias"}]
+    gradient_gram(wide().append(nn.Tanh()), batch(), loss_fn=each)
+    assert asked[before + 1 :] == [{"9.weight", "9.bias"}]
 
 
 @pytest.mark.filterwarnings("ignore:stiffness of")
@@ -93,7 +94,7 @@ def test_another_module_starts_anew(asked: list[set[str]]) -> None:
 def test_a_rule_that_is_wrong_for_some_shape_is_found_in_its_turn(
     outputs: int, part: str, loss_fn: Callable[..., Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """From then on it is never relied on again; that of the smallest one is found before anything is."""
+    """From then on it is never relied on again."""
     parts_of, axes = collect.parts_of, {"weight": 2, "bias": 1}[part]
 
     def wrong(use: Any) -> Any:
@@ -104,17 +105,23 @@ def test_a_rule_that_is_wrong_for_some_shape_is_found_in_its_turn(
     module, data = wide(), batch()
     monkeypatch.setattr(collect, "parts_of", wrong)
     expected = gradient_gram(module, data, loss_fn=loss_fn, engine="loop")
-    fell_back = [bool(gradient_gram(module, data, loss_fn=loss_fn).plan.fallbacks) for _ in range(6)]
-    first = {3: 0, 200: 1, 250: 3}[outputs]
-    assert fell_back == [step >= first for step in range(6)]
+    fell_back = [bool(gradient_gram(module, data, loss_fn=loss_fn).plan.fallbacks) for _ in range(7)]
+    first = {3: 1, 200: 2, 250: 4}[outputs]
+    assert fell_back == [step >= first for step in range(7)]
     assert off(gradient_gram(module, data, loss_fn=loss_fn), expected) < 1e-9
 
 
-def asked_for(module: nn.Module, x: Tensor, *, left: Any = None) -> tuple[list[str], set[str]]:
+def asked_for(module: nn.Module, x: Tensor) -> tuple[list[str], list[list[str]]]:
+    """In a first measurement, and in each of those after it."""
     with Recorder() as recorder:
         module(x)
-    now, later = in_turn.in_turn(recorder.calls, dict(module.named_parameters()), left)
-    return sorted(now), set(later)
+    parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
+    now, left = in_turn.in_turn(recorder.calls, parameters)
+    later = []
+    while left:
+        of_these, left = in_turn.in_turn(recorder.calls, parameters, left)
+        later.append(sorted(of_these))
+    return sorted(now), later
 
 
 SIDE = int(AT_ONCE**0.5) + 1
@@ -152,35 +159,25 @@ class Odd(nn.Parameter):
 
 def test_parameters_that_are_used_otherwise_do_not_wait() -> None:
     now, later = asked_for(Tied(), torch.ones(1, SIDE))
-    assert now == [
-        "one.bias",
-        "one.weight",
-        "three.bias",
-        "three.weight",
-        "two.bias",
-    ]  # the biases as they are small
-    assert later == set()
+    assert now == ["one.weight", "three.weight"]
+    assert later == [["one.bias", "three.bias", "two.bias"]]  # which are small
     now, later = asked_for(Fed(), torch.ones(1, SIDE))
-    assert now == ["high", "large.bias", "large.weight", "low", "small.bias", "small.weight", "tokens"]
+    assert now == ["high", "large.bias", "large.weight", "low", "tokens"]
+    assert later == [["small.bias", "small.weight"]]
     module = nn.Sequential(nn.Linear(SIDE, SIDE), nn.Linear(SIDE, SIDE + 1), nn.Linear(SIDE + 1, SIDE + 2))
     module[2].weight = Odd(module[2].weight.detach())
     now, later = asked_for(module, torch.ones(1, SIDE))
-    assert now == ["0.bias", "0.weight", "2.bias", "2.weight"]
-    assert later == {"1.bias", "1.weight"}
+    assert now == ["2.bias", "2.weight"]
+    assert later == [["0.bias", "0.weight"], ["1.bias", "1.weight"]]
 
 
 def test_what_a_layer_is_asked_for_is_of_its_shape() -> None:
     """A frozen weight, a layer without a bias, and rows of another number."""
     module = nn.Sequential(*(nn.Linear(SIDE, SIDE) for _ in range(3)), nn.Linear(SIDE, SIDE, bias=False))
     module[1].weight.requires_grad_(False)
-    trained = {name: p for name, p in module.named_parameters() if p.requires_grad}
-    with Recorder() as recorder:
-        module(torch.ones(1, SIDE))
-    left, order = None, []
-    while left is None or left:
-        now, left = in_turn.in_turn(recorder.calls, trained, left)
-        order.append(sorted(now))
-    assert order == [["1.bias"], ["3.weight"], ["0.bias", "0.weight"], ["2.bias", "2.weight"]]
+    now, later = asked_for(module, torch.ones(1, SIDE))
+    assert now == []
+    assert later == [["1.bias"], ["3.weight"], ["0.bias", "0.weight"], ["2.bias", "2.weight"]]
 
     class Twice(nn.Module):
         def __init__(self) -> None:
@@ -191,8 +188,8 @@ def test_what_a_layer_is_asked_for_is_of_its_shape() -> None:
             return self.two(self.one(x)[:, None].expand(-1, 5, -1))
 
     now, later = asked_for(Twice(), torch.ones(1, SIDE))
-    assert now == ["one.bias", "one.weight"]
-    assert later == {"two.bias", "two.weight"}
+    assert now == []
+    assert later == [["one.bias", "one.weight"], ["two.bias", "two.weight"]]
 
 
 class Idle(nn.Module):
@@ -213,7 +210,7 @@ def test_what_an_example_does_not_use_is_proven_too(asked: list[set[str]]) -> No
     for _ in range(3):
         found = gradient_gram(module, data, loss_fn=each)
         assert off(found, gradient_gram(module, data, loss_fn=each, engine="loop")) < 1e-12
-    assert asked == [{"inner.weight", "inner.bias"}]
+    assert asked == [{"inner.weight", "inner.bias"}]  # in the second one
     assert familiar._proven
 
 

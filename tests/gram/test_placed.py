@@ -3,6 +3,7 @@
 import warnings
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -58,6 +59,22 @@ def by_list(module: Any, batch: Any) -> Tensor:
     return each(module, batch) * torch.tensor([0.1 if k % 10 == 9 else 1.0 for k in range(len(batch[0]))])
 
 
+def by_array(module: Any, batch: Any) -> Tensor:
+    """Of which no call tells."""
+    weights = np.where(np.arange(len(batch[0])) % 10 == 9, 0.1, 1.0)
+    return each(module, batch) * torch.from_numpy(weights)
+
+
+def by_mask(module: Any, batch: Any) -> Tensor:
+    mask = torch.from_numpy(np.arange(len(batch[0])) % 10 == 9)
+    return torch.where(mask, 0.1 * each(module, batch), each(module, batch))
+
+
+def by_plain_array(module: Any, batch: Any) -> Tensor:
+    """The same for all."""
+    return each(module, batch) * torch.from_numpy(np.full(len(batch[0]), 0.5))
+
+
 def by_own_entry(module: Any, batch: Any) -> Tensor:
     """The places of all pick an entry of each: as any loss may."""
     logits = module(batch[0]).log_softmax(1)
@@ -84,13 +101,13 @@ def measured(loss: Any, engine: str) -> GradientGram:
 
 
 @pytest.mark.filterwarnings("ignore:stiffness of")
-@pytest.mark.parametrize("loss", [by_table, by_index, by_weight, by_flipped_inputs, by_list])
+@pytest.mark.parametrize("loss", [by_table, by_index, by_weight, by_flipped_inputs, by_list, by_array, by_mask])
 def test_rows_that_differ_by_their_place(loss: Any) -> None:
     for whole in (loss, lambda m, b: loss(m, b).mean()):
         assert off(measured(whole, "auto"), measured(whole, "loop")) < 1e-9
 
 
-@pytest.mark.parametrize("loss", [by_own_entry, by_flat_entry, by_expanded])
+@pytest.mark.parametrize("loss", [by_own_entry, by_flat_entry, by_expanded, by_plain_array])
 def test_what_is_as_it_is_alone(monkeypatch: pytest.MonkeyPatch, loss: Any) -> None:
     looks: list[Any] = []
     monkeypatch.setattr(coupled, "most_apart", lambda *given: looks.append(given))

@@ -1,5 +1,7 @@
 """Whatever goes wrong inside the layerwise engine, the Gram is right; what goes wrong in the module is raised."""
 
+import warnings
+
 import pytest
 import torch
 from torch import nn
@@ -29,6 +31,22 @@ def test_an_error_in_the_engine_leads_to_the_other_engines(monkeypatch: pytest.M
         got = gradient_gram(net, batch, loss_fn=loss)
     torch.testing.assert_close(got.values, expected, rtol=1e-12, atol=0)
     assert set(got.plan.fallbacks) == {"0.weight", "0.bias", "2.weight", "2.bias"}
+
+
+def test_the_same_reason_is_told_once() -> None:
+    """Its figures are others in each measurement; they are in the plan."""
+    net, (x, y) = net_and_batch()
+    reasons = set()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        for step in range(4):
+            batch = x * (1 + step), y
+            found = gradient_gram(
+                net, batch, loss_fn=lambda m, b: (m(b[0]) - m(b[0]).mean(0)).square().sum(1) + loss(m, b)
+            )
+            reasons |= {*found.plan.fallbacks.values()}
+    assert len(reasons) > 1
+    assert len([one for one in caught if "exact but slow" in str(one.message)]) == 1
 
 
 @pytest.mark.filterwarnings("ignore")

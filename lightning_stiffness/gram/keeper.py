@@ -1,0 +1,234 @@
+"""Every use of a parameter in a pass over many examples.
+
+A call that takes a parameter, or a tensor computed from parameters alone, and whose output grows with the number
+of examples is a *use*: its inputs and the gradient edge of its output are kept. Where the output does not grow, it
+is one more tensor computed from parameters alone.
+"""
+
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import Node, get_gradient_edge
+
+from lightning_stiffness.gram.axes import Layout, UndecidedAxis, decide, layouts
+from lightning_stiffness.gram.calls import Call
+from lightning_stiffness.gram.in_place import inplace, out_of_place, rewritten
+from lightning_stiffness.gram.uses import Function, Operand, Pure, Use, flat, is_transpose
+
+
+class Keeper:
+    """Keeps the uses of parameters in a pass over ``n`` examples.
+
+    Args:
+        pure: the module's parameters.
+        log: calls of the pass over one example.
+        n: number of examples.
+        example: the position of that one example among them; None where it is not among them.
+        known: layouts decided in an earlier pass, by call; extended here.
+        valueless: functions whose rules need no input values.
+
+    Attributes:
+        uses: those found, in order.
+        failures: parameter → why its uses are none that the log explains.
+    """
+
+    def __init__(
+        self,
+        pure: list[Pure],
+        log: list[Call],
+        n: int,
+        example: int | None,
+        known: dict[tuple[int, int], Layout],
+        valueless: Callable[[Any], bool],
+    ) -> None:
+        self.pure = {id(entry.tensor): entry for entry in pure}
+        self.log, self.n, self.example, self.known, self.valueless = log, n, example, known, valueless
+        self.uses: list[Use] = []
+        self.failures: dict[str, str] = {}
+
+    def is_pure(self, tensor: Any) -> bool:
+        """Whether a tensor is a parameter, or computed from parameters alone."""
+        return id(tensor) in self.pure
+
+    def taken(self, given: list[Tensor]) -> list[Pure]:
+        """Those of a call's tensors that are."""
+        return [entry for one in given if (entry := self.pure.get(id(one))) is not None]
+
+    def run(
+        self,
+        place: int,
+        func: Function,
+        called: tuple[Any, ...],
+        named: dict[str, Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        given: list[Tensor],
+        taken: list[Pure],
+    ) -> Any:
+        """Run a call that takes such tensors, and keep it if it is a use.
+
+        Args:
+            place: which of all calls it is.
+            func: what is called.
+            called: with which arguments.
+            named: by name.
+            args: the same, in their places.
+            kwargs: those that are not by place.
+            given: the tensors among them.
+            taken: those that are computed from parameters alone.
+
+        Returns:
+            The result of the call.
+        """
+        roots = frozenset().union(*(entry.roots for entry in taken))
+        sources = self._sources(given) if roots else []  # before the call may change one in place
+        twin: Any = func
+        # what is changed in place has a copy in its stead, without a gradient
+        foreign = any(one.requires_grad and id(one) not in self.pure for one in given[int(inplace(func)) :])
+        if inplace(func):
+            if id(args[0]) in self.pure:
+                out = func(*called, **named)
+                if isinstance(out, Tensor) and out.requires_grad:
+                    self._fail(roots, "a tensor computed from it is changed in place")
+                return out
+            twin = out_of_place(func)
+            before = args[0].detach().clone() if twin is not None else None
+            out = func(*called, **named)
+            sources += rewritten(args[0], sources)
+            args = (before, *args[1:])
+        else:
+            out = func(*called, **named)
+        outs = [(i, t) for i, t in enumerate(flat(out)) if isinstance(t, Tensor) and t.requires_grad]
+        if outs or (inplace(func) and out is None):
+            if twin is None:
+                self._fail(roots, f"it is written by {getattr(func, '__name__', func)} into another tensor")
+            else:
+                self._watch(place, twin, func, args, kwargs, outs, taken, roots, sources, foreign)
+        return out
+
+    def _sources(self, given: list[Tensor]) -> list[Node]:
+        """The graph's nodes behind the arguments, but for the parameters and what is computed from them alone."""
+        return [node for one in given if id(one) not in self.pure and (node := one.grad_fn) is not None]
+
+    def _fail(self, roots: frozenset[str], reason: str) -> None:
+        for name in roots:
+            self.failures.setdefault(name, reason)
+
+    def _watch(
+        self,
+        place: int,
+        twin: Function,
+        func: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        outs: list[tuple[int, Tensor]],
+        taken: list[Pure],
+        roots: frozenset[str],
+        sources: list[Node],
+        foreign: bool,
+    ) -> None:
+        if any(torch._C._functorch.is_functorch_wrapped_tensor(t) for _, t in outs):
+            self._fail(roots, "it is used inside a function transform")
+            return
+        call = self.log[place] if place < len(self.log) else None
+        if call is None or call.function != func:
+            self._fail(roots, "the module makes other calls for a batch than for one example")
+            return
+        try:
+            self._keep(place, call, twin, args, kwargs, outs, taken, roots, sources, foreign)
+        except UndecidedAxis as undecided:
+            self._fail(roots, f"{getattr(func, '__name__', func)}: {undecided}")
+
+    def _keep(
+        self,
+        place: int,
+        call: Call,
+        twin: Function,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        outs: list[tuple[int, Tensor]],
+        taken: list[Pure],
+        roots: frozenset[str],
+        sources: list[Node],
+        foreign: bool,
+    ) -> None:
+        single_outs = flat(call.out)
+        try:
+            singles = [single_outs[i] for i, _ in outs]
+        except IndexError:
+            raise UndecidedAxis("it gives another number of tensors for a batch") from None
+        if all(t.shape == s.shape for (_, t), s in zip(outs, singles, strict=True)):
+            if foreign:
+                raise UndecidedAxis(f"its output {list(outs[0][1].shape)} does not grow with the examples")
+            for _, t in outs:
+                base = taken[0] if len(taken) == 1 and is_transpose(twin, taken[0].tensor, t, args) else None
+                self.pure[id(t)] = Pure(t, roots, None, base, t._version)
+            return
+        if not roots:
+            return
+        slots, hint = itertools.count(), list[Layout]()
+        valueless = self.valueless(twin)
+        try:
+            operands = self._operands(call.args, args, place, slots, hint, valueless)
+            keywords = {
+                key: self._operands(call.kwargs[key], value, place, slots, hint, valueless)
+                for key, value in kwargs.items()
+            }
+        except (ValueError, KeyError) as error:
+            raise UndecidedAxis("it takes other arguments for a batch") from error
+        out_layouts = [self._layout((place, -1 - i), s, t, hint) for (i, t), s in zip(outs, singles, strict=True)]
+        self.uses.append(
+            Use(
+                twin,
+                operands,
+                keywords,
+                self.n,
+                roots,
+                [get_gradient_edge(t) for _, t in outs],
+                out_layouts,
+                [tuple(s.shape) for s in singles],
+                [i for i, _ in outs],
+                place,
+                sources,
+            )
+        )
+
+    def _operands(
+        self, one: Any, many: Any, place: int, slots: Iterator[int], hint: list[Layout], valueless: bool
+    ) -> Any:
+        """The arguments for one example, with :class:`Operand` for tensors; ``hint`` takes their layouts.
+
+        A method and no function within a function: one that calls itself would keep itself, and with it the
+        whole pass, alive until Python looks for cycles.
+        """
+        if isinstance(many, tuple | list):
+            pairs = zip(one, many, strict=True)
+            return type(many)([self._operands(a, b, place, slots, hint, valueless) for a, b in pairs])
+        if not isinstance(many, Tensor):
+            return one
+        layout = self._layout((place, next(slots)), one, many, [])
+        if layout is not None:
+            hint.append(layout)
+        value = None if valueless else many
+        return Operand(value, tuple(one.shape), layout, self.pure.get(id(many)), self.n, many._version)
+
+    def _layout(self, key: tuple[int, int], one: Any, many: Tensor, hint: list[Layout]) -> Layout | None:
+        if not isinstance(one, Tensor):
+            raise UndecidedAxis("it takes other arguments for a batch")
+        if one.shape == many.shape:
+            return None
+        candidates = layouts(tuple(one.shape), tuple(many.shape), self.n)
+        if len(candidates) < 2:
+            return candidates[0] if candidates else None
+        layout = self.known.get(key)
+        if layout is None and self.example is not None:
+            layout = decide(candidates, many.detach(), one.detach(), self.n, self.example)
+        if layout is None:  # constant values tell nothing; rows of the output follow those of the input
+            layout = next((c for c in candidates if c in hint), None)
+        if layout is None:
+            raise UndecidedAxis(f"the order of the examples within axis {candidates[0].axis} is open")
+        self.known[key] = layout
+        return layout
