@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Iterable
-from types import CellType, FunctionType, MemberDescriptorType, MethodType
+from types import BuiltinMethodType, CellType, FunctionType, MemberDescriptorType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -182,6 +182,8 @@ class Held:
             elif isinstance(thing, FunctionType | MethodType | functools.partial):
                 self._seen.add(id(thing))
                 waiting += self._behind(thing)
+            elif isinstance(thing, BuiltinMethodType):  # as the append of a list
+                waiting += () if isinstance(thing.__self__, ModuleType) else (thing.__self__,)
             elif isinstance(thing, GENERATORS):
                 self._random.append(thing)
             else:

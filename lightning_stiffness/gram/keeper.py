@@ -7,7 +7,7 @@ is one more tensor computed from parameters alone.
 
 import itertools
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,6 +17,26 @@ from lightning_stiffness.gram.axes import Layout, UndecidedAxis, decide, layouts
 from lightning_stiffness.gram.calls import Call
 from lightning_stiffness.gram.in_place import inplace, out_of_place, rewritten
 from lightning_stiffness.gram.uses import Function, Operand, Pure, Use, flat, is_transpose
+
+
+class _Candidate(NamedTuple):
+    """A call that may be a use."""
+
+    place: int
+    """Which of all calls it is."""
+    called: Function
+    function: Function
+    """What was called; its twin out of place, where it changes something in place."""
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    outs: list[tuple[int, Tensor]]
+    """Its results that have a gradient, and which of all they are."""
+    taken: list[Pure]
+    """What it takes that is computed from parameters alone."""
+    roots: frozenset[str]
+    sources: list[Node]
+    foreign: bool
+    """Whether it takes anything else that has a gradient."""
 
 
 class Keeper:
@@ -106,7 +126,7 @@ class Keeper:
             if twin is None:
                 self._fail(roots, f"it is written by {getattr(func, '__name__', func)} into another tensor")
             else:
-                self._watch(place, twin, func, args, kwargs, outs, taken, roots, sources, foreign)
+                self._watch(_Candidate(place, func, twin, args, kwargs, outs, taken, roots, sources, foreign))
         return out
 
     def _sources(self, given: list[Tensor]) -> list[Node]:
@@ -117,82 +137,60 @@ class Keeper:
         for name in roots:
             self.failures.setdefault(name, reason)
 
-    def _watch(
-        self,
-        place: int,
-        twin: Function,
-        func: Any,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        outs: list[tuple[int, Tensor]],
-        taken: list[Pure],
-        roots: frozenset[str],
-        sources: list[Node],
-        foreign: bool,
-    ) -> None:
-        if any(torch._C._functorch.is_functorch_wrapped_tensor(t) for _, t in outs):
-            self._fail(roots, "it is used inside a function transform")
+    def _watch(self, found: "_Candidate") -> None:
+        """Keep a call, or say why it can't be."""
+        if any(torch._C._functorch.is_functorch_wrapped_tensor(t) for _, t in found.outs):
+            self._fail(found.roots, "it is used inside a function transform")
             return
-        call = self.log[place] if place < len(self.log) else None
-        if call is None or call.function != func:
-            self._fail(roots, "the module makes other calls for a batch than for one example")
+        call = self.log[found.place] if found.place < len(self.log) else None
+        if call is None or call.function != found.called:
+            self._fail(found.roots, "the module makes other calls for a batch than for one example")
             return
         try:
-            self._keep(place, call, twin, args, kwargs, outs, taken, roots, sources, foreign)
+            self._keep(call, found)
         except UndecidedAxis as undecided:
-            self._fail(roots, f"{getattr(func, '__name__', func)}: {undecided}")
+            self._fail(found.roots, f"{getattr(found.called, '__name__', found.called)}: {undecided}")
 
-    def _keep(
-        self,
-        place: int,
-        call: Call,
-        twin: Function,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        outs: list[tuple[int, Tensor]],
-        taken: list[Pure],
-        roots: frozenset[str],
-        sources: list[Node],
-        foreign: bool,
-    ) -> None:
-        single_outs = flat(call.out)
+    def _keep(self, call: Call, found: "_Candidate") -> None:
+        single_outs, outs, place = flat(call.out), found.outs, found.place
         try:
             singles = [single_outs[i] for i, _ in outs]
         except IndexError:
             raise UndecidedAxis("it gives another number of tensors for a batch") from None
         if all(t.shape == s.shape for (_, t), s in zip(outs, singles, strict=True)):
-            if foreign:
+            if found.foreign:
                 raise UndecidedAxis(f"its output {list(outs[0][1].shape)} does not grow with the examples")
+            only = found.taken[0] if len(found.taken) == 1 else None
             for _, t in outs:
-                base = taken[0] if len(taken) == 1 and is_transpose(twin, taken[0].tensor, t, args) else None
-                self.pure[id(t)] = Pure(t, roots, None, base, t._version)
+                swapped = only is not None and is_transpose(found.function, only.tensor, t, found.args)
+                self.pure[id(t)] = Pure(t, found.roots, None, only if swapped else None, t._version)
             return
-        if not roots:
+        if not found.roots:
             return
         slots, hint = itertools.count(), list[Layout]()
-        valueless = self.valueless(twin)
+        valueless = self.valueless(found.function)
         try:
-            operands = self._operands(call.args, args, place, slots, hint, valueless)
+            operands = self._operands(call.args, found.args, place, slots, hint, valueless)
             keywords = {
                 key: self._operands(call.kwargs[key], value, place, slots, hint, valueless)
-                for key, value in kwargs.items()
+                for key, value in found.kwargs.items()
             }
         except (ValueError, KeyError) as error:
             raise UndecidedAxis("it takes other arguments for a batch") from error
         out_layouts = [self._layout((place, -1 - i), s, t, hint) for (i, t), s in zip(outs, singles, strict=True)]
         self.uses.append(
             Use(
-                twin,
+                found.function,
                 operands,
                 keywords,
                 self.n,
-                roots,
+                found.roots,
                 [get_gradient_edge(t) for _, t in outs],
                 out_layouts,
                 [tuple(s.shape) for s in singles],
                 [i for i, _ in outs],
                 place,
-                sources,
+                found.sources,
             )
         )
 

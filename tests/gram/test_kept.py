@@ -7,7 +7,7 @@ import functools
 import itertools
 import random
 import threading
-from types import SimpleNamespace
+from types import BuiltinMethodType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -344,6 +344,7 @@ HELD = {
         lambda: functools.partial(setattr, SimpleNamespace(a=1), "a"),
         lambda held: held(2),
     ),
+    "the append of a list": (lambda: [1].append, lambda held: held(2)),
     "a box": (lambda: collections.UserDict(a=1), lambda held: held.update(b=2)),
     "an iterator": (lambda: SimpleNamespace(count=itertools.count()), lambda held: next(held.count)),
     "a generator of Python": (lambda: random.Random(0), lambda held: held.random()),
@@ -378,6 +379,8 @@ HELD = {
 
 def flattened(value):
     """Plain values, in order."""
+    if isinstance(value, BuiltinMethodType):
+        return flattened(value.__self__)
     if isinstance(value, nn.Parameter):
         return value.tolist(), value.requires_grad
     if isinstance(value, random.Random | np.random.Generator):
