@@ -100,7 +100,7 @@ def test_the_time_without_the_check(mean, monkeypatch):
 
 @pytest.mark.parametrize("mean", [False, True])
 def test_the_first_measurements_of_a_process(mean, monkeypatch, capsys):
-    """The passes of examples alone differ by none, the backward passes by those of the examples: in the first four
+    """The passes of examples alone differ by none, the backward passes by those of the examples: in the first five
     measurements, until each layer's gradient was compared, and in every seventh. A run is told."""
     counts = {}
     for checked in (True, False):
@@ -110,7 +110,7 @@ def test_the_first_measurements_of_a_process(mean, monkeypatch, capsys):
         assert answer("run", network="fc", mean=mean, checked=checked)["seconds"] > 0
         monkeypatch.undo()
         counts[checked] = derivative.call_count
-    assert counts == {True: _measuring.MEASUREMENTS + 4 + 2, False: _measuring.MEASUREMENTS}
+    assert counts == {True: _measuring.MEASUREMENTS + 5 + 2, False: _measuring.MEASUREMENTS}
     row = {"key": "fc", "title": "t", "n": 4, "parameters": 1, "rows": {"loop": {"cannot": "it", "load": [0, 0]}}}
     row["check"] = {
         "gradients": 0.1,

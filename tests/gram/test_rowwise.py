@@ -306,7 +306,7 @@ def test_one_example_is_enough_where_the_form_is_sure(loss_fn: Any, batches: int
         found = gradient_gram(module, *sides, loss_fn=loss_fn)
         assert not found.plan.fallbacks
         assert not found.plan.notes
-        assert passes["alone"] == 1
+        assert passes["alone"] == min(step, 1)  # the linear layers, in the second one
         assert not passes["in parts"]
         assert not passes["beside"]
         before = passes.copy()
