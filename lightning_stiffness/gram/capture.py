@@ -17,7 +17,8 @@ from lightning_stiffness.gram.moves import INDEXING, moved, scrambles, turned, u
 from lightning_stiffness.gram.placed import Placed
 from lightning_stiffness.gram.placing import by_place
 from lightning_stiffness.gram.tail import Tail
-from lightning_stiffness.gram.uses import tensors_in
+from lightning_stiffness.gram.told import plain
+from lightning_stiffness.gram.uses import rebuilt, tensors_in
 from lightning_stiffness.gram.wiring import Wiring
 
 _HOOKING: frozenset[Any] = frozenset({Tensor.register_hook, NODE})
@@ -65,6 +66,8 @@ class Watcher(TorchFunctionMode):
         """Run a call and keep it if it is a use."""
         called, named = args, kwargs or {}  # as it is called; the rest looks for inputs in their places
         args, kwargs = by_place(func, args, named) if named else (args, named)
+        if self.coupling.asking.told:
+            args, kwargs = rebuilt(args, plain), rebuilt(kwargs, plain)
         place = len(self.functions)
         self.functions.append(func)
         call = self.log[place] if place < len(self.log) else None

@@ -87,6 +87,8 @@ class Asking:
 
     def __init__(self) -> None:
         self.asked: list[Asked] = []
+        self.told = False
+        """Whether it was given numbers that are watched."""
         self.lent: list[Tensor] = []
         """All examples' values that Python was given, by which it may make something of its own for each."""
         self._picked: dict[int, tuple[Tensor, list[Tensor]]] = {}
@@ -125,7 +127,8 @@ class Asking:
         ):
             self.asked.append(Asked(call, call.given))
             self.lent += given if function in _LENDING else ()
-            out = watched(out, self.asked[-1].comparison) if function in _TELLING else out
+            if function in _TELLING:
+                out, self.told = watched(out, self.asked[-1].comparison), True
         for one in given if self._picked else ():
             found = self._picked.get(id(one))
             if found is None:

@@ -58,22 +58,22 @@ class Told(float):
 
 
 def _comparing(name: str) -> Callable[[Told, Any], Any]:
-    plain = getattr(float, name)
+    of_floats = getattr(float, name)
 
     def compare(self: Told, other: Any) -> Any:
         finite = isinstance(other, int | float) and math.isfinite(other)
         if other is not self and (finite or not isinstance(other, int | float)):
             self.comparison.made = True
-        return plain(self, other)
+        return of_floats(self, other)
 
     return compare
 
 
 def _making(name: str) -> Callable[..., Any]:
-    plain = getattr(float, name)
+    of_floats = getattr(float, name)
 
     def make(self: Told, *others: Any) -> Any:
-        made = plain(self, *others)
+        made = of_floats(self, *others)
         if type(made) is float:
             return Told(made, self.comparison)
         if type(made) is int:  # which keeps no account
@@ -90,6 +90,11 @@ for _name in (
     *("rfloordiv", "neg", "pos", "abs", "round", "int", "trunc", "floor", "ceil"),
 ):
     setattr(Told, f"__{_name}__", _making(f"__{_name}__"))
+
+
+def plain(node: Any) -> Any:
+    """The number itself: what looks at a call's arguments is not to be taken for Python's own comparing them."""
+    return float(node) if type(node) is Told else node
 
 
 def watched(out: Any, comparison: Comparison) -> Any:

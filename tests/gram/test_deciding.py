@@ -426,3 +426,16 @@ def test_what_was_refused_is_looked_at_again():
         assert right or not step
         refused += bool(caught)
     assert refused
+
+
+def logged(module, batch):
+    """A number of all examples is an argument, and is not compared."""
+    loss = F.cross_entropy(module(batch[0])[:, :], batch[1])
+    module.told = loss.detach().square() * loss.item()
+    return loss
+
+
+def test_an_argument_is_not_compared(monkeypatch):
+    module = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 4)).double()
+    counts = looked_at(monkeypatch, module, logged)
+    assert max(counts[1:]) <= coupled.FEW
