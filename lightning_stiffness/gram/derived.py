@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from lightning_stiffness.gram.multiples import Multiple
 from lightning_stiffness.gram.parts import Dense, Outer, Part
 from lightning_stiffness.gram.uses import Pure, StaleOperand
 
@@ -16,7 +17,7 @@ def resolved(pure: Pure, part: Part) -> tuple[Pure, Part]:
     return pure, part
 
 
-def pushed_back(pure: Pure, part: Part, parameters: Mapping[str, Tensor], room: int) -> dict[str, Dense]:
+def pushed_back(pure: Pure, part: Part, parameters: Mapping[str, Tensor], room: int) -> Mapping[str, Part]:
     r"""Per-example gradients of the parameters in a computed tensor: :math:`J^\top G_i`, exactly.
 
     Args:
@@ -35,6 +36,8 @@ def pushed_back(pure: Pure, part: Part, parameters: Mapping[str, Tensor], room: 
         raise StaleOperand("a tensor computed from it is changed in place afterwards")
     names = sorted(pure.roots)
     inputs = [parameters[name] for name in names]
+    if pure.tensor.numel() == 1 and not any(p.is_complex() for p in (pure.tensor, *inputs)):
+        return _multiples(pure.tensor, part, dict(zip(names, inputs, strict=True)))
     width = pure.tensor.numel() * 2 + sum(p.numel() for p in inputs)
     step = max(1, room // max(1, width * pure.tensor.element_size()))
     pieces: list[list[Tensor]] = []
@@ -45,6 +48,17 @@ def pushed_back(pure: Pure, part: Part, parameters: Mapping[str, Tensor], room: 
     return {
         name: Dense(torch.cat([piece[k] for piece in pieces]).reshape(part.n, -1), _rows(parameters[name]))
         for k, name in enumerate(names)
+    }
+
+
+def _multiples(number: Tensor, part: Part, parameters: Mapping[str, Tensor]) -> dict[str, Part]:
+    """Of a number, as a penalty on parameters is one: multiples of its one gradient."""
+    found = torch.autograd.grad(number, [*parameters.values()], torch.ones_like(number), True, allow_unused=True)
+    factors = part.dense(0, 1)[:, 0]
+    return {
+        name: Multiple(factors, _plain(gradient).detach().reshape(_rows(parameters[name]), -1))
+        for name, gradient in zip(parameters, found, strict=True)
+        if gradient is not None
     }
 
 

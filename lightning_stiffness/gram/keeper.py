@@ -16,7 +16,8 @@ from torch.autograd.graph import Node, get_gradient_edge
 from lightning_stiffness.gram.axes import Layout, UndecidedAxis, decide, layouts
 from lightning_stiffness.gram.calls import Call
 from lightning_stiffness.gram.in_place import inplace, out_of_place, rewritten
-from lightning_stiffness.gram.uses import Function, Operand, Pure, Use, flat, is_transpose
+from lightning_stiffness.gram.penalty import PENALISING, is_sum
+from lightning_stiffness.gram.uses import Function, Operand, Pure, Use, flat, is_transpose, tensors_in
 
 
 class _Candidate(NamedTuple):
@@ -66,6 +67,8 @@ class Keeper:
     ) -> None:
         self.pure = {id(entry.tensor): entry for entry in pure}
         self.log, self.n, self.example, self.known, self.valueless = log, n, example, known, valueless
+        self._pure_of_one = set(self.pure)
+        """The same of the one example."""
         self.uses: list[Use] = []
         self.failures: dict[str, str] = {}
 
@@ -106,8 +109,7 @@ class Keeper:
         roots = frozenset().union(*(entry.roots for entry in taken))
         sources = self._sources(given) if roots else []  # before the call may change one in place
         twin: Any = func
-        # what is changed in place has a copy in its stead, without a gradient
-        foreign = any(one.requires_grad and id(one) not in self.pure for one in given[int(inplace(func)) :])
+        foreign = any(one.requires_grad and id(one) not in self.pure for one in given)
         if inplace(func):
             if id(args[0]) in self.pure:
                 out = func(*called, **named)
@@ -152,21 +154,42 @@ class Keeper:
             self._fail(found.roots, f"{getattr(found.called, '__name__', found.called)}: {undecided}")
 
     def _keep(self, call: Call, found: "_Candidate") -> None:
-        single_outs, outs, place = flat(call.out), found.outs, found.place
+        single_outs, outs = flat(call.out), found.outs
         try:
             singles = [single_outs[i] for i, _ in outs]
         except IndexError:
             raise UndecidedAxis("it gives another number of tensors for a batch") from None
         if all(t.shape == s.shape for (_, t), s in zip(outs, singles, strict=True)):
-            if found.foreign:
+            share = self._share(call, found)
+            if found.foreign and share is None:
                 raise UndecidedAxis(f"its output {list(outs[0][1].shape)} does not grow with the examples")
+            if share is not None:
+                if found.roots:
+                    self._enter(call, found, singles, share)
+                return
             only = found.taken[0] if len(found.taken) == 1 else None
+            self._pure_of_one.update(map(id, singles))
             for _, t in outs:
                 swapped = only is not None and is_transpose(found.function, only.tensor, t, found.args)
                 self.pure[id(t)] = Pure(t, found.roots, None, only if swapped else None, t._version)
             return
-        if not found.roots:
-            return
+        if found.roots:
+            self._enter(call, found, singles)
+
+    def _share(self, call: Call, found: "_Candidate") -> float | None:
+        """What part each example has of a number computed from parameters alone, a penalty, that is added to one
+        made of all examples: alone it has all of it, in their mean its part. None if this is no such sum."""
+        numbers = [one for one in call.given if isinstance(one, Tensor)]
+        if not found.foreign or found.function not in PENALISING or any(one.ndim for one in numbers):
+            return None
+        own = [one for one, many in zip(numbers, tensors_in(found.args), strict=True) if id(many) not in self.pure]
+        if inplace(found.called):  # whose argument was copied before
+            own = call.made
+        before = self.log[: found.place]
+        return 1.0 if any(is_sum(before, one, self._pure_of_one) for one in own) else 1 / self.n
+
+    def _enter(self, call: Call, found: "_Candidate", singles: list[Any], share: float | None = None) -> None:
+        outs, place = found.outs, found.place
         slots, hint = itertools.count(), list[Layout]()
         valueless = self.valueless(found.function)
         try:
@@ -191,6 +214,7 @@ class Keeper:
                 [i for i, _ in outs],
                 place,
                 found.sources,
+                share=share,
             )
         )
 

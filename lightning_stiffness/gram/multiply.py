@@ -9,6 +9,7 @@ from torch import Tensor
 from lightning_stiffness.gram.collected import Collected
 from lightning_stiffness.gram.contract import add_dense, add_layers, add_outer
 from lightning_stiffness.gram.lookup import add_lookup
+from lightning_stiffness.gram.multiples import Multiple, add_multiples, parted
 from lightning_stiffness.gram.parts import Convolution, Dense, Lookup, Outer, Part
 from lightning_stiffness.gram.plan import SMALL, Choice, Step, choose
 from lightning_stiffness.gram.problem import Problem
@@ -51,6 +52,12 @@ def multiply(problem: Problem, collected: Collected, names: list[str], total: To
         parameter = problem.parameters[name]
         pieces = [parts or [_zeros(parameter, size)] for parts, size in zip(pieces, collected.sizes, strict=True)]
         held = sum(part.bytes_per_example() * part.n for parts in pieces for part in parts)
+        pieces, multiples = parted(pieces)
+        if multiples:
+            add_multiples(total, pieces, collected.sizes, multiples, slab)
+            if not any(pieces):
+                steps.append(Step((name,), used, Multiple.formula, shape, 2.0 * pairs, held))
+                continue
         choice = _choice(pieces, n, pairs)
         owners = (name, biases[name]) if name in biases else (name,)
         if choice.formula == "dense" and parameter.numel() <= SMALL:
@@ -70,7 +77,8 @@ def multiply(problem: Problem, collected: Collected, names: list[str], total: To
             del outer
         if choice.positions > 1:
             shape += f", T={choice.positions}"
-        steps.append(Step(owners, used, choice.shown, shape, choice.flops, held))
+        shown = f"{choice.shown} + {Multiple.formula}" if multiples else choice.shown
+        steps.append(Step(owners, used, shown, shape, choice.flops, held))
         del pieces
     _add_small(small, total, slab)
     for group in layers.values():

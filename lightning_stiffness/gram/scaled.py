@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from lightning_stiffness.gram.multiples import Multiple
 from lightning_stiffness.gram.parts import Convolution, Dense, Lookup, Outer, Part
 
 
@@ -51,6 +52,10 @@ def times(part: Part, scale: Tensor) -> Part:
         >>> times(part, torch.tensor([[1.0], [10.0]])).dense(0, 2).tolist()
         [[3.0, 60.0]]
     """
+    if isinstance(part, Multiple):
+        return Multiple(
+            part.factors, part.direction * scale.reshape(part.direction.shape if scale.numel() > 1 else ())
+        )
     if isinstance(part, Dense):
         return Dense(part.gradient * scale.flatten(), part.rows)
     weight = scale.reshape(part.rows, part.columns) if scale.numel() > 1 else scale.reshape(1, 1)

@@ -83,6 +83,8 @@ class Use:
     sources: list[Node]
     """The graph's nodes behind its inputs, but for the parameters and what is computed from them alone."""
     gradients: list[Tensor | None] = field(default_factory=list)
+    share: float | None = None
+    """What part of the gradient each example has, where an output is one number for all of them."""
     room: int = 1 << 28
     """Bytes for what its rule forms at a time."""
 
@@ -95,6 +97,8 @@ class Use:
         gradient, layout = self.gradients[output], self.output_layouts[output]
         if gradient is None:
             return None
+        if layout is None and self.share is not None:
+            return (gradient * self.share).expand(self.n, *gradient.shape)
         if layout is None:
             raise UndecidedAxis(f"an output of shape {list(self.output_shapes[output])} is shared by all examples")
         return layout.canonical(gradient, self.n)
