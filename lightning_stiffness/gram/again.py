@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -249,6 +250,9 @@ def _entry(total: Products, measurement: "Measurement", i: int, j: int) -> float
 
 
 def some_have_a_gradient(problem: Problem, every: Examples, count: int = 8) -> bool:
-    """Whether examples alone have a gradient, of a few spread over all."""
+    """Whether examples alone have a gradient, of a few spread over all, by whatever parameters of the module: those
+    that are measured may have one of nothing but rounding, as the last bias of a loss of differences."""
+    trained = {name: p for name, p in problem.module.named_parameters() if p.requires_grad}
+    problem = replace(problem, parameters=problem.parameters | trained, scale=None, layers=None, share=None)
     found = (example_gradient(problem, every.one(i), i).values() for i in spread(len(every), count))
     return any(bool(g.any()) and bool(g.isfinite().all()) for gradients in found for g in gradients)

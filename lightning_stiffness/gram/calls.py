@@ -36,6 +36,21 @@ SIZED: frozenset[Any] = frozenset(
 )
 """These, and others that may be told the number of examples."""
 
+_TYPING: frozenset[Any] = frozenset({Tensor.to, Tensor.type_as})
+"""Functions that may take a type and a device from another tensor."""
+
+
+def is_typing(function: Any, args: tuple[Any, ...]) -> bool:
+    """Whether a call may take its type, and where it is, from a tensor whose values do not count.
+
+    Example:
+        >>> x, like = torch.ones(2), torch.zeros(3, 2)
+        >>> is_typing(Tensor.type_as, (x, like)), is_typing(Tensor.new_tensor, (like, [1.0]))
+        (True, True)
+    """
+    return function in _TYPING or (function is Tensor.new_tensor and not tensors_in(args[1:]))
+
+
 _without_test: dict[Any, Function] = {}
 
 

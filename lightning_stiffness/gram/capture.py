@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from lightning_stiffness.gram.calls import COMPOSITE, NODE, VIEWS, Call, opened
+from lightning_stiffness.gram.calls import COMPOSITE, NODE, VIEWS, Call, is_typing, opened
 from lightning_stiffness.gram.coupling import Coupling
 from lightning_stiffness.gram.drawing import DRAWING, draws
 from lightning_stiffness.gram.keeper import Keeper
@@ -83,6 +83,10 @@ class Watcher(TorchFunctionMode):
             self.hooked = True
             # torch's own hooks of modules ask for nodes too, and show themselves among them
             self.hidden |= func == NODE and sys._getframe(1).f_globals.get("__name__") != "torch.utils.hooks"
+        full = args, kwargs
+        if is_typing(func, args):
+            args, kwargs = () if func is Tensor.new_tensor else args[:1], {}
+            given = tensors_in(args)
         if func in COMPOSITE:
             with self:
                 return opened(func)(*args, **kwargs)
@@ -96,7 +100,7 @@ class Watcher(TorchFunctionMode):
         taken = self.keeper.taken(given)
         seen, mixing = None if self.astray else call, False
         if taken:
-            out = self.keeper.run(place, func, called, named, args, kwargs, given, taken)
+            out = self.keeper.run(place, func, called, named, *full, given, taken)
         else:
             out = func(*called, **named)
             mixing = mixes(call, func, args, kwargs, out, self.n)

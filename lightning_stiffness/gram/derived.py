@@ -56,7 +56,7 @@ def _multiples(number: Tensor, part: Part, parameters: Mapping[str, Tensor]) -> 
     found = torch.autograd.grad(number, [*parameters.values()], torch.ones_like(number), True, allow_unused=True)
     factors = part.dense(0, 1)[:, 0]
     return {
-        name: Multiple(factors, _plain(gradient).detach().reshape(_rows(parameters[name]), -1))
+        name: Multiple(factors, torch.atleast_1d(_plain(gradient).detach()).unsqueeze(-1).flatten(1))
         for name, gradient in zip(parameters, found, strict=True)
         if gradient is not None
     }

@@ -116,7 +116,7 @@ def loop_gram(
     Raises:
         LossError: if an example's gradient is not the same each time.
     """
-    width = sum(p.numel() * (2 if p.is_complex() else 1) for p in problem.parameters.values())
+    width = max(1, sum(p.numel() * (2 if p.is_complex() else 1) for p in problem.parameters.values()))
     # A block of row gradients and a block of column gradients are held at the same time, in float64.
     block = max(1, memory_budget // (16 * width)) if memory_budget else len(rows) + len(columns or ())
     others, offset = (rows, 0) if columns is None else (columns, len(rows))

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lightning_stiffness.gram.axes import UndecidedAxis
 from lightning_stiffness.gram.rules.registry import Parts, dense
 from lightning_stiffness.gram.uses import Operand, Use, flat, rebuilt
 
@@ -18,13 +19,13 @@ def general(use: Use) -> Parts:
     operands = [operand for operand in use.operands() if operand.wanted]
     for operand in operands:
         if operand.layout is not None:
-            raise TypeError("a tensor computed from parameters alone grows with the examples")
+            raise UndecidedAxis("a tensor computed from parameters alone grows with the examples")
     places = [i for i in range(len(use.edges)) if use.gradients[i] is not None]
     if not places:
         return []
     if len({id(use.edges[i].node) for i in places}) > 1:
         # The gradient that reaches one output may hold what passed through another.
-        raise TypeError("its outputs may depend on each other")
+        raise UndecidedAxis("its outputs may depend on each other")
     gradients = [g for g in (use.gradient(i) for i in places) if g is not None]
     varying = [operand for operand in use.operands() if operand.layout is not None]
     values = [operand.canonical() for operand in varying]
