@@ -54,12 +54,17 @@ def pushed_back(pure: Pure, part: Part, parameters: Mapping[str, Tensor], room: 
 def _multiples(number: Tensor, part: Part, parameters: Mapping[str, Tensor]) -> dict[str, Part]:
     """Of a number, as a penalty on parameters is one: multiples of its one gradient."""
     found = torch.autograd.grad(number, [*parameters.values()], torch.ones_like(number), True, allow_unused=True)
-    factors = part.dense(0, 1)[:, 0]
+    factors = part.dense(0, 1)
     return {
-        name: Multiple(factors, torch.atleast_1d(_plain(gradient).detach()).unsqueeze(-1).flatten(1))
+        name: Multiple(factors, _as_matrix(_plain(gradient).detach()))
         for name, gradient in zip(parameters, found, strict=True)
         if gradient is not None
     }
+
+
+def _as_matrix(gradient: Tensor) -> Tensor:
+    """As a parameter is seen, which may have no entries."""
+    return gradient.flatten(1) if gradient.ndim > 1 else gradient.reshape(gradient.numel(), 1)
 
 
 def _rows(parameter: Tensor) -> int:

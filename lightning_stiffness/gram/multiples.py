@@ -26,7 +26,7 @@ class Multiple(Part):
     """Gradients ``c_i V``.
 
     Args:
-        factors: ``[n]``.
+        factors: ``[n, 1]``.
         direction: ``[R, C]``.
     """
 
@@ -38,7 +38,7 @@ class Multiple(Part):
 
     def dense(self, low: int, high: int) -> Tensor:
         """Rows of the gradients."""
-        return self.factors[:, None] * self.direction[low:high].reshape(1, -1)
+        return self.factors * self.direction[low:high].reshape(1, -1)
 
     def tensors(self) -> tuple[Tensor, ...]:
         """The factors."""
@@ -84,7 +84,7 @@ def add_multiples(
         length = float(torch.linalg.vector_norm(one.direction, dtype=dtype))
         usual = not 0 < length < math.inf or FIT[0] < length < FIT[1]  # where products do not vanish, nor overflow
         units.append(one.direction if usual else (one.direction / length))
-        factors.append(one.factors.to(dtype) * (1.0 if usual else length))
+        factors.append(one.factors[:, 0].to(dtype) * (1.0 if usual else length))
     c = torch.stack(factors, 1)
     u, start = torch.zeros_like(c), 0
     for parts, n in zip(own, sizes, strict=True):

@@ -177,7 +177,7 @@ def test_sizes_of_directions(size: float) -> None:
     """In single precision their squares would vanish, or overflow."""
     torch.manual_seed(0)
     own, factors = torch.randn(6, 4) * (size or 1.0), torch.rand(6)
-    multiple = Multiple(factors, torch.randn(2, 2) * size)
+    multiple = Multiple(factors[:, None], torch.randn(2, 2) * size)
     total = Total(6, None, torch.device("cpu"))
     add_multiples(total, [[Dense(own, 2)]], [6], [multiple], 1 << 20)
     vectors, same = own.double(), multiple.dense(0, 2).double()
@@ -187,9 +187,9 @@ def test_sizes_of_directions(size: float) -> None:
 
 
 def test_pieces_with_other_parts_stay_together() -> None:
-    one, two = Multiple(torch.ones(2), torch.ones(1, 3)), Dense(torch.ones(2, 3))
+    one, two = Multiple(torch.ones(2, 1), torch.ones(1, 3)), Dense(torch.ones(2, 3))
     pieces: list[list[Part]] = [[one, two], [two]]
     assert parted(pieces) == (pieces, [])
     own, multiples = parted([[one, two], [two, copy.copy(one)]])
     assert own == [[two], [two]]
-    assert multiples[0].factors.tolist() == [1.0] * 4
+    assert multiples[0].factors.flatten().tolist() == [1.0] * 4
