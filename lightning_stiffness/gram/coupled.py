@@ -11,6 +11,7 @@ from lightning_stiffness.gram.bent import gradients_apart, is_made_of_parts
 from lightning_stiffness.gram.coupling import COUPLED
 from lightning_stiffness.gram.draws import DRAWS
 from lightning_stiffness.gram.familiar import DOUBTED, note_seen, place_of, was_seen
+from lightning_stiffness.gram.injected import depends_on_what_is_told
 from lightning_stiffness.gram.problem import EngineRefusal
 from lightning_stiffness.gram.references import Piece
 from lightning_stiffness.gram.shown import Shown
@@ -29,6 +30,9 @@ PART = 32
 
 MOST_FITTED = 64
 """Single gradients at most of which that of a batch is made: of more, some are likely to be sums of others."""
+
+TOLD = "told"
+"""What was seen of calls, beside which, of numbers that Python is given."""
 
 PARTS = "parts"
 """What was seen of calls, beside which."""
@@ -98,6 +102,8 @@ def refuse_mixing(measurement: "Measurement", collector: "Collector") -> None:
     # half precision rounds as it likes, and other numbers are drawn for a part
     if problem.noise.drawn or measurement.reference.is_reduced():
         return
+    if mixed and shown.told and _is_decided(measurement):
+        mixed = [one._replace(decides=True, closer=True) for one in mixed]
     if alone.sure:  # that each row is its own example's, and the loss their mean; not what Python decides by
         for piece, losses, _, decides in mixed:
             if decides:
@@ -132,6 +138,17 @@ def refuse_mixing(measurement: "Measurement", collector: "Collector") -> None:
             measurement.doubted |= {place[0] + place_of(turn, piece.size) for turn in turns}
     if sum(size for _, size in measurement.taken_apart) >= len(measurement.every):
         note_seen(key)
+
+
+def _is_decided(measurement: "Measurement") -> bool:
+    """Whether plain numbers that Python was given decide on an example's loss; asked once of the same calls."""
+    problem, key = measurement.problem, (TOLD, _key(measurement))
+    if was_seen(key):
+        return False
+    if depends_on_what_is_told(problem, measurement.every, measurement.reference.position):
+        return True
+    note_seen(key)
+    return False
 
 
 def _key(measurement: "Measurement") -> Hashable:

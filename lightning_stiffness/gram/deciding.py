@@ -182,13 +182,19 @@ def may_decide(log: Sequence[Call], asked: Asked) -> bool:
     midway = any(_has_parameter(call) for call in log[place + 1 :])
     if not midway and not asked.branches:
         return False
-    made: set[int] = set()
-    for call in log[:place]:
-        if any(one.requires_grad or id(one) in made for one in call.given):
-            made.update(map(id, call.made))
+    made = made_of_parameters(log[:place])
     if not any(one.requires_grad or id(one) in made for one in asked.by):
         return False
     return midway or not _is_check(log[:place], asked.by, made)
+
+
+def made_of_parameters(log: Sequence[Call]) -> set[int]:
+    """Identities of the tensors that calls made, in the end, of parameters."""
+    made: set[int] = set()
+    for call in log:
+        if any(one.requires_grad or id(one) in made for one in call.given):
+            made.update(map(id, call.made))
+    return made
 
 
 def _has_parameter(call: Call) -> bool:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from lightning_stiffness.gram.capture import Watcher
 from lightning_stiffness.gram.deciding import may_decide
+from lightning_stiffness.gram.injected import is_plain
 from lightning_stiffness.gram.problem import ENDING
 from lightning_stiffness.gram.reference import Reference
 from lightning_stiffness.gram.references import Piece
@@ -53,6 +54,8 @@ class Shown:
     rewired: bool = False
     """Whether some piece made the same calls with tensors from elsewhere, as another layer's weight."""
 
+    told: bool = False
+    """Whether Python was given plain numbers that come of parameters."""
     by_size: bool = False
     """Whether functions hooked to gradients change those of some piece by their size."""
     drew: bool = False
@@ -95,6 +98,7 @@ class Shown:
         self.unlike |= others
         asking = watcher.coupling.asking
         decides = any(may_decide(watcher.log, asked) for asked in asking.asked)
+        self.told |= any(is_plain(watcher.log, asked) for asked in asking.asked)
         decides |= watcher.placed.used and bool(asking.lent)  # as weights that NumPy made of all values
         self.drew |= watcher.drew
         closer = unseen or others or reference.changed_unseen or decides or watcher.placed.used
