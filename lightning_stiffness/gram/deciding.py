@@ -72,6 +72,14 @@ class Asked:
         """Whether something was decided by it there and then."""
         return self.call.function in BRANCHING or self.comparison.made
 
+    def before(self, log: Sequence[Call]) -> Sequence[Call]:
+        """Those of a log's calls that are made before it."""
+        return log[: next(i for i, call in enumerate(log) if call is self.call)]
+
+    def comes_of(self, made: Container[int]) -> bool:
+        """Whether it is what it is by parameters, or by tensors of these identities."""
+        return any(one.requires_grad or id(one) in made for one in self.by)
+
 
 class Asking:
     """Sees what Python is given of all examples together: a number made of them, whether they are all like others,
@@ -178,14 +186,12 @@ def may_decide(log: Sequence[Call], asked: Asked) -> bool:
         >>> may_decide(log, asked), may_decide([*log, log[0]], asked)
         (False, True)
     """
-    place = next(i for i, call in enumerate(log) if call is asked.call)
-    midway = any(_has_parameter(call) for call in log[place + 1 :])
+    before = asked.before(log)
+    midway = any(_has_parameter(call) for call in log[len(before) + 1 :])
     if not midway and not asked.branches:
         return False
-    made = made_of_parameters(log[:place])
-    if not any(one.requires_grad or id(one) in made for one in asked.by):
-        return False
-    return midway or not _is_check(log[:place], asked.by, made)
+    made = made_of_parameters(before)
+    return asked.comes_of(made) and (midway or not _is_check(before, asked.by, made))
 
 
 def made_of_parameters(log: Sequence[Call]) -> set[int]:

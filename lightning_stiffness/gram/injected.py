@@ -9,12 +9,12 @@ from torch.overrides import TorchFunctionMode
 
 from lightning_stiffness.gram.calls import Call
 from lightning_stiffness.gram.deciding import Asked, made_of_parameters
+from lightning_stiffness.gram.monotone import READING
 from lightning_stiffness.gram.problem import Examples, Problem
 from lightning_stiffness.gram.reference import eager
 from lightning_stiffness.gram.uses import tensors_in
 
-_GIVING: list[Any] = [Tensor.__float__, Tensor.__int__, Tensor.numpy, Tensor.__array__, Tensor.tolist]
-PLAIN = frozenset(_GIVING)
+PLAIN = READING - {Tensor.item}
 """What gives plain numbers."""
 
 FACTORS = 1e6, 0.0, -1e6
@@ -30,9 +30,7 @@ def is_plain(log: Sequence[Call], asked: Asked) -> bool:
     """
     if asked.call.function not in PLAIN or asked.branches:
         return False
-    place = next(i for i, call in enumerate(log) if call is asked.call)
-    made = made_of_parameters(log[:place])
-    return any(one.requires_grad or id(one) in made for one in asked.by)
+    return asked.comes_of(made_of_parameters(asked.before(log)))
 
 
 class _Injecting(TorchFunctionMode):

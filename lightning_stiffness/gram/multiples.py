@@ -1,6 +1,6 @@
 r"""Gradients that all examples have the same of, but for a factor: of a penalty on parameters, added to a loss.
 
-With own gradients :math:`G_i` beside them, and directions :math:`V_k` of length one,
+With own gradients :math:`G_i` beside them, and directions :math:`V_k`,
 
 .. math::
     \left(G_i + \sum_k c_{ik} V_k\right) \cdot \left(G_j + \sum_l c_{jl} V_l\right)
@@ -72,7 +72,7 @@ def add_multiples(
     """Add the products of multiples with each other, and with the parameter's own gradients.
 
     Args:
-        total: what to add to; it has the products of the own gradients.
+        total: what to add to; the own gradients' products with each other are left to others.
         own: for each piece, the parts of these.
         sizes: examples in each piece.
         multiples: of all examples, at least one.

@@ -63,8 +63,6 @@ class Naming:
                 values are a part of the name, as a mean may weigh the examples of other data otherwise.
             shapes: whether shapes count.
         """
-        if any(parameter._backward_hooks for parameter in self.problem.parameters.values()):
-            return None
         setting: Hashable = self._setting
         if reference.is_number and not sure:
             if self._digest is None:

@@ -267,7 +267,12 @@ def told(module, batch):
 
 def told_of_each(module, batch):
     losses = each(module, batch)
-    module.told = losses.detach().numpy(), losses.tolist(), f"{losses.mean().item():.2f}", float(losses.sum())
+    module.told = (
+        losses.detach().numpy(),
+        losses.tolist(),
+        f"{losses.mean().item():.2f}",
+        float(losses.detach().sum()),
+    )
     total = losses.sum().item()
     if total != total or total in (float("inf"), -float("inf")):
         raise ValueError("not a number")

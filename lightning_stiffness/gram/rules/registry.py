@@ -58,8 +58,7 @@ def reduced(gradient: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 def dense(operand: Operand, gradient: Tensor) -> tuple[Operand, Part]:
     """A part from the gradient ``[n, *shape]`` itself."""
-    flat = gradient.flatten(1) if gradient.ndim > 1 else gradient[:, None]  # also where there are no entries
-    return operand, Dense(flat, operand.shape[0] if operand.shape else 1)
+    return operand, Dense(gradient, operand.shape[0] if operand.shape else 1)
 
 
 def wanted(*candidates: Any) -> Iterable[Operand]:
