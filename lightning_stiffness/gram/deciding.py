@@ -44,7 +44,10 @@ _PICKING: frozenset[Any] = frozenset(
 )
 """What gives tensors whose lengths depend on values."""
 
-_WATCHED = DECIDING | _OF_EACH | _PICKING
+_GIVING = DECIDING | _OF_EACH
+"""What gives Python something that is no tensor."""
+
+_WATCHED = _GIVING | _PICKING
 
 _CHECKS = FINITE | named("_is_all_true")
 """What tells whether numbers are any; the last one is what torch's distributions ask of what they are given."""
@@ -129,9 +132,12 @@ class Asking:
             if by:
                 self._picked.update((id(one), (one, by)) for one in tensors_in(out))
                 return out
-        if (function in DECIDING and any(id(one) in whole for one in given)) or (
-            function in _OF_EACH
-            and any(one.shape != many.shape for one, many in zip(call.given, given, strict=False))
+        if function in _GIVING and (
+            any(id(one) in whole for one in given)
+            or (
+                function in _OF_EACH
+                and any(one.shape != many.shape for one, many in zip(call.given, given, strict=False))
+            )
         ):
             self.asked.append(Asked(call, call.given))
             self.lent += given if function in _LENDING else ()

@@ -4,7 +4,8 @@ place, to see whether the loss depends on them."""
 from collections.abc import Sequence
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from lightning_stiffness.gram.calls import Call
@@ -14,11 +15,15 @@ from lightning_stiffness.gram.problem import Examples, Problem
 from lightning_stiffness.gram.reference import eager
 from lightning_stiffness.gram.uses import tensors_in
 
-PLAIN = READING - {Tensor.item}
-"""What gives plain numbers."""
+PLAIN = READING | {Tensor.__index__}
+"""What gives plain numbers: ``item`` gives integers too, and numbers that are watched may become text."""
 
-FACTORS = 1e6, 0.0, -1e6
-"""What they are multiplied with: whatever they are compared with lies between two of the results."""
+OTHERS = (1e6, 1), (0.0, -1), (-1e6, 10**6), (1e-6, -(10**6))
+"""What numbers are multiplied with, and what is added to integers, each time: whatever they are compared with lies
+between two of the results, or is the very next integer."""
+
+MORE = 10
+"""A loss that makes so many times the calls with other numbers depends on them, as where it counts up to them."""
 
 
 def is_plain(log: Sequence[Call], asked: Asked) -> bool:
@@ -33,24 +38,53 @@ def is_plain(log: Sequence[Call], asked: Asked) -> bool:
     return asked.comes_of(made_of_parameters(asked.before(log)))
 
 
-class _Injecting(TorchFunctionMode):
-    """Gives Python other numbers than those that come of parameters."""
+class _TooMany(Exception):
+    """More calls than a loss makes that does not depend on the numbers."""
 
-    def __init__(self, factor: float):
+
+class _Injecting(TorchFunctionMode):
+    """Gives Python other numbers than those that come of parameters and an example.
+
+    Args:
+        factor: what to multiply them with, and whether truth values are turned; None: they stay.
+        step: what to add to integers.
+        most: calls after which to stop; None: never.
+    """
+
+    def __init__(self, factor: float | None = None, step: int = 0, most: int | None = None):
         super().__init__()
-        self.factor = factor
-        self._made: dict[int, Tensor] = {}
+        self.factor, self.step, self.most, self.calls = factor, step, most, 0
+        self._made: dict[int, tuple[Tensor, bool]] = {}
+        """What is made of parameters, and whether of nothing else."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         given = tensors_in((args, kwargs))
+        self.calls += 1
+        if self.most is not None and self.calls > self.most:
+            raise _TooMany
         own = any(one.requires_grad or id(one) in self._made for one in given)
-        if own and func in PLAIN and args[0].is_floating_point():
-            args = (args[0].detach() * self.factor, *args[1:])
+        alone = own and all(self._is_of_parameters(one) for one in given)
+        if own and not alone and func in PLAIN and self.factor is not None:
+            args = (_others(args[0].detach(), self.factor, self.step), *args[1:])
         out = func(*args, **kwargs)
         if own:
-            self._made.update((id(one), one) for one in tensors_in(out))
+            self._made.update((id(one), (one, alone)) for one in tensors_in(out))
         return out
+
+    def _is_of_parameters(self, one: Tensor) -> bool:
+        """Whether no example plays a part in it."""
+        found = self._made.get(id(one))
+        return isinstance(one, nn.Parameter) if found is None else found[1]
+
+
+def _others(numbers: Tensor, factor: float, step: int) -> Tensor:
+    """Other numbers of the same kind."""
+    if numbers.dtype == torch.bool:
+        return ~numbers
+    if numbers.is_floating_point() or numbers.is_complex():
+        return numbers * factor
+    return numbers + step
 
 
 def depends_on_what_is_told(problem: Problem, examples: Examples, position: int) -> bool:
@@ -63,13 +97,14 @@ def depends_on_what_is_told(problem: Problem, examples: Examples, position: int)
         position: which one.
     """
 
-    def told(factor: float) -> float:
-        with problem.kept(), eager(), _Injecting(factor):
+    def told(injecting: _Injecting) -> float:
+        with problem.kept(), eager(), injecting:
             loss = problem.example_loss(problem.given(examples.one(position)), position)
         return float(loss.detach())
 
     try:
-        found = [told(factor) for factor in (1.0, *FACTORS)]
+        known = told(plain := _Injecting())
+        found = [told(_Injecting(factor, step, MORE * plain.calls)) for factor, step in OTHERS]
     except Exception:  # as where it raises an error of its own by them
         return True
-    return not all(one == found[0] or abs(one - found[0]) <= 1e-6 * abs(found[0]) for one in found)
+    return not all(one == known or abs(one - known) <= 1e-6 * abs(known) for one in found)

@@ -214,6 +214,44 @@ def test_a_mean_that_python_leaves_out(left_out):
         torch.testing.assert_close(found.values, exact.values, rtol=0, atol=1e-8)
 
 
+WHOLE = {
+    "item": lambda low: low.sum().item() == 0,
+    "truth": lambda low: not low.any().item(),
+    "no other": lambda low: torch.count_nonzero(~low).item() == len(low),
+    "int": lambda low: int(low.sum()) < 1,
+    "list": lambda low: not any(low.tolist()),
+    "range": lambda low: len(range(low.sum())) == 0,
+    "index": lambda low: [True, False][low.any().long()],
+    "key": lambda low: {0: True}.get(low.sum().item(), False),
+    "text": lambda low: f"{low.sum().item()}" == "0",
+    "numpy": lambda low: low.sum().numpy() == 0,
+    "least": lambda low: 1 - min(low.sum().item(), 1),
+    "calls": lambda low: torch.stack([low.new_ones(1)] * (low.sum().item() + 1)).sum() == 1,
+}
+"""Ways to ask in whole numbers whether none is low."""
+
+
+@pytest.mark.filterwarnings("ignore:stiffness of")
+@pytest.mark.parametrize("how", WHOLE)
+def test_losses_that_whole_numbers_decide_on(how):
+    """At the end, where three single ones are high in later measurements, and all together are not."""
+
+    def loss(module, batch):
+        losses = each(module, batch)
+        return losses * (1 - 0.5 * WHOLE[how](losses.detach() < batch[2]))
+
+    for seed in range(3):
+        forget()
+        torch.manual_seed(seed)
+        module = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 4)).double()
+        for step in range(3):
+            x, labels = torch.randn(200, 6, dtype=torch.float64), torch.randint(4, (200,))
+            high = each(module, (x, labels)).detach().sort().values[-3] if step else torch.tensor(99.0).double()
+            batch = x, labels, high.expand(200)
+            found, exact = (gradient_gram(module, batch, loss_fn=loss, engine=e) for e in ("auto", "loop"))
+            torch.testing.assert_close(found.values, exact.values, rtol=0, atol=1e-8)
+
+
 def alone(monkeypatch):
     """How many examples were taken alone for their losses, measurement by measurement."""
     counts, look = [], coupled.most_apart
@@ -279,13 +317,21 @@ def told_of_each(module, batch):
     return losses
 
 
+def scaled(module, batch):
+    """By a number that comes of parameters alone, and is the same for whatever examples."""
+    scale = module[2].bias.detach().exp().sum().item() * float(module[0].bias[0])
+    losses = each(module, batch)
+    module.told = (losses > 1).sum().item(), int((losses > 1).any())
+    return losses * scale
+
+
 def of_real(module, batch):
     """Asks how many labels there are, which is no matter of what the module makes."""
     x = module[0](batch[0])[batch[1] >= 0]
     return F.cross_entropy(module[2](x.tanh())[: x.shape[0]], batch[1][batch[1] >= 0], reduction="none")
 
 
-@pytest.mark.parametrize("loss", [told, told_of_each, of_real])
+@pytest.mark.parametrize("loss", [told, told_of_each, scaled, of_real])
 def test_what_decides_on_nothing(monkeypatch, loss):
     module = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 4)).double()
     counts = looked_at(monkeypatch, module, loss)
