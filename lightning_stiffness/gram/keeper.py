@@ -6,18 +6,19 @@ is one more tensor computed from parameters alone.
 """
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd.graph import Node, get_gradient_edge
 
-from lightning_stiffness.gram.axes import Layout, UndecidedAxis, decide, layouts
+from lightning_stiffness.gram.axes import Layout, UndecidedAxis
+from lightning_stiffness.gram.beside import Beside
 from lightning_stiffness.gram.calls import Call
 from lightning_stiffness.gram.in_place import inplace, out_of_place, rewritten
 from lightning_stiffness.gram.penalty import PENALISING, is_sum
-from lightning_stiffness.gram.uses import Function, Operand, Pure, Use, flat, is_transpose, tensors_in
+from lightning_stiffness.gram.uses import Function, Pure, Use, flat, is_transpose, rebuilt, tensors_in
 
 
 class _Candidate(NamedTuple):
@@ -66,7 +67,8 @@ class Keeper:
         valueless: Callable[[Any], bool],
     ) -> None:
         self.pure = {id(entry.tensor): entry for entry in pure}
-        self.log, self.n, self.example, self.known, self.valueless = log, n, example, known, valueless
+        self.log, self.n, self.valueless = log, n, valueless
+        self.beside = Beside(self.pure, n, example, known)
         self._pure_of_one = set(self.pure)
         """The same of the one example."""
         self.uses: list[Use] = []
@@ -111,9 +113,12 @@ class Keeper:
         twin: Any = func
         foreign = any(one.requires_grad and id(one) not in self.pure for one in given)
         if inplace(func):
-            if id(args[0]) in self.pure:
+            entry = self.pure.get(id(args[0]))
+            if entry is not None:
                 out = func(*called, **named)
-                if isinstance(out, Tensor) and out.requires_grad:
+                if entry.name is None and out is entry.tensor and not foreign:  # earlier uses find it changed
+                    self.pure[id(out)] = Pure(out, entry.roots | roots, version=out._version)
+                elif isinstance(out, Tensor) and out.requires_grad:
                     self._fail(roots, "a tensor computed from it is changed in place")
                 return out
             twin = out_of_place(func)
@@ -123,6 +128,8 @@ class Keeper:
             args = (before, *args[1:])
         else:
             out = func(*called, **named)
+        if len({one.grad_fn for one in tensors_in(out) if one.requires_grad}) > 1 and len(taken) < len(given):
+            out = rebuilt(out, _by_itself)
         outs = [(i, t) for i, t in enumerate(flat(out)) if isinstance(t, Tensor) and t.requires_grad]
         if outs or (inplace(func) and out is None):
             if twin is None:
@@ -195,14 +202,16 @@ class Keeper:
         slots, hint = itertools.count(), list[Layout]()
         valueless = self.valueless(found.function)
         try:
-            operands = self._operands(call.args, found.args, place, slots, hint, valueless)
+            operands = self.beside.operands(call.args, found.args, place, slots, hint, valueless)
             keywords = {
-                key: self._operands(call.kwargs[key], value, place, slots, hint, valueless)
+                key: self.beside.operands(call.kwargs[key], value, place, slots, hint, valueless)
                 for key, value in found.kwargs.items()
             }
         except (ValueError, KeyError) as error:
             raise UndecidedAxis("it takes other arguments for a batch") from error
-        out_layouts = [self._layout((place, -1 - i), s, t, hint) for (i, t), s in zip(outs, singles, strict=True)]
+        out_layouts = [
+            self.beside.layout((place, -1 - i), s, t, hint) for (i, t), s in zip(outs, singles, strict=True)
+        ]
         self.uses.append(
             Use(
                 found.function,
@@ -220,39 +229,8 @@ class Keeper:
             )
         )
 
-    def _operands(
-        self, one: Any, many: Any, place: int, slots: Iterator[int], hint: list[Layout], valueless: bool
-    ) -> Any:
-        """The arguments for one example, with :class:`Operand` for tensors; ``hint`` takes their layouts.
 
-        A method and no function within a function: one that calls itself would keep itself, and with it the
-        whole pass, alive until Python looks for cycles.
-        """
-        if isinstance(many, tuple | list):
-            pairs = zip(one, many, strict=True)
-            return type(many)([self._operands(a, b, place, slots, hint, valueless) for a, b in pairs])
-        if not isinstance(many, Tensor):
-            return one
-        layout = self._layout((place, next(slots)), one, many, [])
-        if layout is not None:
-            hint.append(layout)
-        value = None if valueless else many
-        return Operand(value, tuple(one.shape), layout, self.pure.get(id(many)), self.n, many._version)
-
-    def _layout(self, key: tuple[int, int], one: Any, many: Tensor, hint: list[Layout]) -> Layout | None:
-        if not isinstance(one, Tensor):
-            raise UndecidedAxis("it takes other arguments for a batch")
-        if one.shape == many.shape:
-            return None
-        candidates = layouts(tuple(one.shape), tuple(many.shape), self.n)
-        if len(candidates) < 2:
-            return candidates[0] if candidates else None
-        layout = self.known.get(key)
-        if layout is None and self.example is not None:
-            layout = decide(candidates, many.detach(), one.detach(), self.n, self.example)
-        if layout is None:  # constant values tell nothing; rows of the output follow those of the input
-            layout = next((c for c in candidates if c in hint), None)
-        if layout is None:
-            raise UndecidedAxis(f"the order of the examples within axis {candidates[0].axis} is open")
-        self.known[key] = layout
-        return layout
+def _by_itself(out: Any) -> Any:
+    """A result apart from the call's others: the gradient that reaches it is none that passed through another, as
+    the cell state of an LSTM gives its output."""
+    return out.clone() if isinstance(out, Tensor) and out.requires_grad else out

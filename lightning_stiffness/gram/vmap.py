@@ -13,6 +13,7 @@ from lightning_stiffness.gram.devices import default_budget
 from lightning_stiffness.gram.draws import DRAWS, touched_by_draws
 from lightning_stiffness.gram.problem import EngineRefusal, Examples, LossError, Problem
 from lightning_stiffness.gram.product import Products, inner_products, squared_norms
+from lightning_stiffness.gram.quiet import quiet_vmap
 from lightning_stiffness.gram.swap import swapped
 
 CHUNK = 256
@@ -134,7 +135,7 @@ def _gradients(problem: Problem, examples: Examples, offset: int) -> list[Tensor
         per_example = vmap(grad(_loss_of(problem, piece, size)), in_dims=(None, 0), randomness="same")
         problem.noise.seed(offset + start, 1)  # the same numbers in every pass over the piece
         try:
-            with problem.kept():  # a buffer set in forward would hold vmap's own tensors
+            with problem.kept(), quiet_vmap():  # a buffer set in forward would hold vmap's own tensors
                 pieces.append(per_example(values, mapped))
         except LossError:
             raise  # the caller's to mend, whatever the engine

@@ -55,6 +55,23 @@ def test_what_the_mode_cannot_see_falls_back_with_one_message(name: str, culprit
     assert culprit in messages[0]
 
 
+@pytest.mark.parametrize("name", [one for one in CASES if one.startswith(("all_outputs", "states_", "cell_"))])
+def test_calls_with_several_outputs(name: str) -> None:
+    gram, messages = told(name)
+    assert not gram.plan.fallbacks
+    assert not messages
+
+
+@pytest.mark.parametrize("engine", ["auto", "layerwise"])
+def test_torch_says_nothing_of_its_ways(engine: str) -> None:
+    """As that an operation has no batching rule."""
+    module, batch, loss_fn = CASES["packed_sequence"].build()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        gradient_gram(module, batch, loss_fn=loss_fn, engine=engine)
+    assert [str(w.message) for w in caught if not str(w.message).startswith("stiffness of")] == []
+
+
 def test_only_the_hidden_weight_falls_back() -> None:
     gram, _ = told("weight_in_own_function")
     assert set(gram.plan.fallbacks) == {"w"}

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lightning_stiffness.gram.axes import UndecidedAxis
+from lightning_stiffness.gram.quiet import quiet_vmap
 from lightning_stiffness.gram.rules.registry import Parts, dense
 from lightning_stiffness.gram.uses import Operand, Use, flat, rebuilt
 
@@ -23,9 +24,6 @@ def general(use: Use) -> Parts:
     places = [i for i in range(len(use.edges)) if use.gradients[i] is not None]
     if not places:
         return []
-    if len({id(use.edges[i].node) for i in places}) > 1:
-        # The gradient that reaches one output may hold what passed through another.
-        raise UndecidedAxis("its outputs may depend on each other")
     gradients = [g for g in (use.gradient(i) for i in places) if g is not None]
     varying = [operand for operand in use.operands() if operand.layout is not None]
     values = [operand.canonical() for operand in varying]
@@ -62,7 +60,8 @@ def _mapped(call: Any, parameters: list[Tensor], values: list[Tensor], gradients
         return tuple(pull(gradients))
 
     try:
-        return [t.detach() for t in torch.func.vmap(one, randomness="error")(values, gradients)]
+        with quiet_vmap():
+            return [t.detach() for t in torch.func.vmap(one, randomness="error")(values, gradients)]
     except Exception:  # vmap refuses in many ways: any of them means one example after the other
         return _looped(call, parameters, values, gradients)
 

@@ -1,5 +1,7 @@
 """Tensors computed from parameters, tied and shared parameters, complex parameters."""
 
+import operator
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -137,6 +139,31 @@ DERIVED = {
         (5, 4),
     ),
     "derived_scale": (lambda m, x: x.tanh() * F.softplus(m.g), {"g": (4,)}, (5, 4)),
+    "divided_in_place": (
+        lambda m, x: x @ torch.mul(m.w, m.w).div_(2).add_(m.b).T,
+        {"w": (3, 4), "b": (1, 4)},
+        (5, 4),
+    ),
+    "view_divided_in_place": (
+        lambda m, x: x @ operator.itruediv((m.w @ m.w).view(2, 2, 4).transpose(0, 1), 3).reshape(4, 4),
+        {"w": (4, 4)},
+        (5, 4),
+    ),
+    "scaled_in_place_between": (
+        lambda m, x: (lambda w: (x + w).tanh() * (x + w.mul_(0.5).add_(m.g)))(m.w.sin()),
+        {"w": (4,), "g": (4,)},
+        (5, 4),
+    ),
+    "base_of_a_view_changed_in_place": (
+        lambda m, x: (lambda w: x @ (w[:2] * 2, w.add_(m.g), w)[2] + x @ w)(m.w.sin()),
+        {"w": (4, 4), "g": (4,)},
+        (5, 4),
+    ),
+    "by_a_parameter_in_place": (
+        lambda m, x: x @ (lambda view, w: (view.mul_(2), w)[1])(*(lambda w: (w[1:], w))(m.w * 1)),
+        {"w": (4, 4)},
+        (5, 4),
+    ),
     "also_used_plain": (
         lambda m, x: F.linear(x, m.w) + F.linear(x, m.w.abs().sqrt()).tanh(),
         {"w": (3, 4)},

@@ -20,6 +20,35 @@ def recurrent(kind: type[nn.Module], **options: object) -> Built:
     return regression(Call(lambda m, x: m.net(x)[0], net=kind(3, 4, batch_first=True, **options)), normal(5, 3))
 
 
+@case(
+    lstm={"kind": nn.LSTM},
+    lstm_deep={"kind": nn.LSTM, "num_layers": 2, "bidirectional": True, "proj_size": 2},
+    gru={"kind": nn.GRU, "bidirectional": True},
+    rnn={"kind": nn.RNN},
+    refuses=("vmap",),
+)
+def all_outputs(kind: type[nn.Module], **options: object) -> Built:
+    """As an encoder's states beside its outputs: the gradient of each is none that came through another."""
+
+    def forward(m: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        out, states = m.net(x)
+        states = states if isinstance(states, tuple) else (states,)
+        return torch.cat([out.tanh().mean(1), *(s.sin().transpose(0, 1).flatten(1) for s in states)], 1)
+
+    return regression(Call(forward, net=kind(3, 4, batch_first=True, **options)), normal(5, 3))
+
+
+@case(refuses=("vmap",))
+def states_changed_in_place() -> Built:
+    def forward(m: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        out, (hidden, state) = m.net(x)
+        hidden.mul_(2).add_(state)
+        out += state.transpose(0, 1)
+        return torch.cat([out.flatten(1), hidden[-1]], 1)
+
+    return regression(Call(forward, net=nn.LSTM(3, 4, batch_first=True)), normal(5, 3))
+
+
 @case(refuses=("vmap",))
 def lstm_sequence_first() -> Built:
     def forward(m: nn.Module, x: torch.Tensor) -> torch.Tensor:
