@@ -1,7 +1,6 @@
 """The gradients of a batch's loss by what the uses of parameters gave."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,13 +28,14 @@ def gradients(loss: Tensor, uses: list[Use], *, keep: bool = False) -> tuple[Ten
     Raises:
         EngineRefusal: if the backward pass fails.
     """
-    inputs: list[Any] = [edge for use in uses for edge in use.edges]
-    if not inputs:
+    edges = [edge for use in uses for edge in use.edges]
+    if not edges:
         return ()
     try:
-        return torch.autograd.grad(loss, inputs, allow_unused=True, retain_graph=keep)
+        found = torch.autograd.grad(loss, [one.edge for one in edges], allow_unused=True, retain_graph=keep)
     except Exception as error:
         raise EngineRefusal(f"its backward pass failed: {type(error).__name__}: {error}") from error
+    return tuple([edge.seen(gradient) for edge, gradient in zip(edges, found, strict=True)])
 
 
 def grow(found: Sequence[Tensor | None], larger: Sequence[Tensor | None], factor: int) -> bool:

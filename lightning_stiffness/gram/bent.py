@@ -17,6 +17,7 @@ from lightning_stiffness.gram.apart import (
     parts_of,
 )
 from lightning_stiffness.gram.batch import Batch, take
+from lightning_stiffness.gram.check import NOTHING
 from lightning_stiffness.gram.precise import converted, in_double
 from lightning_stiffness.gram.problem import Problem
 from lightning_stiffness.gram.references import Piece
@@ -132,11 +133,16 @@ def _flat(gradient: list[Tensor]) -> Tensor:
 
 
 def _largest(together: list[Tensor], sums: list[Tensor], longest: list[float]) -> Apart | None:
-    """The largest difference of gradients, relative to the longest of what they are made of, if it is too large."""
+    """The largest difference of gradients, relative to the longest of what they are made of, if it is too large.
+
+    A parameter whose gradient is next to nothing beside those of all has nothing but rounding, as the bias of an
+    attention's keys, which a softmax does not see.
+    """
     worst = Apart(0, 0.0, 0.0)
+    nothing = max(TINY, math.sqrt(NOTHING) * math.hypot(*(length for length in longest if math.isfinite(length))))
     for whole, other, length in zip(together, sums, longest, strict=True):
         difference = float(torch.linalg.vector_norm(whole - other))
-        if math.isfinite(difference) and difference > TINY and difference > worst.relative * length:
+        if math.isfinite(difference) and difference > nothing and difference > worst.relative * length:
             worst = Apart(0, difference / length, difference)
     return worst if worst.relative > limit_of_losses(together[0].dtype) * OF_MEANS else None
 

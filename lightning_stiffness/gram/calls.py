@@ -8,14 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch._ops import HigherOrderOperator
-from torch.autograd.graph import GradientEdge
 from torch.overrides import TorchFunctionMode
 
+from lightning_stiffness.gram.edges import Edge, edge_of
 from lightning_stiffness.gram.in_place import inplace
 from lightning_stiffness.gram.kept import KeptModule
 from lightning_stiffness.gram.placing import by_place
 from lightning_stiffness.gram.problem import EngineRefusal
-from lightning_stiffness.gram.uses import NESTED, Function, flat, tensors_in
+from lightning_stiffness.gram.uses import NESTED, Function, apart, flat, tensors_in
 
 COMPOSITE: frozenset[Any] = frozenset({nn.functional.multi_head_attention_forward, Tensor.__iter__})
 """Functions written in Python whose inner calls are the uses."""
@@ -77,7 +77,7 @@ class Call:
     out: Any
     tracked: tuple[bool, ...] = ()
     """Which of its tensors had a gradient as it returned them."""
-    edges: tuple[GradientEdge | None, ...] = ()
+    edges: tuple[Edge | None, ...] = ()
     """Of its tensors as it returned them: what changes one in place gives it another."""
     gradients: dict[int, Tensor] | None = None
     """Of the example's loss by those of them that it depends on, where they were asked for."""
@@ -167,16 +167,18 @@ class Recorder(TorchFunctionMode):
                 self.saved_as_usual = False
             call.args = (args[0].detach().clone(), *args[1:])
             call.given[:1] = call.args[:1]
-        call.out = out = func(*called, **named)
+        out = func(*called, **named)
+        call.out = out = out if isinstance(out, Tensor) else apart(out)
         made = call.made
         call.tracked = tuple([one.requires_grad for one in made])
         self.note(made)
         if writes:
             self.note(tensors_in(args[:1]))
         if isinstance(out, Tensor):
-            call.edges = (_edge(out),)
+            call.edges = (edge_of(out, call.given, changed=writes),)
         elif isinstance(out, NESTED):
-            call.edges = tuple([_edge(leaf) if isinstance(leaf, Tensor) else None for leaf in flat(out)])
+            leaves = flat(out)
+            call.edges = tuple([edge_of(one, call.given) if isinstance(one, Tensor) else None for one in leaves])
         return out
 
 
@@ -198,11 +200,6 @@ _IN_ORDER, _SETTINGS = (tuple, list), (int, float, complex, str, slice, type(Non
 
 _top_hooks = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
 """Gives the functions that what is saved for the backward pass goes through; torch 2.4 does not tell."""
-
-
-def _edge(tensor: Tensor) -> GradientEdge | None:
-    node = tensor.grad_fn
-    return None if node is None else GradientEdge(node, tensor.output_nr)
 
 
 def refuse_operators(functions: list[Any]) -> None:

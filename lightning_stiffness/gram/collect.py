@@ -155,8 +155,9 @@ class Collector:
         by_own = by_own and loss.numel() < size
         found = gradients(loss.sum(), uses, keep=watcher.scrambled or by_own)
         if by_own:
-            larger = gradients(size * loss.sum(), uses, keep=watcher.scrambled)
-            self.shown.by_size |= not grow(found, larger, size)
+            factor = 1 << (size - 1).bit_length()  # a power of two, so that nothing is rounded
+            larger = gradients(factor * loss.sum(), uses, keep=watcher.scrambled)
+            self.shown.by_size |= not grow(found, larger, factor)
         return found
 
     def _look_at_order(self, piece: Piece, uses: list[Use], loss: Tensor, uneven: int | None) -> None:

@@ -16,9 +16,10 @@ from torch.autograd.graph import Node, get_gradient_edge
 from lightning_stiffness.gram.axes import Layout, UndecidedAxis
 from lightning_stiffness.gram.beside import Beside
 from lightning_stiffness.gram.calls import Call
+from lightning_stiffness.gram.edges import Edge, edge_of
 from lightning_stiffness.gram.in_place import inplace, out_of_place, rewritten
 from lightning_stiffness.gram.penalty import PENALISING, is_sum
-from lightning_stiffness.gram.uses import Function, Pure, Use, flat, is_transpose, rebuilt, tensors_in
+from lightning_stiffness.gram.uses import Function, Pure, Use, apart, flat, is_transpose, tensors_in
 
 
 class _Candidate(NamedTuple):
@@ -31,6 +32,8 @@ class _Candidate(NamedTuple):
     """What was called; its twin out of place, where it changes something in place."""
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
+    given: list[Tensor]
+    """The tensors among them, as they were called."""
     outs: list[tuple[int, Tensor]]
     """Its results that have a gradient, and which of all they are."""
     taken: list[Pure]
@@ -108,35 +111,44 @@ class Keeper:
         Returns:
             The result of the call.
         """
-        roots = frozenset().union(*(entry.roots for entry in taken))
+        roots: frozenset[str] = frozenset().union(*(entry.roots for entry in taken))
         sources = self._sources(given) if roots else []  # before the call may change one in place
         twin: Any = func
         foreign = any(one.requires_grad and id(one) not in self.pure for one in given)
         if inplace(func):
-            entry = self.pure.get(id(args[0]))
-            if entry is not None:
-                out = func(*called, **named)
-                if entry.name is None and out is entry.tensor and not foreign:  # earlier uses find it changed
-                    self.pure[id(out)] = Pure(out, entry.roots | roots, version=out._version)
-                elif isinstance(out, Tensor) and out.requires_grad:
-                    self._fail(roots, "a tensor computed from it is changed in place")
-                return out
             twin = out_of_place(func)
-            before = args[0].detach().clone() if twin is not None else None
+            if id(args[0]) in self.pure or twin is None:
+                out = func(*called, **named)
+                self._written(place, args[0], given, roots, func, foreign=foreign)
+                return out
+            before = args[0].detach().clone()
             out = func(*called, **named)
             sources += rewritten(args[0], sources)
             args = (before, *args[1:])
         else:
             out = func(*called, **named)
-        if len({one.grad_fn for one in tensors_in(out) if one.requires_grad}) > 1 and len(taken) < len(given):
-            out = rebuilt(out, _by_itself)
+        if len(taken) < len(given) and not isinstance(out, Tensor):
+            out = apart(out)
         outs = [(i, t) for i, t in enumerate(flat(out)) if isinstance(t, Tensor) and t.requires_grad]
-        if outs or (inplace(func) and out is None):
-            if twin is None:
-                self._fail(roots, f"it is written by {getattr(func, '__name__', func)} into another tensor")
-            else:
-                self._watch(_Candidate(place, func, twin, args, kwargs, outs, taken, roots, sources, foreign))
+        if outs:
+            self._watch(_Candidate(place, func, twin, args, kwargs, given, outs, taken, roots, sources, foreign))
         return out
+
+    def _written(
+        self, place: int, into: Tensor, given: list[Tensor], roots: frozenset[str], func: Function, *, foreign: bool
+    ) -> None:
+        """After a call that has changed a tensor computed from parameters alone, or written to another one: it is
+        one then, where nothing of the examples goes into it. What was made of it before finds it changed."""
+        entry = self.pure.get(id(into))
+        call = self.log[place] if place < len(self.log) else None
+        shared = call is not None and [one.shape for one in call.given] == [one.shape for one in given]
+        if shared and not foreign and into.requires_grad and (entry is None or entry.name is None):
+            known: frozenset[str] = frozenset() if entry is None else entry.roots
+            self.pure[id(into)] = Pure(into, roots | known, version=into._version)
+        elif entry is not None:
+            self._fail(roots, "a tensor computed from it is changed in place")
+        elif into.requires_grad:
+            self._fail(roots, f"it is written by {getattr(func, '__name__', func)} into another tensor")
 
     def _sources(self, given: list[Tensor]) -> list[Node]:
         """The graph's nodes behind the arguments, but for the parameters and what is computed from them alone."""
@@ -212,6 +224,8 @@ class Keeper:
         out_layouts = [
             self.beside.layout((place, -1 - i), s, t, hint) for (i, t), s in zip(outs, singles, strict=True)
         ]
+        found_edges = [edge_of(t, found.given, changed=inplace(found.called)) for _, t in outs]
+        edges = [edge or Edge(get_gradient_edge(t)) for edge, (_, t) in zip(found_edges, outs, strict=True)]
         self.uses.append(
             Use(
                 found.function,
@@ -219,7 +233,7 @@ class Keeper:
                 keywords,
                 self.n,
                 found.roots,
-                [get_gradient_edge(t) for _, t in outs],
+                edges,
                 out_layouts,
                 [tuple(s.shape) for s in singles],
                 [i for i, _ in outs],
@@ -228,9 +242,3 @@ class Keeper:
                 share=share,
             )
         )
-
-
-def _by_itself(out: Any) -> Any:
-    """A result apart from the call's others: the gradient that reaches it is none that passed through another, as
-    the cell state of an LSTM gives its output."""
-    return out.clone() if isinstance(out, Tensor) and out.requires_grad else out

@@ -215,10 +215,11 @@ def _trace_back(reference: Reference, loss: Tensor, problem: Problem | None = No
     beside a batch, and those of a problem's parameters that it depends on."""
     calls = reference.calls if values else ()
     outputs = [(call, i, edge) for call in calls for i, edge in enumerate(call.edges) if edge is not None]
-    inputs = [*(edge for _, _, edge in outputs), *(problem.parameters.values() if problem else ())]
+    inputs = [*(edge.edge for _, _, edge in outputs), *(problem.parameters.values() if problem else ())]
     gradients = _gradients(loss, inputs) if loss.requires_grad else None
     if gradients is not None:
-        for (call, i, _), gradient in zip(outputs, gradients[: len(outputs)], strict=True):
+        for (call, i, edge), found in zip(outputs, gradients[: len(outputs)], strict=True):
+            gradient = edge.seen(found)
             if gradient is not None:
                 call.gradients = {**(call.gradients or {}), i: gradient}
         if problem:

@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
-from torch.autograd.graph import GradientEdge, Node
+from torch.autograd.graph import Node
 
 from lightning_stiffness.gram.axes import Layout, UndecidedAxis
+from lightning_stiffness.gram.edges import Edge
 
 Function = Callable[..., Any]
 
@@ -72,7 +73,7 @@ class Use:
     kwargs: dict[str, Any]
     n: int
     roots: frozenset[str]
-    edges: list[GradientEdge]
+    edges: list[Edge]
     output_layouts: list[Layout | None]
     output_shapes: list[tuple[int, ...]]
     """For one example, of the outputs that have a gradient."""
@@ -147,6 +148,16 @@ def rebuilt(node: Any, function: Callable[[Any], Any]) -> Any:
     if isinstance(node, dict):
         return {key: rebuilt(item, function) for key, item in node.items()}
     return function(node)
+
+
+def apart(out: Any) -> Any:
+    """What a call gave, each tensor by itself.
+
+    So the gradient that reaches one is none that passed through another, as an LSTM's output is made of its state.
+    """
+    if len({one.grad_fn for one in tensors_in(out) if one.requires_grad}) < 2:
+        return out
+    return rebuilt(out, lambda one: one.clone() if isinstance(one, Tensor) and one.requires_grad else one)
 
 
 def is_transpose(function: Any, before: Tensor, after: Tensor, args: tuple[Any, ...]) -> bool:

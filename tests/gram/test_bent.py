@@ -147,6 +147,31 @@ def test_a_mean_of_losses_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> N
     assert not gradient_gram(module, batch(), loss_fn=each).plan.fallbacks
 
 
+class Attending(nn.Module):
+    """Asks for a number of all examples on the way; a softmax does not see the bias of its keys."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.query, self.key, self.value, self.last = (nn.Linear(6, 6) for _ in range(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.unflatten(1, (3, 2)).repeat(1, 1, 3)
+        if (x.abs().amax() > 1e6).item():
+            raise ValueError("out of range")
+        weights = (self.query(x) @ self.key(x).mT).float().softmax(-1)  # in float32 whatever the rest is in
+        return self.last(weights.to(x.dtype) @ self.value(x)).mean(1)[:, :3]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("loss_fn", [each, mean])
+def test_a_gradient_of_nothing_but_rounding(loss_fn: Any, dtype: torch.dtype) -> None:
+    for seed in range(6):
+        familiar.forget()
+        torch.manual_seed(seed)
+        module, given = Attending().to(dtype), (torch.randn(N, 6, dtype=dtype), torch.arange(N) % 3)
+        assert not gradient_gram(module, given, loss_fn=loss_fn).plan.fallbacks
+
+
 @pytest.mark.parametrize("scale", [1.0, 1e-3])
 @pytest.mark.parametrize("loss_fn", [each, mean])
 def test_rounding_is_no_reason(loss_fn: Any, scale: float) -> None:

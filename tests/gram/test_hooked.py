@@ -104,6 +104,13 @@ def test_gradients_of_tensors(how: str, reduction: str) -> None:
         assert "by their size" in next(iter(found.plan.fallbacks.values()))
 
 
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_gradients_that_are_rounded_are_not_clipped(reduction: str) -> None:
+    """As of an activation with a gradient of its own, in a model that computes in float32 here and there."""
+    found = measured(Net(hooked(lambda g: (g.float() / 3).double())), reduction)
+    assert not found.plan.fallbacks
+
+
 @pytest.mark.parametrize("reduction", ["none", "mean"])
 def test_a_hook_of_a_node_is_not_seen_and_refused(reduction: str) -> None:
     module = Net(by_node)

@@ -1,5 +1,8 @@
 """Control flow, hidden uses and modules built to deceive an engine that watches calls."""
 
+import operator
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -45,6 +48,46 @@ def inplace_residual() -> Built:
         return hidden
 
     return regression(Call(forward, one=nn.Linear(4, 3), two=nn.Linear(4, 3)), normal(4))
+
+
+def viewed(y: Tensor) -> Tensor:
+    z = y.unflatten(-1, (2, 3)).transpose(1, 2)
+    z /= 2.0
+    return z.transpose(1, 2).flatten(2)
+
+
+CHANGES: dict[str, Callable[[nn.Module, Tensor, Tensor], Tensor]] = {
+    "plus_parameter": lambda m, y, x: operator.iadd(y, m.p),
+    "times_parameter": lambda m, y, x: operator.imul(y, m.p),
+    "times_input": lambda m, y, x: operator.imul(y, x[..., :1]),
+    "divided": lambda m, y, x: operator.itruediv(y, 2.0),
+    "masked": lambda m, y, x: (operator.setitem(y, x[..., 0] > 0, 0.0), y)[1],
+    "filled": lambda m, y, x: y.masked_fill_(x[..., :1] > 0, 0.0),
+    "sliced": lambda m, y, x: (operator.setitem(y, (slice(None), 0), 0.0), y)[1],
+    "rectified": lambda m, y, x: y.relu_(),
+    "part": lambda m, y, x: (y[..., :2].mul_(3), y)[1],
+    "viewed": lambda m, y, x: viewed(y),
+    "several": lambda m, y, x: y.add_(m.p).mul_(2).add_(x[..., :1]).mul_(-1).add_(m.p).relu_(),
+}
+"""What changes the output of a layer in place, which may be a view."""
+
+LAYERS: dict[str, Callable[[nn.Module, Tensor], Tensor]] = {
+    "linear": lambda m, x: F.linear(x, m.w.T, m.b),
+    "product": lambda m, x: x @ m.w,
+    "einsum": lambda m, x: torch.einsum("btc,cd->btd", x, m.w),
+    "einsum_turned": lambda m, x: torch.einsum("btc,cd->dbt", x, m.w).permute(1, 2, 0),
+}
+
+
+@case(
+    **{f"{layer}_{change}": {"layer": layer, "change": change} for layer in LAYERS for change in CHANGES},
+    refuses=("vmap",),
+)
+def view_changed(layer: str, change: str) -> Built:
+    def forward(m: nn.Module, x: Tensor) -> Tensor:
+        return m.leave(CHANGES[change](m, LAYERS[layer](m, x), x).tanh())
+
+    return regression(Call(forward, w=(4, 6), b=(6,), p=(6,), leave=nn.Linear(6, 2)), normal(5, 4))
 
 
 @case()

@@ -85,7 +85,36 @@ def augmented(interleave: bool) -> Built:
     return regression(Call(forward, layer=nn.Linear(4, 3)), normal(4))
 
 
+def triangular(m: nn.Module, x: Tensor) -> Tensor:
+    """A matrix whose entries are written by place, as of an LU flow."""
+    i, j = torch.tril_indices(4, 4, -1)
+    w = torch.zeros(4, 4, dtype=x.dtype)
+    w[i, j] = m.p
+    w[range(4), range(4)] = m.d.exp()
+    return w
+
+
+def written_and_read(m: nn.Module, x: Tensor) -> Tensor:
+    w = torch.zeros(4, 4, dtype=x.dtype)
+    w[0] = m.d
+    y = x + w.sum(0)
+    w[1] = m.d.tanh()
+    return (x @ w).tanh() + y
+
+
 DERIVED = {
+    "written": (lambda m, x: x @ triangular(m, x), {"p": (6,), "d": (4,)}, (5, 4)),
+    "written_and_copied": (
+        lambda m, x: x @ torch.empty(4, 4, dtype=x.dtype).copy_(triangular(m, x)).add_(torch.eye(4)),
+        {"p": (6,), "d": (4,)},
+        (5, 4),
+    ),
+    "written_and_read": (written_and_read, {"d": (4,)}, (5, 4)),
+    "written_for_each": (
+        lambda m, x: (lambda y: (operator.setitem(y, (slice(None), 0), m.d), y.tanh())[1])(x.clone()),
+        {"d": (4,)},
+        (5, 4),
+    ),
     "same_parameter_twice_in_a_call": (lambda m, x: torch.einsum("bi,ij,jk->bk", x, m.w, m.w), {"w": (4, 4)}, (4,)),
     "weight_and_bias_from_one": (lambda m, x: F.linear(x, m.w[:, :4], m.w[:, 4]), {"w": (3, 5)}, (4,)),
     "product_of_one": (lambda m, x: F.linear(x, m.w @ m.w).tanh(), {"w": (4, 4)}, (4,)),
