@@ -22,6 +22,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import Dataset
 
+from lightning_stiffness.gram.contents import entries_of, size_of
+
 _LIBRARIES = frozenset(
     {"torch", "torchvision", "torchmetrics", "lightning", "pytorch_lightning", "numpy", "builtins", "abc", "typing"}
 )
@@ -192,11 +194,11 @@ class Reached:
         if isinstance(thing, GENERATORS):
             self.generators.append(thing)
         elif isinstance(thing, list | dict | set | tuple | deque):
-            if len(thing) > _MANY:
+            if size_of(thing) > _MANY:
                 return nothing
             if own and is_container(thing):
                 self.contents[id(thing)] = thing
-            return list(thing.values() if isinstance(thing, dict) else thing), own
+            return entries_of(thing), own
         elif isinstance(thing, Optimizer):  # which fills its containers whatever class it is of
             held = [thing.state, *thing.state.values(), thing.param_groups, *thing.param_groups]
             self.contents.update({id(entry): entry for entry in held if is_container(entry)})

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedBuffer, is_lazy
 
+from lightning_stiffness.gram.contents import entries_of
 from lightning_stiffness.trainer_view import Silent
 
 _LRU = type(functools.lru_cache(lambda: None))
@@ -197,7 +198,7 @@ def _inside(value: Any) -> list[Any]:
     if isinstance(value, dict):
         return [*value.keys(), *value.values(), *_attributes(value)]
     if isinstance(value, list | tuple | set | frozenset | deque):
-        return [*value, *_attributes(value)]
+        return [*entries_of(value), *_attributes(value)]
     if isinstance(value, np.ndarray):
         return list(value.flat) if value.dtype == object else []
     if isinstance(value, types.FunctionType):

@@ -57,7 +57,7 @@ def _layerwise(
     problem: Problem, rows: Examples, columns: Examples | None, memory_budget: int | None
 ) -> GradientGram:
     layers, plan = planned(problem, rows, columns, memory_budget)
-    return GradientGram.from_layers(layers, "layerwise", plan)
+    return GradientGram.from_layers(layers, plan.engine, plan)
 
 
 _Run = Callable[[Problem, Examples, Examples | None, int | None], GradientGram]

@@ -117,13 +117,14 @@ class Verdict:
     """The inner products compared, without those factors."""
 
 
-def compare(witness: Witness, values: dict[str, Square], scalar: bool) -> Verdict:
+def compare(witness: Witness, values: dict[str, Square], scalar: bool, whole: list[float] | None = None) -> Verdict:
     """Hold inner products of the witnesses against those of single examples, parameter by parameter.
 
     Args:
         witness: single examples.
         values: parameter → inner products of their gradients in a batch.
         scalar: whether the loss of a batch is one number, which leaves each example a positive factor.
+        whole: norms of the examples' gradients over all parameters; by default over those compared.
 
     Raises:
         CoupledExamples: if no example alone has a gradient, but they have in a batch.
@@ -148,7 +149,7 @@ def compare(witness: Witness, values: dict[str, Square], scalar: bool) -> Verdic
     wrong = {}
     for name, square in values.items():
         limit = witness.limits[name]
-        relative = _excess(square, witness.table[name], alone, limit)
+        relative = _excess(square, witness.table[name], whole or alone, limit)
         if relative is not None:
             wrong[name] = relative
     return Verdict(factors, wrong, values)

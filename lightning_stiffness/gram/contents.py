@@ -23,6 +23,27 @@ def kind_of(thing: Any) -> type | None:
     return next((kind for kind in _KINDS if isinstance(thing, kind)), None)
 
 
+def size_of(thing: Any) -> int:
+    """How many entries a container, a tuple or a frozenset has, whatever a class of its own says.
+
+    Example:
+        >>> class Shapes(tuple):
+        ...     def __len__(self):
+        ...         raise NotImplementedError
+        >>> size_of(Shapes((1, 2)))
+        2
+    """
+    kind: Any = kind_of(thing) or (tuple if isinstance(thing, tuple) else frozenset)
+    size: int = kind.__len__(thing)
+    return size
+
+
+def entries_of(thing: Any) -> list[Any]:
+    """The same of what it holds; of a dict its values."""
+    kind: Any = kind_of(thing) or (tuple if isinstance(thing, tuple) else frozenset)
+    return [*(kind.values(thing) if issubclass(kind, dict) else kind.__iter__(thing))]
+
+
 class Contents:
     """What a container holds when this is made.
 

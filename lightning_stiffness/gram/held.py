@@ -12,7 +12,7 @@ from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.parameter import is_lazy
 
 from lightning_stiffness.generators import Generators
-from lightning_stiffness.gram.contents import Contents, kind_of
+from lightning_stiffness.gram.contents import Contents, entries_of, kind_of, size_of
 from lightning_stiffness.gram.snapshot import Snapshot
 from lightning_stiffness.reach import GENERATORS, ITERATORS, forked, is_object
 
@@ -155,7 +155,7 @@ class Held:
                 self._empty.append(hooks)
 
     def _hold(self, container: Any) -> None:
-        if container:
+        if size_of(container):
             self._contents.append(Contents(container))
         else:
             self._empty.append(container)
@@ -178,7 +178,7 @@ class Held:
             elif isinstance(thing, nn.Module):
                 self._add_modules(thing.modules())
             elif isinstance(thing, tuple | frozenset):
-                waiting += thing if len(thing) <= MANY else ()
+                waiting += entries_of(thing) if size_of(thing) <= MANY else ()
             elif isinstance(thing, FunctionType | MethodType | functools.partial):
                 self._seen.add(id(thing))
                 waiting += self._behind(thing)
@@ -192,11 +192,11 @@ class Held:
     def _within(self, thing: Any, *, whole: bool) -> list[Any]:
         """What a container, or an object, holds; ``whole`` for a container of any length."""
         found: list[Any] = []
-        if kind_of(thing) is not None and (whole or len(thing) <= MANY):
+        if kind_of(thing) is not None and (whole or size_of(thing) <= MANY):
             self._seen.add(id(thing))
             self._hold(thing)
-            if len(thing) <= MANY:
-                found += thing.values() if isinstance(thing, dict) else thing
+            if size_of(thing) <= MANY:
+                found += entries_of(thing)
         if is_object(thing):
             self._seen.add(id(thing))
             entries = getattr(thing, "__dict__", None)

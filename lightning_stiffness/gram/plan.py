@@ -43,6 +43,12 @@ class Plan:
         """Parameter → why it did not go through its rules."""
         return {name: step.reason for step in self.steps if step.reason for name in step.parameters}
 
+    @property
+    def engine(self) -> str:
+        """Name of the engine that computed it: another one's where no parameter went through its rules."""
+        ways = [step.formula if step.reason else "layerwise" for step in self.steps if step.formula != "0"]
+        return "layerwise" if not ways or "layerwise" in ways else "loop" if "loop" in ways else "vmap"
+
     def __str__(self) -> str:
         rows = [("parameter", "used by", "formula", "shape", "Gflop", "MB", "")]
         rows += [

@@ -18,6 +18,8 @@ from lightning_stiffness.gram.loop import example_gradient
 from lightning_stiffness.gram.problem import Examples, Problem
 from lightning_stiffness.gram.reference import refer
 
+ROUNDING = 1e-5
+"""Size of a parameter's gradient in float32, over that of all, up to which it may be nothing but rounding."""
 LEAST = 0.01
 """Least size of a gradient in float64, over that in float32, for the copy to count as the same module."""
 
@@ -38,7 +40,7 @@ def agree_in_double(problem: Problem, every: Examples, witness: Witness, most: i
         Those of the names that agree; none where the module cannot be copied, or does not run in float64.
     """
     try:
-        double = in_double(problem, names)
+        double = in_double(problem, list(problem.parameters))
         held = [piece for piece in every.pieces(most) if _inside(piece, witness.positions)]
         batches = tuple(converted(batch) for _, _, batch in held)
         singles = [converted(every.one(start + i)) for start, size, _ in held for i in range(size)]
@@ -48,7 +50,8 @@ def agree_in_double(problem: Problem, every: Examples, witness: Witness, most: i
         collector = Collector(double, refer(double, examples, places[0]))
         collected = collector.collect(names, examples, 0, most)
         found = collected.products(names, places, double.device)
-        wrong = compare(alone, found, collected.scalar).wrong.keys() | collector.failures.keys()
+        whole = sizes_of(alone.table.values())
+        wrong = compare(alone, found, collected.scalar, whole).wrong.keys() | collector.failures.keys()
     except Exception:  # whatever stands in the way of a second look, the first one counts
         return set()
     return {name for name in names if name not in wrong and _same_size(alone, witness, name)}
@@ -92,4 +95,5 @@ def _place(held: list[tuple[int, int, Any]], position: int) -> int:
 def _same_size(double: Witness, single: Witness, name: str) -> bool:
     # A loss that does not look at the module it is given leaves the copy without a gradient.
     exact, rounded = (sizes_of([witness.table[name]]) for witness in (double, single))
-    return all(size >= LEAST * other for size, other in zip(exact, rounded, strict=True))
+    whole = sizes_of(single.table.values())
+    return all(a >= LEAST * b or b <= ROUNDING * c for a, b, c in zip(exact, rounded, whole, strict=True))

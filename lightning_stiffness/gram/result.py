@@ -21,7 +21,7 @@ class GradientGram:
     other_norms: Tensor
     """:math:`|g_j|` of the columns, ``[m]``, float64; equal to ``norms`` where both sides are the same."""
     engine: str
-    """Name of the engine that computed it."""
+    """Name of the engine that computed it: that of the slower one where all parameters took it."""
     plan: Any = field(default=None, repr=False)
     """Which formula each parameter took, readable with ``print``; None for engines without a choice."""
 

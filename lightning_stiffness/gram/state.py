@@ -13,6 +13,7 @@ from lightning_stiffness.gram.backends import DifferentiableRNNs, full_precision
 from lightning_stiffness.gram.bare import bare
 from lightning_stiffness.gram.held import Held
 from lightning_stiffness.gram.kept import KeptModule
+from lightning_stiffness.gram.norms import SoundNorms
 
 
 @contextmanager
@@ -46,6 +47,8 @@ def measuring(
         stack.enter_context(full_precision())
         if DifferentiableRNNs.needed(parts):
             stack.enter_context(DifferentiableRNNs())
+        if SoundNorms.needed(parts):
+            stack.enter_context(SoundNorms())
         kept = None
         try:
             # nn.Module.eval() may be overridden, to keep some part in training mode

@@ -48,6 +48,9 @@ class Wiring:
         self._partners: dict[int, set[int]] = {}
         """Identity of a tensor of the example → those that a batch has in its place: several where a call gives one
         of them what it took, as it is."""
+        self._rows: dict[int, list[Tensor]] = {}
+        """Identity of a tensor that is all a call gave for the example → those that it gave for the batch, as where
+        it is taken apart to a list."""
         self._module = module
         entries = dict(leaves(many))
         for path, leaf in leaves(one):
@@ -64,7 +67,9 @@ class Wiring:
         """
         own = call.given
         if len(own) != len(given):
-            self.differs = True
+            rows = self._rows.get(id(own[0])) if len(own) == 1 else None  # put together again, in their order
+            self.differs |= rows is None or [*map(id, rows)] != [*map(id, given)]
+            return
         # what is changed in place was copied for the example before
         first = int(inplace(call.function))
         for one, many in zip(own[first:], given[first:], strict=False):
@@ -92,7 +97,11 @@ class Wiring:
             call: of the example.
             made: its results for the batch.
         """
-        if call.tracked != tuple([one.requires_grad for one in made]):
+        tracked = call.tracked
+        if len(call.made) == 1 < len(made):
+            self._rows[id(call.made[0])] = [*made]
+            tracked = tracked * len(made)
+        if tracked != tuple([one.requires_grad for one in made]):
             self.differs = True
         for one, many in zip(call.made, made, strict=False):
             self._partners.setdefault(id(one), set()).add(id(many))

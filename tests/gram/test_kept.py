@@ -312,6 +312,20 @@ class Lru(collections.OrderedDict):
         self.move_to_end(key, last=False)
 
 
+class Unsized(tuple):
+    """Has no length, as e3nn's representations."""
+
+    def __len__(self):
+        raise NotImplementedError
+
+
+class UnsizedList(list):
+    def __len__(self):
+        raise NotImplementedError
+
+    __iter__ = None
+
+
 class Locked:
     def __init__(self):
         self.lock, self.count = threading.Lock(), 0
@@ -360,6 +374,11 @@ HELD = {
     "slots": (Slots, lambda held: (held.mean.add_(1), held.other.append(2))),
     "an attribute of slots": (Slots, lambda held: setattr(held, "mean", torch.ones(2))),
     "an object in a tuple": (lambda: (SimpleNamespace(a=1),), lambda held: setattr(held[0], "a", 2)),
+    "an object in a tuple without a length": (
+        lambda: Unsized((SimpleNamespace(a=1),)),
+        lambda held: setattr(tuple.__getitem__(held, 0), "a", 2),
+    ),
+    "a list without a length": (lambda: UnsizedList([1]), lambda held: held.append(2)),
     "a new attribute": (SimpleNamespace, lambda held: setattr(held, "a", 2)),
     "an object in an object": (
         lambda: SimpleNamespace(inner=SimpleNamespace(values=[1])),
@@ -400,7 +419,8 @@ def flattened(value):
     if isinstance(value, dict):
         return {key: flattened(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
-        return [flattened(entry) for entry in value]
+        kind = list if isinstance(value, list) else tuple
+        return [flattened(entry) for entry in kind.__iter__(value)]
     if isinstance(value, type(threading.Lock())):
         return "a lock"
     if hasattr(value, "__slots__"):

@@ -75,6 +75,14 @@ def test_torch_says_nothing_of_its_ways(engine: str) -> None:
 def test_only_the_hidden_weight_falls_back() -> None:
     gram, _ = told("weight_in_own_function")
     assert set(gram.plan.fallbacks) == {"w"}
+    assert gram.engine == "layerwise"
+
+
+@pytest.mark.parametrize(("name", "engine"), [("length_by_sorting", "vmap"), ("packed_sequence", "loop")])
+def test_where_all_fall_back_it_says_to_what(name: str, engine: str) -> None:
+    gram, _ = told(name)
+    assert gram.engine == engine
+    assert len(gram.plan.fallbacks) == sum(1 for _ in CASES[name].build()[0].parameters())
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum"])

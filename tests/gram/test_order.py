@@ -97,6 +97,36 @@ def test_kinds_of_examples_apart():
     assert found.plan.fallbacks
 
 
+class Graphs(nn.Module):
+    """Attention between neighbours, which are masked: a softmax does not see what is the same for all of a node."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.last = nn.Linear(4, 8), nn.Linear(8, 3)
+        self.source, self.target = nn.Parameter(torch.randn(8)), nn.Parameter(torch.randn(8))
+
+    def forward(self, x, near):
+        h = self.layer(x)
+        scores = (h @ self.target)[:, :, None] + (h @ self.source)[:, None, :]
+        scores = functional.leaky_relu(scores, 0.2).masked_fill(near == 0, -1e9)
+        weights = scores.softmax(-1)
+        weights = weights.masked_select(near.any(2, keepdim=True).expand_as(near)).view_as(near)
+        return self.last((weights @ h).relu().sum(1))
+
+
+def test_rows_that_are_nothing_but_rounding():
+    """Those of nodes whose neighbours are all on one side of the kink, in float32."""
+    for seed in range(10):
+        torch.manual_seed(seed)
+        near = (torch.rand(12, 6, 6) < 0.4) | torch.eye(6, dtype=torch.bool)
+        batch = torch.randn(12, 6, 4), near, torch.arange(12) % 3
+
+        def loss(module, batch):
+            return functional.cross_entropy(module(*batch[:2]), batch[2], reduction="none")
+
+        assert ELSEWHERE not in gradient_gram(Graphs(), batch, loss_fn=loss).plan.fallbacks.values()
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, DOUBLE])
 def test_an_index_that_moves_no_examples(dtype):
     """Columns picked by a list, and a mask over the classes: nothing falls back."""

@@ -38,7 +38,7 @@ def loss(module: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
 def told(module: nn.Module, batch: Any, **options: Any) -> tuple[GradientGram, list[str]]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        gram = gradient_gram(module, batch, loss_fn=loss, **options)
+        gram = gradient_gram(module, batch, **({"loss_fn": loss} | options))
     return gram, [str(w.message) for w in caught if "stiffness of" in str(w.message)]
 
 
@@ -59,6 +59,39 @@ def test_without_the_second_look_it_would_fall_back(monkeypatch: pytest.MonkeyPa
     gram, messages = told(*at_zero())
     assert "enter.weight" in gram.plan.fallbacks
     assert len(messages) == 1
+
+
+class Dueling(nn.Module):
+    """The value is the same for all actions, and a softmax over these does not see it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.body = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU())
+        self.value, self.advantage = nn.Linear(16, 1), nn.Linear(16, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.body(x)
+        advantage = self.advantage(hidden)
+        return self.value(hidden) + advantage - advantage.mean(1, keepdim=True)
+
+
+@pytest.mark.parametrize("reduction", ["none", "mean"])
+def test_a_gradient_of_nothing_but_rounding_is_no_reason_to_fall_back(reduction: str) -> None:
+    """Also for examples whose own gradient is small, as a clipped ratio leaves it."""
+
+    def clipped(module: nn.Module, batch: Any) -> Tensor:
+        policy = torch.distributions.Categorical(logits=module(batch[0]))
+        ratio = (policy.log_prob(batch[1]) + batch[2].abs()).exp()
+        losses = -torch.min(ratio * batch[3], ratio.clamp(0.8, 1.2) * batch[3]) - 0.01 * policy.entropy()
+        return losses if reduction == "none" else losses.mean()
+
+    for seed in range(12):
+        module = Dueling()
+        torch.manual_seed(seed)
+        batch = torch.randn(12, 4), torch.randint(3, (12,)), torch.randn(12), torch.randn(12)
+        _, messages = told(module, batch, loss_fn=clipped)
+        assert not messages
 
 
 class Centred(nn.Module):

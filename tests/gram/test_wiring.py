@@ -190,6 +190,40 @@ def test_tables_by_length_are_not_taken_for_others() -> None:
         assert not gradient_gram(States().double(), batch(), loss_fn=loss_fn).plan.fallbacks
 
 
+APART: dict[str, tuple[Callable[[Tensor], Tensor], bool]] = {
+    "stacked": (lambda x: torch.stack(list(x)), True),
+    "unbound": (lambda x: torch.stack(x.unbind(0)), True),
+    "joined": (lambda x: torch.cat(list(x)).view_as(x), True),
+    "split": (lambda x: torch.cat(x.split(1)), True),
+    "turned": (lambda x: torch.stack(list(x)[::-1]), False),
+    "the first alone": (lambda x: torch.stack([x.unbind()[0]] * len(x)), False),
+    "sorted": (lambda x: torch.stack(sorted(x, key=lambda row: float(row.detach().sum()))), False),
+}
+"""Ways to take a batch apart to a list, and to put it together again: whether it is as it was."""
+
+
+@pytest.mark.filterwarnings("ignore:stiffness of")
+@pytest.mark.parametrize("loss_fn", [each, mean])
+@pytest.mark.parametrize("way", APART)
+def test_a_batch_taken_apart_and_put_together(way: str, loss_fn: Any) -> None:
+    """As images of several sizes are."""
+
+    class Listed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.first, self.last = nn.Linear(SIDE, SIDE), nn.Linear(SIDE, SIDE)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(APART[way][0](self.first(x)).tanh())
+
+    module = Listed().double()
+    for _ in range(3):
+        found = gradient_gram(module, batch(), loss_fn=loss_fn)
+        assert off(found, gradient_gram(module, batch(), loss_fn=loss_fn, engine="loop")) < 1e-12
+        assert bool(found.plan.fallbacks) != APART[way][1]
+
+
 @pytest.fixture
 def differing(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Of every pass over a batch, whether its tensors came from elsewhere."""
