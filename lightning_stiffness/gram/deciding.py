@@ -7,25 +7,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lightning_stiffness.gram.asking import ALIKE, ARRAYS, BRANCHING, MASKED, NUMBERS, SHAPED
 from lightning_stiffness.gram.calls import Call
 from lightning_stiffness.gram.monotone import FINITE, named
 from lightning_stiffness.gram.told import Comparison, watched
 from lightning_stiffness.gram.uses import flat, tensors_in
 
-BRANCHING: frozenset[Any] = frozenset({Tensor.__bool__, torch.is_nonzero})
-"""Functions that Python asks in an ``if``."""
+DECIDING = BRANCHING | NUMBERS
+"""Functions that give Python a number, or ask for one in an ``if``."""
 
-DECIDING: frozenset[Any] = frozenset(
-    {*BRANCHING, Tensor.__int__, Tensor.__float__, Tensor.__index__, Tensor.item, Tensor.tolist}
-)
-"""Functions that give Python a number."""
-
-_OF_EACH: frozenset[Any] = frozenset(
-    {*named("equal", "allclose", "__contains__", "numpy", "__array__", "tolist"), Tensor.__contains__}
-)
+_OF_EACH = ALIKE | ARRAYS | {Tensor.tolist}
 """What gives Python something of all that it takes, where examples are still by themselves."""
 
-_LENDING = named("numpy", "__array__", "tolist")
+_LENDING = ARRAYS | {Tensor.tolist}
 """Those of them that give Python all values."""
 
 _TELLING: frozenset[Any] = frozenset({Tensor.item, Tensor.tolist})
@@ -36,12 +30,8 @@ _LENGTHS: frozenset[Any] = frozenset(
 )
 """What gives Python lengths."""
 
-_UNIQUE = named("unique", "unique_consecutive")
-_MASKED = named("masked_select")
 _WHERE = named("where")
-_PICKING: frozenset[Any] = frozenset(
-    {*named("nonzero", "argwhere"), *_UNIQUE, *_MASKED, *_WHERE, Tensor.__getitem__}
-)
+_PICKING = SHAPED | _WHERE | {Tensor.__getitem__}
 """What gives tensors whose lengths depend on values."""
 
 _GIVING = DECIDING | _OF_EACH
@@ -163,7 +153,7 @@ def _picked_by(call: Call) -> list[Tensor]:
         return [one for one in masks if one.dtype == torch.bool]
     if function in _WHERE and len(call.args) + len(call.kwargs) > 1:
         return []
-    return given[1:2] if function in _MASKED else given[:1]
+    return given[1:2] if function in MASKED else given[:1]
 
 
 def may_decide(log: Sequence[Call], asked: Asked) -> bool:

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from lightning_stiffness.gram.asking import ASKING
 from lightning_stiffness.gram.batch import Batch
 from lightning_stiffness.gram.drawing import draws
-from lightning_stiffness.gram.familiar import ASKING
 from lightning_stiffness.gram.loop import by_name, has_reentrant_checkpoint
 from lightning_stiffness.gram.problem import Examples, LossError, Problem
 from lightning_stiffness.gram.reference import eager

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lightning_stiffness.gram.asking import ASKING
 from lightning_stiffness.gram.axes import Layout
 from lightning_stiffness.gram.calls import Call
 from lightning_stiffness.gram.reference import Reference
@@ -139,17 +140,6 @@ def asks_for_values(reference: Reference) -> bool:
     """Whether an example's calls gave values to Python, which may decide by them what to call, or took shapes from
     values."""
     return any(call.function in ASKING or _picks(call) for call in reference.calls)
-
-
-ASKING: frozenset[Any] = frozenset(
-    {
-        *(Tensor.__bool__, Tensor.__int__, Tensor.__float__, Tensor.__index__, Tensor.__contains__, Tensor.item),
-        *(Tensor.tolist, Tensor.numpy, Tensor.__array__, Tensor.equal, Tensor.allclose, Tensor.unique),
-        *(Tensor.nonzero, Tensor.argwhere, Tensor.masked_select, torch.nonzero, torch.argwhere),
-        *(torch.equal, torch.allclose, torch.is_nonzero, torch.unique, torch.unique_consecutive),
-        torch.masked_select,
-    }
-)
 
 
 def _picks(call: Call) -> bool:

@@ -8,15 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from lightning_stiffness.gram.asking import READING
 from lightning_stiffness.gram.calls import Call
 from lightning_stiffness.gram.deciding import Asked, made_of_parameters
-from lightning_stiffness.gram.monotone import READING
 from lightning_stiffness.gram.problem import Examples, Problem
 from lightning_stiffness.gram.reference import eager
 from lightning_stiffness.gram.uses import tensors_in
-
-PLAIN = READING | {Tensor.__index__}
-"""What gives plain numbers: ``item`` gives integers too, and numbers that are watched may become text."""
 
 OTHERS = (1e6, 1), (0.0, -1), (-1e6, 10**6), (1e-6, -(10**6))
 """What numbers are multiplied with, and what is added to integers, each time: whatever they are compared with lies
@@ -33,7 +30,7 @@ def is_plain(log: Sequence[Call], asked: Asked) -> bool:
         log: the calls for one example, in order.
         asked: the call among them.
     """
-    if asked.call.function not in PLAIN or asked.branches:
+    if asked.call.function not in READING or asked.branches:
         return False
     return asked.comes_of(made_of_parameters(asked.before(log)))
 
@@ -65,7 +62,7 @@ class _Injecting(TorchFunctionMode):
             raise _TooMany
         own = any(one.requires_grad or id(one) in self._made for one in given)
         alone = own and all(self._is_of_parameters(one) for one in given)
-        if own and not alone and func in PLAIN and self.factor is not None:
+        if own and not alone and func in READING and self.factor is not None:
             args = (_others(args[0].detach(), self.factor, self.step), *args[1:])
         out = func(*args, **kwargs)
         if own:

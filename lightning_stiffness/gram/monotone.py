@@ -110,8 +110,3 @@ NEVER_LESS = frozenset(
 
 BLANK = named("zeros", "ones", "zeros_like", "ones_like", "new_zeros", "new_ones")
 """What is made to be written to, and is not negative before."""
-
-READING: frozenset[Any] = frozenset(
-    {Tensor.item, Tensor.__float__, Tensor.__int__, Tensor.tolist, Tensor.numpy, Tensor.__array__}
-)
-"""What gives values to Python."""

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from lightning_stiffness.gram.asking import READING
 from lightning_stiffness.gram.axes import grown_axis
 from lightning_stiffness.gram.calls import Call
 from lightning_stiffness.gram.in_place import inplace
@@ -22,7 +23,6 @@ from lightning_stiffness.gram.monotone import (
     NEVER_LESS,
     NO_LESS,
     POWERS,
-    READING,
     SCALING,
     SELECTING,
     SHAPING,
