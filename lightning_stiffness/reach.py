@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import Dataset
 
-from lightning_stiffness.gram.contents import entries_of, size_of
+from lightning_stiffness.contents import entries_of, size_of
 
 _LIBRARIES = frozenset(
     {"torch", "torchvision", "torchmetrics", "lightning", "pytorch_lightning", "numpy", "builtins", "abc", "typing"}

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedBuffer, is_lazy
 
-from lightning_stiffness.gram.contents import entries_of
+from lightning_stiffness.contents import entries_of
 from lightning_stiffness.trainer_view import Silent
 
 _LRU = type(functools.lru_cache(lambda: None))

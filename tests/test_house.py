@@ -12,6 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "lightning_stiffness"
 # A file imports only from lines above its own.
 ORDER = [
     "arguments",
+    "contents",
     "reach",
     "generators",
     "functional",

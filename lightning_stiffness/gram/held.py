@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.parameter import is_lazy
 
+from lightning_stiffness.contents import Contents, entries_of, kind_of, size_of
 from lightning_stiffness.generators import Generators
-from lightning_stiffness.gram.contents import Contents, entries_of, kind_of, size_of
 from lightning_stiffness.gram.snapshot import Snapshot
 from lightning_stiffness.reach import GENERATORS, ITERATORS, forked, is_object
 
