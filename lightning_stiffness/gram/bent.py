@@ -1,7 +1,8 @@
 """The gradient that a batch's losses give together, held against those of its parts."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -17,13 +18,18 @@ from lightning_stiffness.gram.apart import (
     parts_of,
 )
 from lightning_stiffness.gram.batch import Batch, take
-from lightning_stiffness.gram.check import NOTHING
 from lightning_stiffness.gram.precise import converted, in_double
 from lightning_stiffness.gram.problem import Problem
 from lightning_stiffness.gram.references import Piece
 
 SHARE = 8
 """Of what part of the room gradients take, those that are held against each other may."""
+
+TIMES = 3.0
+"""A multiple of a loss whose gradient is rounded otherwise."""
+
+ROUNDED = 30.0
+"""Differences of the batch from its parts that rounding makes, over those from another multiple of the loss."""
 
 MOST = 1 << 21
 """Entries of gradients of parts of a batch that are looked at together."""
@@ -70,7 +76,7 @@ def gradients_apart(
             found = [g * factor for g in few.gradient] if weights is None else few.gradient
             sums = [before + more for before, more in zip(sums, found, strict=True)]
             longest = [max(pair) for pair in zip(longest, _lengths(found), strict=True)]
-        return _largest(whole.gradient, sums, longest)
+        return _largest(whole.gradient, sums, longest, lambda: _gradient(own, piece, batch, weights, TIMES))
 
     return beyond_rounding(own, piece, look, losses.dtype) if own.parameters else None
 
@@ -123,7 +129,9 @@ def _fit_together(problem: Problem, piece: Piece, batch: Batch, parts: Sequence[
     if any(factor * length < -least for factor, length in zip(factors, lengths, strict=True)):
         return False
     sums = [sum(f * g for f, g in zip(factors, own, strict=True)) for own in zip(*found, strict=True)]
-    return _largest(whole.gradient, [torch.as_tensor(one) for one in sums], _lengths(whole.gradient)) is None
+    sums = [torch.as_tensor(one) for one in sums]
+    rounded = partial(_gradient, problem, piece, batch, None, TIMES)
+    return _largest(whole.gradient, sums, _lengths(whole.gradient), rounded) is None
 
 
 def _flat(gradient: list[Tensor]) -> Tensor:
@@ -132,19 +140,33 @@ def _flat(gradient: list[Tensor]) -> Tensor:
     return torch.cat([one.double().cpu() for one in flat])
 
 
-def _largest(together: list[Tensor], sums: list[Tensor], longest: list[float]) -> Apart | None:
+def _largest(
+    together: list[Tensor], sums: list[Tensor], longest: list[float], rounded: Callable[[], _Found | None]
+) -> Apart | None:
     """The largest difference of gradients, relative to the longest of what they are made of, if it is too large.
 
-    A parameter whose gradient is next to nothing beside those of all has nothing but rounding, as the bias of an
-    attention's keys, which a softmax does not see.
+    The gradient of a parameter may be nothing but rounding, as that of the bias of an attention's keys, which a
+    softmax does not see. Such a one is another for another multiple of the loss.
+
+    Args:
+        together: gradients of a batch.
+        sums: of its parts.
+        longest: of both, the norms.
+        rounded: gives those of the batch for :data:`TIMES` its loss.
     """
-    worst = Apart(0, 0.0, 0.0)
-    nothing = max(TINY, math.sqrt(NOTHING) * math.hypot(*(length for length in longest if math.isfinite(length))))
-    for whole, other, length in zip(together, sums, longest, strict=True):
-        difference = float(torch.linalg.vector_norm(whole - other))
-        if math.isfinite(difference) and difference > nothing and difference > worst.relative * length:
-            worst = Apart(0, difference / length, difference)
-    return worst if worst.relative > limit_of_losses(together[0].dtype) * OF_MEANS else None
+    limit = limit_of_losses(together[0].dtype) * OF_MEANS
+    differences = _lengths([whole - other for whole, other in zip(together, sums, strict=True)])
+    apart = [
+        k
+        for k, (difference, length) in enumerate(zip(differences, longest, strict=True))
+        if math.isfinite(difference) and difference > max(TINY, limit * length)
+    ]
+    again = rounded() if apart else None
+    if again is not None:
+        noise = _lengths([again.gradient[k] / TIMES - together[k] for k in apart])
+        apart = [k for k, own in zip(apart, noise, strict=True) if not differences[k] <= ROUNDED * own]
+    worst = max(apart, key=lambda k: differences[k] / longest[k], default=None)
+    return None if worst is None else Apart(0, differences[worst] / longest[worst], differences[worst])
 
 
 def _lengths(gradient: list[Tensor]) -> list[float]:
@@ -162,12 +184,15 @@ def _with_room(problem: Problem, room: int) -> Problem:
     return problem.of(names)
 
 
-def _gradient(problem: Problem, piece: Piece, batch: Batch, weights: Tensor | None) -> _Found | None:
-    """Of the sum of losses with their weights, or of a loss that is one number."""
+def _gradient(
+    problem: Problem, piece: Piece, batch: Batch, weights: Tensor | None, times: float = 1.0
+) -> _Found | None:
+    """Of the sum of losses with their weights, or of a loss that is one number; of so many times it."""
     parameters = list(problem.parameters.values())
     try:
         loss = loss_of(problem, piece, batch)
         total = loss.reshape(()) if weights is None else (loss.reshape(-1) * weights.to(loss)).sum()
-        return _Found(total.detach(), list(torch.autograd.grad(total, parameters, materialize_grads=True)))
+        found = torch.autograd.grad(times * total, parameters, materialize_grads=True)
+        return _Found(total.detach(), list(found))
     except Exception:  # a batch of another length is not asked for: the single examples have to do
         return None

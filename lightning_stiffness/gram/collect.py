@@ -1,6 +1,7 @@
 """One forward and backward pass over a batch of examples → per-example gradients of each parameter."""
 
 from collections.abc import Mapping
+from functools import partial
 from itertools import accumulate
 from typing import Any
 
@@ -169,9 +170,11 @@ class Collector:
             self.shown.moved |= {piece.offset + piece.start + k * piece.size // 3 for k in range(3)}
             return
         weights = weights_of(loss.detach())
-        grads = iter(gradients((weights * loss).sum(), uses))
+        grads = iter(gradients((weights * loss).sum(), uses, keep=True))
         for use in uses:
-            if out_of_order(use, [next(grads) for _ in use.edges], weights):
+            # its gradients for so many times the loss
+            larger = partial(lambda use, times: gradients(times * loss.sum(), [use], keep=True), use)
+            if out_of_order(use, [next(grads) for _ in use.edges], weights, larger):
                 self._fail(use.roots, ELSEWHERE)
 
     def _compare(self, piece: Piece, functions: list[Any], uses: list[Use], losses: Tensor) -> None:

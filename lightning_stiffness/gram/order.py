@@ -1,5 +1,7 @@
 """Whether the rows of every use are the examples in their order: asked of all, where calls may mix them up."""
 
+from collections.abc import Callable, Sequence
+
 import torch
 from torch import Tensor
 
@@ -7,13 +9,14 @@ from lightning_stiffness.gram.uses import Use
 
 ELSEWHERE = "the module puts the examples of a batch in another order before it is used"
 
-_ALLOWED = dict.fromkeys((torch.float64, torch.complex128), (1e-6, 1e-3))
-"""By precision: error of a row's gradient relative to it, as parts of a module may compute in less; and what part
-of that of the largest row is allowed to all. Rows next to nothing are rounding, as the gradient of an attention's
-coefficient that a softmax does not see; whatever puts examples elsewhere does so to larger ones too."""
+_ALLOWED = {torch.float64: 1e-6, torch.complex128: 1e-6}
+"""Error of a row's gradient relative to it, by precision, as parts of a module may compute in less; else 2e-4."""
 
-_SINGLE = 2e-4, 0.1
-"""The same in single precision, or less."""
+TIMES = 3.0, 7.0
+"""Multiples of the losses, whose gradients are rounded otherwise."""
+
+ROUNDED = 30.0
+"""Differences that weights may make of what is rounding, over those that other multiples of the losses make."""
 
 
 def weights_of(loss: Tensor) -> Tensor:
@@ -22,27 +25,38 @@ def weights_of(loss: Tensor) -> Tensor:
     return (1 + golden.frac()).to(loss.device, loss.dtype).view_as(loss)
 
 
-def out_of_order(use: Use, weighted: list[Tensor | None], weights: Tensor) -> bool:
+def out_of_order(
+    use: Use, weighted: list[Tensor | None], weights: Tensor, larger: Callable[[float], Sequence[Tensor | None]]
+) -> bool:
     """Whether some row of a use is another example's, or that of several.
 
-    With each example's loss times its weight, the gradient by a row of its own is multiplied by that weight.
+    With each example's loss times its weight, the gradient by a row of its own is multiplied by that weight. But
+    for rows that are nothing but rounding, as the gradient of an attention's coefficient that a softmax does not
+    see: these are others for another multiple of the losses too.
 
     Args:
         use: with the gradients of the sum of all losses by its outputs.
         weighted: gradients of the weighted sum.
         weights: one for each example.
+        larger: gives the gradients of a multiple of the sum of all losses.
     """
-    for layout, plain, other in zip(use.output_layouts, use.gradients, weighted, strict=True):
+    for k, (layout, plain, other) in enumerate(zip(use.output_layouts, use.gradients, weighted, strict=True)):
         if plain is None or other is None or layout is None:
             if plain is not other:
                 return True
             continue
         before, after = (layout.canonical(one, use.n).flatten(1) for one in (plain, other))
         expected = before * weights.flatten()[:, None].to(before.dtype)
-        relative, part = _ALLOWED.get(before.dtype, _SINGLE)
-        allowed = relative * torch.linalg.vector_norm(expected, dim=1)
+        allowed = _ALLOWED.get(before.dtype, 2e-4) * torch.linalg.vector_norm(expected, dim=1)
         off = torch.linalg.vector_norm(after - expected, dim=1)
-        floor = part * allowed.nan_to_num(0.0, 0.0).amax()
+        floor = 1e-3 * allowed.nan_to_num(0.0, 0.0).amax()  # rows that are next to nothing may be rounding
+        if not bool((off > allowed + floor).any()):
+            continue
+        for times in TIMES:
+            again = larger(times)[k]
+            if again is not None:
+                rounded = layout.canonical(again, use.n).flatten(1) / times - before
+                off -= ROUNDED * torch.linalg.vector_norm(rounded, dim=1)
         if bool((off > allowed + floor).any()):
             return True
     return False
