@@ -26,6 +26,9 @@ VIEWS: frozenset[Any] = frozenset({Tensor.view, Tensor.reshape, torch.reshape})
 NODE: Any = Tensor.grad_fn.__get__  # type: ignore[union-attr]
 """The call that gives a tensor's node, to which functions may be hooked that no call shows."""
 
+HOOKING: frozenset[Any] = frozenset({Tensor.register_hook, NODE})
+"""Calls by which functions are hooked to gradients."""
+
 SIZED: frozenset[Any] = frozenset(
     {
         *(*VIEWS, Tensor.expand, Tensor.repeat, Tensor.tile, torch.tile, Tensor.unflatten, torch.broadcast_to),
@@ -168,7 +171,7 @@ class Recorder(TorchFunctionMode):
             call.args = (args[0].detach().clone(), *args[1:])
             call.given[:1] = call.args[:1]
         out = func(*called, **named)
-        call.out = out = out if isinstance(out, Tensor) else apart(out)
+        call.out = out = out if isinstance(out, Tensor) else apart(out, call.given)
         made = call.made
         call.tracked = tuple([one.requires_grad for one in made])
         self.note(made)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from lightning_stiffness.gram.calls import COMPOSITE, NODE, VIEWS, Call, is_typing, opened
+from lightning_stiffness.gram.calls import COMPOSITE, HOOKING, NODE, VIEWS, Call, is_typing, opened
 from lightning_stiffness.gram.coupling import Coupling
 from lightning_stiffness.gram.drawing import DRAWING, draws
 from lightning_stiffness.gram.keeper import Keeper
@@ -20,9 +20,6 @@ from lightning_stiffness.gram.tail import Tail
 from lightning_stiffness.gram.told import plain
 from lightning_stiffness.gram.uses import rebuilt, tensors_in
 from lightning_stiffness.gram.wiring import Wiring
-
-_HOOKING: frozenset[Any] = frozenset({Tensor.register_hook, NODE})
-"""Calls by which functions are hooked to gradients."""
 
 
 class Watcher(TorchFunctionMode):
@@ -79,7 +76,7 @@ class Watcher(TorchFunctionMode):
             self.wiring.takes(call, given)
             if self.wiring.strangers:
                 self.placed.hold(self.wiring.strangers)
-        if func in _HOOKING:
+        if func in HOOKING:
             self.hooked = True
             # torch's own hooks of modules ask for nodes too, and show themselves among them
             self.hidden |= func == NODE and sys._getframe(1).f_globals.get("__name__") != "torch.utils.hooks"

@@ -136,7 +136,7 @@ class Collector:
                     for use in uses:
                         use.gradients, use.room = [next(grads) for _ in use.edges], self.room
                     if watcher.scrambled:
-                        self._look_at_order(piece, uses, loss, watcher.uneven)
+                        self._look_at_order(piece, watcher, loss)
                     losses = loss.detach()
                     self._compare(piece, watcher.functions, uses, losses)
             del loss
@@ -154,15 +154,17 @@ class Collector:
         """The gradients of the uses' outputs."""
         uses, by_own = watcher.keeper.uses, watcher.hooked or self.reference.strange
         by_own = by_own and loss.numel() < size
-        found = gradients(loss.sum(), uses, keep=watcher.scrambled or by_own)
+        hooked = watcher.hooked
+        found = gradients(loss.sum(), uses, keep=watcher.scrambled or by_own, hooked=hooked)
         if by_own:
             factor = 1 << (size - 1).bit_length()  # a power of two, so that nothing is rounded
-            larger = gradients(factor * loss.sum(), uses, keep=watcher.scrambled)
+            larger = gradients(factor * loss.sum(), uses, keep=watcher.scrambled, hooked=hooked)
             self.shown.by_size |= not grow(found, larger, factor)
         return found
 
-    def _look_at_order(self, piece: Piece, uses: list[Use], loss: Tensor, uneven: int | None) -> None:
+    def _look_at_order(self, piece: Piece, watcher: Watcher, loss: Tensor) -> None:
         """After calls that may mix examples up: parameters fall back where a row is not its own example's."""
+        uses, uneven, asked = watcher.keeper.uses, watcher.uneven, {"keep": True, "hooked": watcher.hooked}
         if loss.numel() < piece.size:  # of a sum there is no telling: a few are looked at by themselves
             for use in uses:
                 if uneven is not None and use.place > uneven:
@@ -170,10 +172,10 @@ class Collector:
             self.shown.moved |= {piece.offset + piece.start + k * piece.size // 3 for k in range(3)}
             return
         weights = weights_of(loss.detach())
-        grads = iter(gradients((weights * loss).sum(), uses, keep=True))
+        grads = iter(gradients((weights * loss).sum(), uses, **asked))
         for use in uses:
             # its gradients for so many times the loss
-            larger = partial(lambda use, times: gradients(times * loss.sum(), [use], keep=True), use)
+            larger = partial(lambda use, times: gradients(times * loss.sum(), [use], **asked), use)
             if out_of_order(use, [next(grads) for _ in use.edges], weights, larger):
                 self._fail(use.roots, ELSEWHERE)
 

@@ -15,9 +15,10 @@ from lightning_stiffness.gram.problem import Examples, Problem
 from lightning_stiffness.gram.reference import eager
 from lightning_stiffness.gram.uses import tensors_in
 
-OTHERS = (1e6, 1), (0.0, -1), (-1e6, 10**6), (1e-6, -(10**6))
+OTHERS = (1e6, 1), (0.0, -1), (-1e6, 100), (1e-6, 10)
 """What numbers are multiplied with, and what is added to integers, each time: whatever they are compared with lies
-between two of the results, or is the very next integer."""
+between two of the results, or is the very next integer. Integers stay small, and are not negative where they were
+not: Python may count up or down to them, or make so many of something."""
 
 MORE = 10
 """A loss that makes so many times the calls with other numbers depends on them, as where it counts up to them."""
@@ -81,7 +82,7 @@ def _others(numbers: Tensor, factor: float, step: int) -> Tensor:
         return ~numbers
     if numbers.is_floating_point() or numbers.is_complex():
         return numbers * factor
-    return numbers + step
+    return torch.where(numbers < 0, numbers + step, (numbers + step).clamp(min=0))
 
 
 def depends_on_what_is_told(problem: Problem, examples: Examples, position: int) -> bool:

@@ -19,7 +19,7 @@ from lightning_stiffness.gram.calls import Call
 from lightning_stiffness.gram.edges import Edge, edge_of
 from lightning_stiffness.gram.in_place import inplace, out_of_place, rewritten
 from lightning_stiffness.gram.penalty import PENALISING, is_sum
-from lightning_stiffness.gram.uses import Function, Pure, Use, apart, flat, is_transpose, tensors_in
+from lightning_stiffness.gram.uses import Function, Pure, Use, apart, flat, is_transpose, lies_in, tensors_in
 
 
 class _Candidate(NamedTuple):
@@ -42,6 +42,8 @@ class _Candidate(NamedTuple):
     sources: list[Node]
     foreign: bool
     """Whether it takes anything else that has a gradient."""
+    apart: bool
+    """Whether its results are handed on each by itself."""
 
 
 class Keeper:
@@ -74,6 +76,8 @@ class Keeper:
         self.beside = Beside(self.pure, n, example, known)
         self._pure_of_one = set(self.pure)
         """The same of the one example."""
+        self._written: dict[int, frozenset[str]] = {}
+        """Where values lie → the wanted parameters in what was written there."""
         self.uses: list[Use] = []
         self.failures: dict[str, str] = {}
 
@@ -111,6 +115,10 @@ class Keeper:
         Returns:
             The result of the call.
         """
+        for entry in taken:
+            if entry.name is None and entry.version != entry.tensor._version:  # by a view of it, or what it views
+                written = self._written.get(id(lies_in(entry.tensor)), frozenset())
+                self._fail(entry.roots | written, "a tensor computed from it is changed in place")
         roots: frozenset[str] = frozenset().union(*(entry.roots for entry in taken))
         sources = self._sources(given) if roots else []  # before the call may change one in place
         twin: Any = func
@@ -119,7 +127,7 @@ class Keeper:
             twin = out_of_place(func)
             if id(args[0]) in self.pure or twin is None:
                 out = func(*called, **named)
-                self._written(place, args[0], given, roots, func, foreign=foreign)
+                self._write(place, args[0], given, roots, func, foreign=foreign)
                 return out
             before = args[0].detach().clone()
             out = func(*called, **named)
@@ -127,14 +135,18 @@ class Keeper:
             args = (before, *args[1:])
         else:
             out = func(*called, **named)
+        told = out
         if len(taken) < len(given) and not isinstance(out, Tensor):
-            out = apart(out)
+            out = apart(out, given)
         outs = [(i, t) for i, t in enumerate(flat(out)) if isinstance(t, Tensor) and t.requires_grad]
         if outs:
-            self._watch(_Candidate(place, func, twin, args, kwargs, given, outs, taken, roots, sources, foreign))
+            own = out is not told
+            self._watch(
+                _Candidate(place, func, twin, args, kwargs, given, outs, taken, roots, sources, foreign, own)
+            )
         return out
 
-    def _written(
+    def _write(
         self, place: int, into: Tensor, given: list[Tensor], roots: frozenset[str], func: Function, *, foreign: bool
     ) -> None:
         """After a call that has changed a tensor computed from parameters alone, or written to another one: it is
@@ -143,8 +155,9 @@ class Keeper:
         call = self.log[place] if place < len(self.log) else None
         shared = call is not None and [one.shape for one in call.given] == [one.shape for one in given]
         if shared and not foreign and into.requires_grad and (entry is None or entry.name is None):
-            known: frozenset[str] = frozenset() if entry is None else entry.roots
-            self.pure[id(into)] = Pure(into, roots | known, version=into._version)
+            storage = id(lies_in(into))
+            self._written[storage] = roots | self._written.get(storage, frozenset())
+            self.pure[id(into)] = Pure(into, self._written[storage], version=into._version)
         elif entry is not None:
             self._fail(roots, "a tensor computed from it is changed in place")
         elif into.requires_grad:
@@ -240,5 +253,6 @@ class Keeper:
                 place,
                 found.sources,
                 share=share,
+                apart=found.apart,
             )
         )

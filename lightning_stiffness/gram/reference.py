@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any
@@ -12,8 +12,9 @@ from torch import Tensor
 from torch.autograd.function import BackwardCFunction
 
 from lightning_stiffness.gram.axes import Layout
+from lightning_stiffness.gram.backward import at_edges
 from lightning_stiffness.gram.batch import Batch, leaves
-from lightning_stiffness.gram.calls import COMPOSITE, Call, Recorder
+from lightning_stiffness.gram.calls import COMPOSITE, HOOKING, Call, Recorder
 from lightning_stiffness.gram.loop import REENTRANT, by_name, example_gradient, nodes_behind
 from lightning_stiffness.gram.problem import Examples, Problem
 from lightning_stiffness.gram.rules import is_factored
@@ -215,8 +216,11 @@ def _trace_back(reference: Reference, loss: Tensor, problem: Problem | None = No
     beside a batch, and those of a problem's parameters that it depends on."""
     calls = reference.calls if values else ()
     outputs = [(call, i, edge) for call in calls for i, edge in enumerate(call.edges) if edge is not None]
-    inputs = [*(edge.edge for _, _, edge in outputs), *(problem.parameters.values() if problem else ())]
-    gradients = _gradients(loss, inputs) if loss.requires_grad else None
+    edges, further = [edge for _, _, edge in outputs], [*problem.parameters.values()] if problem else []
+    hooked = any(call.function in HOOKING for call in reference.calls)
+    gradients: tuple[Tensor | None, ...] | None = None
+    with suppress(RuntimeError):  # what the loop knows better to do, or to say
+        gradients = at_edges(loss, edges, further, hooked=hooked) if loss.requires_grad else None
     if gradients is not None:
         for (call, i, edge), found in zip(outputs, gradients[: len(outputs)], strict=True):
             gradient = edge.seen(found)

@@ -47,8 +47,7 @@ def measuring(
         stack.enter_context(full_precision())
         if DifferentiableRNNs.needed(parts):
             stack.enter_context(DifferentiableRNNs())
-        if SoundNorms.needed(parts):
-            stack.enter_context(SoundNorms())
+        stack.enter_context(SoundNorms())  # a loss may have norms of its own
         kept = None
         try:
             # nn.Module.eval() may be overridden, to keep some part in training mode

@@ -86,6 +86,8 @@ class Use:
     gradients: list[Tensor | None] = field(default_factory=list)
     share: float | None = None
     """What part of the gradient each example has, where an output is one number for all of them."""
+    apart: bool = False
+    """Whether its outputs were handed on each by itself."""
     room: int = 1 << 28
     """Bytes for what its rule forms at a time."""
 
@@ -150,12 +152,22 @@ def rebuilt(node: Any, function: Callable[[Any], Any]) -> Any:
     return function(node)
 
 
-def apart(out: Any) -> Any:
+def lies_in(tensor: Tensor) -> Tensor:
+    """What a tensor is a view of, or itself."""
+    return tensor if tensor._base is None else tensor._base
+
+
+def apart(out: Any, given: Iterable[Tensor]) -> Any:
     """What a call gave, each tensor by itself.
 
     So the gradient that reaches one is none that passed through another, as an LSTM's output is made of its state.
+    As it is where one is a view of another, or of what the call took: to change one in place is to change both.
     """
-    if len({one.grad_fn for one in tensors_in(out) if one.requires_grad}) < 2:
+    made = tensors_in(out)
+    if len({one.grad_fn for one in made if one.requires_grad}) < 2:
+        return out
+    lying = [id(lies_in(one)) for one in made]
+    if len({*lying}) < len(lying) or not {*lying}.isdisjoint(id(lies_in(one)) for one in given):
         return out
     return rebuilt(out, lambda one: one.clone() if isinstance(one, Tensor) and one.requires_grad else one)
 

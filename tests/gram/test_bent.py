@@ -172,6 +172,36 @@ def test_a_gradient_of_nothing_but_rounding(loss_fn: Any, dtype: torch.dtype) ->
         assert not gradient_gram(module, given, loss_fn=loss_fn).plan.fallbacks
 
 
+class Scaled(nn.Module):
+    """A block beside the rest, scaled as in a network for images at first; it is stopped in a batch alone."""
+
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.block, self.last = nn.Linear(6, 6), nn.Linear(6, 6), nn.Linear(6, 3)
+        self.scale = nn.Parameter(torch.full((6,), scale))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        beside = self.block(x).tanh()
+        odd = torch.arange(len(x))[:, None] % 2 == 1
+        return self.last(x + self.scale * torch.where(odd, beside.detach(), beside))
+
+
+@pytest.mark.filterwarnings("ignore:stiffness of")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("loss_fn", [each, mean])
+@pytest.mark.parametrize("scale", [1e-6, 1e-8])
+def test_a_small_gradient_is_not_rounding(scale: float, loss_fn: Any, dtype: torch.dtype) -> None:
+    for _ in range(2):
+        familiar.forget()
+        module = Scaled(scale).to(dtype)
+        found, exact = (
+            gradient_gram(module, batch(dtype), loss_fn=loss_fn, engine=e, per_layer=True) for e in ("auto", "loop")
+        )
+        assert off(found.layers["block"], exact.layers["block"]) < (1e-9 if dtype == torch.float64 else 1e-4)
+
+
 @pytest.mark.parametrize("scale", [1.0, 1e-3])
 @pytest.mark.parametrize("loss_fn", [each, mean])
 def test_rounding_is_no_reason(loss_fn: Any, scale: float) -> None:

@@ -252,6 +252,48 @@ def test_losses_that_whole_numbers_decide_on(how):
             torch.testing.assert_close(found.values, exact.values, rtol=0, atol=1e-8)
 
 
+COUNTING = {
+    "pairs": lambda k: sum(1 for i in range(k) for j in range(i)),
+    "squares": lambda k: sum(range(k * k)),
+    "down": lambda k: down(k),
+    "entries": lambda k: float(torch.ones(k, 2000).sum()),
+    "text": lambda k: "#" * k * 500,
+}
+"""What counts up or down to a number, or makes so many of something."""
+
+
+TOLD = []
+"""For all to see: a list that a function keeps for itself is put back after each loss."""
+
+
+def down(k):
+    found = 0
+    while k:
+        found, k = found + k, k - 1
+    return found
+
+
+@pytest.mark.parametrize("how", COUNTING)
+def test_other_numbers_are_small(how):
+    """They are told to the same code, which is not to go on for ever, or to take all memory."""
+
+    def loss(module, batch):
+        losses = each(module, batch)
+        k = int((losses > 1).sum())
+        TOLD.append(k)
+        module.told = COUNTING[how](k)
+        return losses
+
+    forget()
+    TOLD.clear()
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 4)).double()
+    batch = torch.randn(100, 6, dtype=torch.float64), torch.randint(4, (100,))
+    assert not gradient_gram(module, batch, loss_fn=loss).plan.fallbacks
+    assert min(TOLD) == 0
+    assert 100 < max(TOLD) <= 101
+
+
 def alone(monkeypatch):
     """How many examples were taken alone for their losses, measurement by measurement."""
     counts, look = [], coupled.most_apart
@@ -319,7 +361,7 @@ def told_of_each(module, batch):
 
 def scaled(module, batch):
     """By a number that comes of parameters alone, and is the same for whatever examples."""
-    scale = module[2].bias.detach().exp().sum().item() * float(module[0].bias[0])
+    scale = module[2].bias.detach().exp().sum().item() * float(module[0].bias.detach()[0])
     losses = each(module, batch)
     module.told = (losses > 1).sum().item(), int((losses > 1).any())
     return losses * scale

@@ -104,6 +104,47 @@ def test_gradients_of_tensors(how: str, reduction: str) -> None:
         assert "by their size" in next(iter(found.plan.fallbacks.values()))
 
 
+class Deeper(nn.Module):
+    """With something done to the gradients of a layer that others come before."""
+
+    def __init__(self, change: Any, kind: str) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.last, self.change, self.kind = nn.Linear(6, 8), nn.Linear(8, 1), change, kind
+        self.inner, self.norm, self.scale = nn.Linear(8, 8), nn.LayerNorm(8), nn.Parameter(torch.randn(8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x).tanh()
+        if self.kind == "linear":
+            x = self.inner(x)
+        elif self.kind == "norm":
+            x = self.norm(x)
+        elif self.kind == "scale":
+            x = x * self.scale
+        elif self.kind == "view":
+            x = torch.einsum("ni,oi->on", x, self.inner.weight).T
+        return self.last(torch.tanh(self.change(x)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("reduction", ["none", "sum"])
+@pytest.mark.parametrize("kind", ["linear", "norm", "scale", "view"])
+@pytest.mark.parametrize("how", ["hook", "norms", "half"])
+def test_gradients_of_later_tensors(how: str, kind: str, reduction: str, dtype: torch.dtype) -> None:
+    """Autograd hands them out as they were before, where those of earlier layers are asked for too."""
+    module = Deeper({**CLIPPING, **LINEAR}[how], kind).to(dtype)
+    torch.manual_seed(0)
+    batch = torch.randn(N, 6, dtype=dtype), torch.randn(N, 1, dtype=dtype) / 8
+    batch[1][17] = 40.0
+    forget()
+    for _ in range(3):
+        found, exact = (
+            gradient_gram(module, batch, loss_fn=loss_by(reduction), engine=e) for e in ("auto", "loop")
+        )
+        assert off(found, exact) < (1e-9 if dtype == torch.float64 else 1e-5)
+        assert not found.plan.fallbacks
+
+
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 def test_gradients_that_are_rounded_are_not_clipped(reduction: str) -> None:
     """As of an activation with a gradient of its own, in a model that computes in float32 here and there."""

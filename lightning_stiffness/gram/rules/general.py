@@ -24,6 +24,9 @@ def general(use: Use) -> Parts:
     places = [i for i in range(len(use.edges)) if use.gradients[i] is not None]
     if not places:
         return []
+    if len({id(use.edges[i].node) for i in places}) > 1 and not use.apart:
+        # The gradient that reaches one output may hold what passed through another.
+        raise UndecidedAxis("its outputs may depend on each other")
     gradients = [g for g in (use.gradient(i) for i in places) if g is not None]
     varying = [operand for operand in use.operands() if operand.layout is not None]
     values = [operand.canonical() for operand in varying]

@@ -90,6 +90,30 @@ def view_changed(layer: str, change: str) -> Built:
     return regression(Call(forward, w=(4, 6), b=(6,), p=(6,), leave=nn.Linear(6, 2)), normal(5, 4))
 
 
+ALIASES: dict[str, Callable[[nn.Module, Tensor, Tensor], tuple[Tensor, ...]]] = {
+    "broadcast": lambda m, h, x: torch.broadcast_tensors(h, m.s),
+    "two_axes": lambda m, h, x: torch.atleast_2d(h, m.s),
+}
+
+
+@case(**{name: {"name": name} for name in ALIASES}, refuses=("vmap",))
+def output_that_is_an_input(name: str) -> Built:
+    """To change the one in place is to change the other, for one example in many."""
+
+    def forward(m: nn.Module, x: Tensor) -> Tensor:
+        h = m.enter(x)
+        a, t = ALIASES[name](m, h, x)
+        a.masked_fill_(x[:, :1] > 4, 0.0)
+        return m.leave(h * t)
+
+    module, (x, *rest), loss = regression(
+        Call(forward, enter=nn.Linear(6, 6), leave=nn.Linear(6, 3), s=(6,)), normal(6)
+    )
+    x = x.clamp(-2, 2)
+    x[len(x) // 2, 0] = 5.0
+    return module, (x, *rest), loss
+
+
 @case()
 def input_changed_after_use() -> Built:
     """The layer's input is overwritten where autograd doesn't need it: the captured one is stale."""

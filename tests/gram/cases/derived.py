@@ -1,6 +1,8 @@
 """Tensors computed from parameters, tied and shared parameters, complex parameters."""
 
 import operator
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -100,6 +102,42 @@ def written_and_read(m: nn.Module, x: Tensor) -> Tensor:
     y = x + w.sum(0)
     w[1] = m.d.tanh()
     return (x @ w).tanh() + y
+
+
+def row_of(m: nn.Module, write: Callable[[Tensor, Tensor], Any]) -> Tensor:
+    w = m.w.clone()
+    write(w, m.q)
+    return w
+
+
+WRITTEN: dict[str, Callable[[nn.Module], Tensor]] = {
+    "row": lambda m: row_of(m, lambda w, q: w[7].add_(q)) * 2,
+    "narrow": lambda m: row_of(m, lambda w, q: w.narrow(0, 7, 1).mul_(q)).tanh(),
+    "flat": lambda m: row_of(m, lambda w, q: w.view(-1)[35:].mul_(q)).clone(),
+    "column": lambda m: row_of(m, lambda w, q: w.t()[:, 7].mul_(q)) + 1,
+    "then all": lambda m: row_of(m, lambda w, q: (w[7].add_(q), w.mul_(2))),
+    "other view": lambda m: (lambda w: (lambda t: (operator.setitem(w, 7, m.q), t.t() * 1)[1])(w.t()))(m.w.clone()),
+    "view before": lambda m: (lambda w: (lambda v: (w.mul_(m.q), torch.cat([m.w[:7], (v * 1)[None]]))[1])(w[7]))(
+        m.w.clone()
+    ),
+    "copied": lambda m: (lambda w: (operator.setitem(w, 0, m.w[0]), w[7].copy_(m.q), w * 2)[2])(
+        m.w.new_zeros(8, 5)
+    ),
+}
+"""Tables that a parameter is written into by a view, which one example in many looks up."""
+
+
+@case(**{name.replace(" ", "_"): {"name": name} for name in WRITTEN}, refuses=("vmap",))
+def written_by_a_view(name: str) -> Built:
+    module = randomised(Call(lambda m, x: x, w=(8, 5), q=(5,), out=nn.Linear(20, 3)))
+
+    def loss(module: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+        found = F.embedding(batch[0], WRITTEN[name](module))
+        return F.cross_entropy(module.out(found.tanh().flatten(1)), batch[1], reduction="none")
+
+    ids = torch.arange(160).reshape(40, 4) % 6
+    ids[21, 1] = 7
+    return module, (ids, torch.arange(40) % 3), loss
 
 
 DERIVED = {
