@@ -44,6 +44,7 @@ def edge_of(tensor: Tensor, given: Iterable[Tensor], *, changed: bool = False) -
         changed: whether the call has changed the tensor in place, and with it what it is a view of.
 
     Example:
+        >>> import torch
         >>> x = torch.ones(2, 3, requires_grad=True)
         >>> out = (x * 2).t()
         >>> edge = edge_of(out, [x])

@@ -101,7 +101,7 @@ class Shown:
         self.told |= any(is_plain(watcher.log, asked) for asked in asking.asked)
         decides |= watcher.placed.used and bool(asking.lent)  # as weights that NumPy made of all values
         self.drew |= watcher.drew
-        closer = unseen or others or reference.changed_unseen or decides or watcher.placed.used
+        closer = unseen or others or reference.changed_unseen or decides or watcher.placed.used or watcher.hooked
         if watcher.mixed or closer:
             closer = closer or watcher.mixed > (not each)
             self.mixed.append(Mixed(piece, loss.detach(), closer, decides))

@@ -13,7 +13,7 @@ from lightning_stiffness.gram.backends import DifferentiableRNNs, full_precision
 from lightning_stiffness.gram.bare import bare
 from lightning_stiffness.gram.held import Held
 from lightning_stiffness.gram.kept import KeptModule
-from lightning_stiffness.gram.norms import SoundNorms
+from lightning_stiffness.gram.norms import sound_norms
 
 
 @contextmanager
@@ -47,7 +47,7 @@ def measuring(
         stack.enter_context(full_precision())
         if DifferentiableRNNs.needed(parts):
             stack.enter_context(DifferentiableRNNs())
-        stack.enter_context(SoundNorms())  # a loss may have norms of its own
+        stack.enter_context(sound_norms())
         kept = None
         try:
             # nn.Module.eval() may be overridden, to keep some part in training mode

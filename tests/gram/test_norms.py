@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from lightning_stiffness.gram import gradient_gram
-from lightning_stiffness.gram.norms import SoundNorms
+from lightning_stiffness.gram.norms import sound_norms
 from tests.gram.test_scales import off
 
 N = 8
@@ -65,7 +65,7 @@ def test_every_engine_has_the_gradient_of_an_example_taken_twice(how: str, norm:
 
 
 def test_what_it_is_for() -> None:
-    """Torch alone, in evaluation mode. Where this fails, torch has mended it, and the mode may go."""
+    """Torch alone, in evaluation mode. Where this fails, torch has mended it, and the module may go."""
     module, (x, y) = Tokens("scale", nn.BatchNorm2d), data()
     alone, twice = (
         torch.autograd.grad(loss_fn(module, (x[rows], y[rows])).mean(), module.norm.bias)[0]
@@ -121,10 +121,27 @@ def test_norms_wherever_they_are(kind: str, engine: str) -> None:
 
 def test_batches_are_left_as_they_are() -> None:
     norm, x = nn.BatchNorm2d(3).eval(), torch.randn(2, 3, 4, 4)
-    with SoundNorms():
+    with sound_norms():
         nodes = [norm(x[:k]).grad_fn.name() for k in (1, 2)]
     assert "Unsqueeze" in nodes[0]
     assert "BatchNorm" in nodes[1]
+
+
+def test_torch_is_as_it_was() -> None:
+    """Also after an error, and where one measurement ends within another."""
+
+    def fail() -> None:
+        with sound_norms():
+            changed.append(torch.batch_norm is not before)
+            raise KeyError
+
+    before, changed = torch.batch_norm, []
+    with sound_norms():
+        with pytest.raises(KeyError):
+            fail()
+        changed.append(torch.batch_norm is not before)
+    assert changed == [True, True]
+    assert torch.batch_norm is before
 
 
 @pytest.mark.filterwarnings("ignore:stiffness of")
