@@ -18,18 +18,13 @@ from lightning_stiffness.gram.apart import (
     parts_of,
 )
 from lightning_stiffness.gram.batch import Batch, take
+from lightning_stiffness.gram.check import ROUNDED, TIMES
 from lightning_stiffness.gram.precise import converted, in_double
 from lightning_stiffness.gram.problem import Problem
 from lightning_stiffness.gram.references import Piece
 
 SHARE = 8
 """Of what part of the room gradients take, those that are held against each other may."""
-
-TIMES = 3.0
-"""A multiple of a loss whose gradient is rounded otherwise."""
-
-ROUNDED = 30.0
-"""Differences of the batch from its parts that rounding makes, over those from another multiple of the loss."""
 
 MOST = 1 << 21
 """Entries of gradients of parts of a batch that are looked at together."""
@@ -76,7 +71,7 @@ def gradients_apart(
             found = [g * factor for g in few.gradient] if weights is None else few.gradient
             sums = [before + more for before, more in zip(sums, found, strict=True)]
             longest = [max(pair) for pair in zip(longest, _lengths(found), strict=True)]
-        return _largest(whole.gradient, sums, longest, lambda: _gradient(own, piece, batch, weights, TIMES))
+        return _largest(whole.gradient, sums, longest, partial(_gradient, own, piece, batch, weights))
 
     return beyond_rounding(own, piece, look, losses.dtype) if own.parameters else None
 
@@ -130,8 +125,8 @@ def _fit_together(problem: Problem, piece: Piece, batch: Batch, parts: Sequence[
         return False
     sums = [sum(f * g for f, g in zip(factors, own, strict=True)) for own in zip(*found, strict=True)]
     sums = [torch.as_tensor(one) for one in sums]
-    rounded = partial(_gradient, problem, piece, batch, None, TIMES)
-    return _largest(whole.gradient, sums, _lengths(whole.gradient), rounded) is None
+    multiple = partial(_gradient, problem, piece, batch, None)
+    return _largest(whole.gradient, sums, _lengths(whole.gradient), multiple) is None
 
 
 def _flat(gradient: list[Tensor]) -> Tensor:
@@ -141,7 +136,7 @@ def _flat(gradient: list[Tensor]) -> Tensor:
 
 
 def _largest(
-    together: list[Tensor], sums: list[Tensor], longest: list[float], rounded: Callable[[], _Found | None]
+    together: list[Tensor], sums: list[Tensor], longest: list[float], multiple: Callable[[float], _Found | None]
 ) -> Apart | None:
     """The largest difference of gradients, relative to the longest of what they are made of, if it is too large.
 
@@ -152,7 +147,7 @@ def _largest(
         together: gradients of a batch.
         sums: of its parts.
         longest: of both, the norms.
-        rounded: gives those of the batch for :data:`TIMES` its loss.
+        multiple: gives those of the batch for so many times its loss.
     """
     limit = limit_of_losses(together[0].dtype) * OF_MEANS
     differences = _lengths([whole - other for whole, other in zip(together, sums, strict=True)])
@@ -161,9 +156,9 @@ def _largest(
         for k, (difference, length) in enumerate(zip(differences, longest, strict=True))
         if math.isfinite(difference) and difference > max(TINY, limit * length)
     ]
-    again = rounded() if apart else None
+    again = multiple(TIMES[0]) if apart else None
     if again is not None:
-        noise = _lengths([again.gradient[k] / TIMES - together[k] for k in apart])
+        noise = _lengths([again.gradient[k] / TIMES[0] - together[k] for k in apart])
         apart = [k for k, own in zip(apart, noise, strict=True) if not differences[k] <= ROUNDED * own]
     worst = max(apart, key=lambda k: differences[k] / longest[k], default=None)
     return None if worst is None else Apart(0, differences[worst] / longest[worst], differences[worst])

@@ -170,8 +170,7 @@ class Recorder(TorchFunctionMode):
                 self.saved_as_usual = False
             call.args = (args[0].detach().clone(), *args[1:])
             call.given[:1] = call.args[:1]
-        out = func(*called, **named)
-        call.out = out = out if isinstance(out, Tensor) else apart(out, call.given)
+        call.out = out = apart(func(*called, **named), call.given)
         made = call.made
         call.tracked = tuple([one.requires_grad for one in made])
         self.note(made)

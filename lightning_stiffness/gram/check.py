@@ -19,6 +19,12 @@ TOLERANCE_DOUBLE = 1e-5
 
 GROSS = 0.1
 """Error of an inner product, relative to the norms, that is no rounding."""
+TIMES = 3.0, 7.0
+"""Multiples of a loss, whose gradients are rounded otherwise."""
+
+ROUNDED = 30.0
+"""Differences that may be rounding, over those that other multiples of the loss make."""
+
 NOTHING = 1e-12
 """Squared norm of a parameter's gradient, over that of all, up to which it may be nothing but rounding."""
 

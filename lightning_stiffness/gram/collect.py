@@ -164,7 +164,7 @@ class Collector:
 
     def _look_at_order(self, piece: Piece, watcher: Watcher, loss: Tensor) -> None:
         """After calls that may mix examples up: parameters fall back where a row is not its own example's."""
-        uses, uneven, asked = watcher.keeper.uses, watcher.uneven, {"keep": True, "hooked": watcher.hooked}
+        uses, uneven, hooked = watcher.keeper.uses, watcher.uneven, watcher.hooked
         if loss.numel() < piece.size:  # of a sum there is no telling: a few are looked at by themselves
             for use in uses:
                 if uneven is not None and use.place > uneven:
@@ -172,10 +172,9 @@ class Collector:
             self.shown.moved |= {piece.offset + piece.start + k * piece.size // 3 for k in range(3)}
             return
         weights = weights_of(loss.detach())
-        grads = iter(gradients((weights * loss).sum(), uses, **asked))
+        grads = iter(gradients((weights * loss).sum(), uses, keep=True, hooked=hooked))
         for use in uses:
-            # its gradients for so many times the loss
-            larger = partial(lambda use, times: gradients(times * loss.sum(), [use], **asked), use)
+            larger = partial(_of_multiple, loss, use, hooked)
             if out_of_order(use, [next(grads) for _ in use.edges], weights, larger):
                 self._fail(use.roots, ELSEWHERE)
 
@@ -255,6 +254,11 @@ class Collector:
     def _fail(self, names: frozenset[str], reason: str) -> None:
         for name in names:
             self.failures.setdefault(name, reason)
+
+
+def _of_multiple(loss: Tensor, use: Use, hooked: bool, times: float) -> tuple[Tensor | None, ...]:
+    """The gradients of a use for so many times the loss."""
+    return gradients(times * loss.sum(), [use], keep=True, hooked=hooked)
 
 
 def _whole(gradient: Tensor) -> Part:

@@ -16,11 +16,11 @@ from lightning_stiffness.gram.uses import flat, tensors_in
 DECIDING = BRANCHING | NUMBERS
 """Functions that give Python a number, or ask for one in an ``if``."""
 
-_OF_EACH = ALIKE | ARRAYS | {Tensor.tolist}
-"""What gives Python something of all that it takes, where examples are still by themselves."""
-
 _LENDING = ARRAYS | {Tensor.tolist}
-"""Those of them that give Python all values."""
+"""What gives Python all values."""
+
+_OF_EACH = ALIKE | _LENDING
+"""What gives Python something of all that it takes, where examples are still by themselves."""
 
 _TELLING: frozenset[Any] = frozenset({Tensor.item, Tensor.tolist})
 """What may give numbers that know what becomes of them; ``float()`` gives plain ones in any case."""

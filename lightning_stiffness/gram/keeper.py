@@ -135,16 +135,14 @@ class Keeper:
             args = (before, *args[1:])
         else:
             out = func(*called, **named)
-        told = out
-        if len(taken) < len(given) and not isinstance(out, Tensor):
-            out = apart(out, given)
-        outs = [(i, t) for i, t in enumerate(flat(out)) if isinstance(t, Tensor) and t.requires_grad]
+        made = apart(out, given) if len(taken) < len(given) else out
+        outs = [(i, t) for i, t in enumerate(flat(made)) if isinstance(t, Tensor) and t.requires_grad]
         if outs:
-            own = out is not told
+            own = made is not out
             self._watch(
                 _Candidate(place, func, twin, args, kwargs, given, outs, taken, roots, sources, foreign, own)
             )
-        return out
+        return made
 
     def _write(
         self, place: int, into: Tensor, given: list[Tensor], roots: frozenset[str], func: Function, *, foreign: bool

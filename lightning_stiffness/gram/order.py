@@ -5,18 +5,13 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from lightning_stiffness.gram.check import ROUNDED, TIMES
 from lightning_stiffness.gram.uses import Use
 
 ELSEWHERE = "the module puts the examples of a batch in another order before it is used"
 
 _ALLOWED = {torch.float64: 1e-6, torch.complex128: 1e-6}
 """Error of a row's gradient relative to it, by precision, as parts of a module may compute in less; else 2e-4."""
-
-TIMES = 3.0, 7.0
-"""Multiples of the losses, whose gradients are rounded otherwise."""
-
-ROUNDED = 30.0
-"""Differences that weights may make of what is rounding, over those that other multiples of the losses make."""
 
 
 def weights_of(loss: Tensor) -> Tensor:

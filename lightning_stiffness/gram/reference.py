@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any
@@ -15,6 +15,7 @@ from lightning_stiffness.gram.axes import Layout
 from lightning_stiffness.gram.backward import at_edges
 from lightning_stiffness.gram.batch import Batch, leaves
 from lightning_stiffness.gram.calls import COMPOSITE, HOOKING, Call, Recorder
+from lightning_stiffness.gram.edges import Edge
 from lightning_stiffness.gram.loop import REENTRANT, by_name, example_gradient, nodes_behind
 from lightning_stiffness.gram.problem import Examples, Problem
 from lightning_stiffness.gram.rules import is_factored
@@ -137,7 +138,7 @@ def refer(
             return reference
         alone = _is_built_alone(examples, reference)
         if loss.requires_grad and not alone:
-            found = _gradients(loss, parameters)
+            found = _gradients(loss, (), parameters)
             grads, alone = found or grads, found is None
     reference.gradients = (
         example_gradient(problem, examples.one(position), position) if alone else by_name(problem, grads)
@@ -182,10 +183,12 @@ def _is_built_alone(examples: Examples, reference: Reference) -> bool:
     return examples.singles is not None or REENTRANT in reference.nodes
 
 
-def _gradients(loss: Tensor, inputs: Sequence[Any]) -> tuple[Tensor | None, ...] | None:
+def _gradients(
+    loss: Tensor, edges: Sequence[Edge], further: Sequence[Tensor], *, hooked: bool = False
+) -> tuple[Tensor | None, ...] | None:
     """Of an example alone; None where the loop knows better what to do, or what to say."""
     try:
-        return torch.autograd.grad(loss, inputs, allow_unused=True)
+        return at_edges(loss, edges, further, hooked=hooked)
     except RuntimeError:
         return None
 
@@ -218,9 +221,7 @@ def _trace_back(reference: Reference, loss: Tensor, problem: Problem | None = No
     outputs = [(call, i, edge) for call in calls for i, edge in enumerate(call.edges) if edge is not None]
     edges, further = [edge for _, _, edge in outputs], [*problem.parameters.values()] if problem else []
     hooked = any(call.function in HOOKING for call in reference.calls)
-    gradients: tuple[Tensor | None, ...] | None = None
-    with suppress(RuntimeError):  # what the loop knows better to do, or to say
-        gradients = at_edges(loss, edges, further, hooked=hooked) if loss.requires_grad else None
+    gradients = _gradients(loss, edges, further, hooked=hooked) if loss.requires_grad else None
     if gradients is not None:
         for (call, i, edge), found in zip(outputs, gradients[: len(outputs)], strict=True):
             gradient = edge.seen(found)

@@ -163,6 +163,8 @@ def apart(out: Any, given: Iterable[Tensor]) -> Any:
     So the gradient that reaches one is none that passed through another, as an LSTM's output is made of its state.
     As it is where one is a view of another, or of what the call took: to change one in place is to change both.
     """
+    if isinstance(out, Tensor):
+        return out
     made = tensors_in(out)
     if len({one.grad_fn for one in made if one.requires_grad}) < 2:
         return out
