@@ -174,7 +174,9 @@ def test_an_example_has_one_factor_for_all_parameters(reduction, rows):
     batches = [(x[:rows], y[:rows]), *([(x[rows:], y[rows:])] if rows < 8 else [])]
 
     def loss(module, batch):
-        return functional.mse_loss(module(batch[0])[:], functional.one_hot(batch[1], 5), reduction=reduction)
+        return functional.mse_loss(
+            module(batch[0])[:], functional.one_hot(batch[1], 5).double(), reduction=reduction
+        )
 
     expected, reasons = gradient_gram(net, *batches, loss_fn=loss, engine="loop"), ""
     for budget in range(6_000, 14_000, 1_000):

@@ -74,7 +74,8 @@ def _looped(call: Any, parameters: list[Tensor], values: list[Tensor], gradients
     leaves = [p.detach().requires_grad_() for p in parameters]
     for i in range(len(gradients[0])):
         with torch.enable_grad():  # the pass over the examples has ended by now
-            out = call(tuple(leaves), tuple(v[i] for v in values))
+            # cuDNN wants states that lie in one piece; an example's own are every n-th row of the batch's
+            out = call(tuple(leaves), tuple(v[i].contiguous() for v in values))
         grads = torch.autograd.grad(out, leaves, [g[i] for g in gradients], allow_unused=True)
         for k, grad in enumerate(grads):
             grad = torch.zeros_like(parameters[k]) if grad is None else grad

@@ -90,14 +90,14 @@ def augmented(interleave: bool) -> Built:
 def triangular(m: nn.Module, x: Tensor) -> Tensor:
     """A matrix whose entries are written by place, as of an LU flow."""
     i, j = torch.tril_indices(4, 4, -1)
-    w = torch.zeros(4, 4, dtype=x.dtype)
+    w = x.new_zeros(4, 4)
     w[i, j] = m.p
     w[range(4), range(4)] = m.d.exp()
     return w
 
 
 def written_and_read(m: nn.Module, x: Tensor) -> Tensor:
-    w = torch.zeros(4, 4, dtype=x.dtype)
+    w = x.new_zeros(4, 4)
     w[0] = m.d
     y = x + w.sum(0)
     w[1] = m.d.tanh()
@@ -143,7 +143,7 @@ def written_by_a_view(name: str) -> Built:
 DERIVED = {
     "written": (lambda m, x: x @ triangular(m, x), {"p": (6,), "d": (4,)}, (5, 4)),
     "written_and_copied": (
-        lambda m, x: x @ torch.empty(4, 4, dtype=x.dtype).copy_(triangular(m, x)).add_(torch.eye(4)),
+        lambda m, x: x @ x.new_empty(4, 4).copy_(triangular(m, x)).add_(torch.eye(4).to(x)),
         {"p": (6,), "d": (4,)},
         (5, 4),
     ),

@@ -43,7 +43,8 @@ def states_changed_in_place() -> Built:
     def forward(m: nn.Module, x: torch.Tensor) -> torch.Tensor:
         out, (hidden, state) = m.net(x)
         hidden.mul_(2).add_(state)
-        out += state.transpose(0, 1)
+        # cuDNN needs its outputs again
+        out = out + state.transpose(0, 1) if out.is_cuda else out.add_(state.transpose(0, 1))
         return torch.cat([out.flatten(1), hidden[-1]], 1)
 
     return regression(Call(forward, net=nn.LSTM(3, 4, batch_first=True)), normal(5, 3))
