@@ -1,8 +1,9 @@
 """The torch calls of a forward pass over one example, seen by a ``TorchFunctionMode``."""
 
-import types
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
+from types import FrameType, FunctionType
 from typing import Any
 
 import torch
@@ -28,6 +29,12 @@ NODE: Any = Tensor.grad_fn.__get__  # type: ignore[union-attr]
 
 HOOKING: frozenset[Any] = frozenset({Tensor.register_hook, NODE})
 """Calls by which functions are hooked to gradients."""
+
+
+def unhooked(function: Any, caller: FrameType) -> bool:
+    """Whether torch asks for a node of its own, to hook nothing to it, as checkpoints did up to torch 2.11."""
+    return function == NODE and caller.f_globals.get("__name__") == "torch.utils.checkpoint"
+
 
 SIZED: frozenset[Any] = frozenset(
     {
@@ -63,7 +70,7 @@ def opened(function: Any) -> Function:
         scope = dict(function.__globals__)
         for name in ("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic"):
             scope[name] = lambda *_: False
-        copy = types.FunctionType(function.__code__, scope, function.__name__, function.__defaults__)
+        copy = FunctionType(function.__code__, scope, function.__name__, function.__defaults__)
         copy.__kwdefaults__ = function.__kwdefaults__
         _without_test[function] = copy
     return _without_test[function]
@@ -149,6 +156,8 @@ class Recorder(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run a call and log it."""
+        if func in HOOKING and unhooked(func, sys._getframe(1)):
+            return func(*args)
         called, named = args, kwargs or {}  # as it is called; the rest looks for inputs in their places
         args, kwargs = by_place(func, args, named) if named else (args, named)
         if self.saved_as_usual and (_top_hooks is None or _top_hooks(True) is not None):

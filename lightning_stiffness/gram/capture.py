@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from lightning_stiffness.gram.calls import COMPOSITE, HOOKING, NODE, VIEWS, Call, is_typing, opened
+from lightning_stiffness.gram.calls import COMPOSITE, HOOKING, NODE, VIEWS, Call, is_typing, opened, unhooked
 from lightning_stiffness.gram.coupling import Coupling
 from lightning_stiffness.gram.drawing import DRAWING, draws
 from lightning_stiffness.gram.keeper import Keeper
@@ -61,6 +61,8 @@ class Watcher(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run a call and keep it if it is a use."""
+        if func in HOOKING and unhooked(func, sys._getframe(1)):
+            return func(*args)
         called, named = args, kwargs or {}  # as it is called; the rest looks for inputs in their places
         args, kwargs = by_place(func, args, named) if named else (args, named)
         if self.coupling.asking.told:

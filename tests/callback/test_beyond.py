@@ -41,7 +41,7 @@ class Noisy(Classifier):
 
     def training_step(self, batch, batch_idx):
         x, y = batch
-        return functional.cross_entropy(self.net(x + 0.3 * self.draw(self, x.shape)), y)
+        return functional.cross_entropy(self.net(x + 0.3 * self.draw(self, x.shape).to(x)), y)
 
 
 @pytest.mark.parametrize("draw", [by_torch, by_numpy, by_python])
@@ -137,7 +137,7 @@ def test_what_a_step_reads_of_a_data_set_is_the_same_for_each_loss():
     class Reads(Classifier):
         def training_step(self, batch, batch_idx):
             x, _ = self.trainer.train_dataloader.dataset[3]
-            return super().training_step(batch, batch_idx) + self.net(x[None]).square().mean() / 100
+            return super().training_step(batch, batch_idx) + self.net(x[None].to(self.device)).square().mean() / 100
 
     found = []
     for engine in ("auto", "loop", None):

@@ -81,7 +81,9 @@ class Taught(Classifier):
 
     def training_step(self, batch, batch_idx):
         teacher = self.teacher[0] if isinstance(self.teacher, list) else self.teacher
-        return super().training_step(batch, batch_idx) + functional.mse_loss(self.net(batch[0]), teacher(batch[0]))
+        x = batch[0]  # on a GPU, where a teacher in a list does not come along
+        wanted = teacher(x.to(next(teacher.parameters()).device)).to(x)
+        return super().training_step(batch, batch_idx) + functional.mse_loss(self.net(x), wanted)
 
 
 STUBBORN = [Itself, SharesLayer, SharesParameter, SharesMemory, SharesByState, Around]

@@ -60,7 +60,7 @@ def test_against_the_definition_with_the_state_of_adam():
     assert kept.steps == 10
     root = [(0.999 * v / (1 - 0.999**11)).sqrt() for v in kept.second]
     steps = [torch.where(r > 0, 1 / (r + 1e-8), 0.0) for r in root]  # a factor common to all drops out of cosines
-    g = {s: gradients(kept.net, d, result.probe_indices[s]) for s, d in (("train", train), ("val", val))}
+    g = {s: gradients(kept.net.cpu(), d, result.probe_indices[s]) for s, d in (("train", train), ("val", val))}
     layers = {"net.1": (0, 1), "net.3": (2, 3)}
     assert result.layer_names == list(layers)
     labels = {s: torch.from_numpy(result.probe_labels[s]) for s in g}

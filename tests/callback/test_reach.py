@@ -212,7 +212,7 @@ class Outputs(Classifier):
 
     def on_train_start(self):
         self.weight = torch.ones(())
-        self.tracker = MetricTracker(MulticlassAccuracy(4))
+        self.tracker = MetricTracker(MulticlassAccuracy(4).to(self.device))
 
     def on_train_epoch_start(self):
         self.losses = []

@@ -1,6 +1,7 @@
 """Functions that are hooked to gradients: of parameters, of tensors, of modules, of nodes."""
 
 import warnings
+from types import FunctionType
 from typing import Any
 
 import pytest
@@ -141,7 +142,8 @@ def test_gradients_of_later_tensors(how: str, kind: str, reduction: str, dtype: 
         found, exact = (
             gradient_gram(module, batch, loss_fn=loss_by(reduction), engine=e) for e in ("auto", "loop")
         )
-        assert off(found, exact) < (1e-9 if dtype == torch.float64 else 1e-5)
+        # by processors whose sums differ the loop itself is off by 2e-5, where an example's loss is near nothing
+        assert off(found, exact) < (1e-9 if dtype == torch.float64 else 2e-4)
         assert not found.plan.fallbacks
 
 
@@ -158,6 +160,19 @@ def test_a_hook_of_a_node_is_not_seen_and_refused(reduction: str) -> None:
     found = measured(module, reduction)
     assert off(found, measured(module, reduction, "loop")) < 1e-9
     assert "grad_fn" in next(iter(found.plan.fallbacks.values()))
+
+
+def test_torchs_own_look_at_a_node_hooks_nothing() -> None:
+    """Up to torch 2.11 a checkpoint looked whether its inputs have one."""
+
+    def looked(hidden: Tensor) -> Tensor:
+        return hidden if hidden.grad_fn is None else hidden * 1
+
+    own = FunctionType(looked.__code__, {**globals(), "__name__": "torch.utils.checkpoint"})
+    assert "grad_fn" in str(measured(Net(looked), "none").plan.fallbacks)
+    found = measured(Net(own), "none")
+    assert off(found, measured(Net(own), "none", "loop")) < 1e-9
+    assert not found.plan.fallbacks
 
 
 @pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
