@@ -11,7 +11,7 @@ from lightning_stiffness.gram.bent import gradients_apart, is_made_of_parts
 from lightning_stiffness.gram.coupling import COUPLED
 from lightning_stiffness.gram.draws import DRAWS
 from lightning_stiffness.gram.familiar import DOUBTED, note_seen, place_of, was_seen
-from lightning_stiffness.gram.injected import depends_on_what_is_told
+from lightning_stiffness.gram.injected import OTHERS, depends_on_what_is_told
 from lightning_stiffness.gram.problem import EngineRefusal
 from lightning_stiffness.gram.references import Piece
 from lightning_stiffness.gram.shown import Shown
@@ -48,6 +48,11 @@ APART = (
 NO_MEAN = (
     "the loss of a batch is not the mean of those of its parts (by {:.1e} of it): the examples affect each other, "
     "as where values are held against the batch's mean"
+)
+
+NO_SUM = (
+    "the loss of a batch is not the sum of those of its examples (by {:.1e} of it): they affect each other, as "
+    "where a number of them all is rounded and decides what is computed for some"
 )
 
 NOT_OF_PARTS = (
@@ -102,7 +107,7 @@ def refuse_mixing(measurement: "Measurement", collector: "Collector") -> None:
     # half precision rounds as it likes, and other numbers are drawn for a part
     if problem.noise.drawn or measurement.reference.is_reduced():
         return
-    if mixed and shown.told and _is_decided(measurement):
+    if mixed and shown.told and _is_decided(measurement, [one.piece for one in mixed]):
         mixed = [one._replace(decides=True, closer=True) for one in mixed]
     if alone.sure:  # that each row is its own example's, and the loss their mean; not what Python decides by
         for piece, losses, _, decides in mixed:
@@ -140,12 +145,16 @@ def refuse_mixing(measurement: "Measurement", collector: "Collector") -> None:
         note_seen(key)
 
 
-def _is_decided(measurement: "Measurement") -> bool:
-    """Whether plain numbers that Python was given decide on an example's loss; asked once of the same calls."""
-    problem, key = measurement.problem, (TOLD, _key(measurement))
-    if was_seen(key):
-        return False
-    if depends_on_what_is_told(problem, measurement.every, measurement.reference.position):
+def _is_decided(measurement: "Measurement", pieces: list[Piece]) -> bool:
+    """Whether plain numbers that Python was given decide on losses: on that of one example, which is asked once of
+    the same calls, or on some in a batch, where the one in many that they do may not have come before."""
+    problem, every, place = measurement.problem, measurement.every, measurement.reference.position
+    key, others = (TOLD, _key(measurement)), list(OTHERS)
+    if was_seen(key):  # later by one other number each time
+        others = [OTHERS[measurement.alone.turn % len(OTHERS)]]
+    else:
+        pieces = [Piece(every, 0, place, 1, every.one(place)), *pieces]
+    if any(depends_on_what_is_told(problem, piece, others) for piece in pieces):
         return True
     note_seen(key)
     return False
@@ -192,8 +201,23 @@ def _look_at_all(measurement: "Measurement", piece: Piece, losses: Tensor) -> No
         _refuse(measurement, piece, most_apart(problem, piece, losses, singles, factors), NO_MEAN)
     elif reduction.weighted:
         _refuse(measurement, piece, (0, 1.0), DECIDED)
+    elif reduction.form == "sum":
+        of, factors = _of_a_sum(piece.size)
+        _refuse(measurement, piece, most_apart(problem, piece, losses, of, factors), NO_SUM)
+        ones = [1.0] * len(parts_of(piece.size))
+        _refuse(measurement, piece, gradients_apart(problem, piece, losses, ones, measurement.room), BENT)
     elif is_made_of_parts(problem, piece, parts_of(piece.size), measurement.room) is False:
         _refuse(measurement, piece, (0, 1.0), NOT_OF_PARTS)
+
+
+def _of_a_sum(size: int) -> tuple[list[slice], list[float]]:
+    r"""Parts of a batch, and the factors with which their losses make its own, where that is a sum.
+
+    A constant :math:`c` may be added to it, as a penalty on the parameters, which the losses of single examples
+    hold once each. Two of them tell what it is: :math:`c = \ell_0 + \ell_1 - \ell_{01}`, so that the sum over all
+    is :math:`\sum_i \ell_i - (n - 1) c`.
+    """
+    return [*one_by_one(range(size)), slice(0, 2)], [2.0 - size] * 2 + [1.0] * (size - 2) + [size - 1.0]
 
 
 def _refuse(measurement: "Measurement", piece: Piece, worst: tuple[int, float] | None, why: str) -> None:
@@ -224,18 +248,18 @@ def _apart(
     def factors(of: list[slice]) -> list[float]:
         return [(part.stop - part.start) / piece.size if reduction.form == "mean" else 1.0 for part in of]
 
-    few = singles if closer and every else parts
+    few, added = singles if closer and every else parts, one and reduction.form == "sum"
     if one and reduction.form is None:
         of = few if len(few) <= MOST_FITTED else parts
         if closer and is_made_of_parts(problem, piece, of, measurement.room) is False:
             return (0, 1.0), NOT_OF_PARTS
     else:
-        # of a sum losses do not tell: a constant may be added to them
-        worst = None if reduction.form == "sum" else most_apart(problem, piece, losses, few, factors(few))
+        of, by = _of_a_sum(piece.size) if added else (few, factors(few))
+        worst = None if added and few is parts else most_apart(problem, piece, losses, of, by)
         # where more than the loss is made of all examples, it need not be their weights that makes the difference
-        rescued = one and len(few) <= MOST_FITTED
+        rescued = one and not added and len(few) <= MOST_FITTED
         if worst is not None and not (rescued and is_made_of_parts(problem, piece, few, measurement.room)):
-            return worst, NO_MEAN if one else APART
+            return worst, NO_SUM if added else NO_MEAN if one else APART
         if worst is not None:
             reduction.could_be_mean = False  # the examples compared before weigh as much as all do
         elif closer:

@@ -1,7 +1,7 @@
 """Numbers that Python is given as plain ones, of which can't be seen what becomes of them: others are put in their
 place, to see whether the loss depends on them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -11,14 +11,15 @@ from torch.overrides import TorchFunctionMode
 from lightning_stiffness.gram.asking import READING
 from lightning_stiffness.gram.calls import Call
 from lightning_stiffness.gram.deciding import Asked, made_of_parameters
-from lightning_stiffness.gram.problem import Examples, Problem
+from lightning_stiffness.gram.problem import Problem
 from lightning_stiffness.gram.reference import eager
+from lightning_stiffness.gram.references import Piece
 from lightning_stiffness.gram.uses import tensors_in
 
-OTHERS = (1e6, 1), (0.0, -1), (-1e6, 100), (1e-6, 10)
+OTHERS = (1e6, 1), (0.0, -1), (-1e6, 100), (1e-6, 10), (1.7, 3)
 """What numbers are multiplied with, and what is added to integers, each time: whatever they are compared with lies
-between two of the results, or is the very next integer. Integers stay small, and are not negative where they were
-not: Python may count up or down to them, or make so many of something."""
+between two of the results, or is the very next integer; the last ones change the last digits. Integers stay small,
+and are not negative where they were not: Python may count up or down to them, or make so many of something."""
 
 MORE = 10
 """A loss that makes so many times the calls with other numbers depends on them, as where it counts up to them."""
@@ -85,24 +86,31 @@ def _others(numbers: Tensor, factor: float, step: int) -> Tensor:
     return torch.where(numbers < 0, numbers + step, (numbers + step).clamp(min=0))
 
 
-def depends_on_what_is_told(problem: Problem, examples: Examples, position: int) -> bool:
-    """Whether an example's loss is another where Python is given other numbers, as where it is left out by its
-    value (``if float(loss) > 10``). To write them to a log changes nothing.
+def depends_on_what_is_told(problem: Problem, piece: Piece, others: Iterable[tuple[float, int]] = OTHERS) -> bool:
+    """Whether losses are others where Python is given other numbers, as where one is left out by its value
+    (``if float(loss) > 10``). To write them to a log changes nothing.
 
     Args:
         problem: module and loss.
-        examples: all of them.
-        position: which one.
+        piece: of which examples, together.
+        others: what numbers are multiplied with, and what is added to integers.
     """
 
-    def told(injecting: _Injecting) -> float:
+    def told(injecting: _Injecting) -> Tensor:
+        given, position = problem.given(piece.batch), piece.offset + piece.start
         with problem.kept(), eager(), injecting:
-            loss = problem.example_loss(problem.given(examples.one(position)), position)
-        return float(loss.detach())
+            if piece.size == 1:
+                return problem.example_loss(given, position).detach()
+            problem.noise.seed(position, 1)
+            return problem.loss_fn(problem.module, given).detach()
 
     try:
         known = told(plain := _Injecting())
-        found = [told(_Injecting(factor, step, MORE * plain.calls)) for factor, step in OTHERS]
+        found = [told(_Injecting(factor, step, MORE * plain.calls)) for factor, step in others]
+        return not all(_is_like(one, known) for one in found)
     except Exception:  # as where it raises an error of its own by them
         return True
-    return not all(one == known or abs(one - known) <= 1e-6 * abs(known) for one in found)
+
+
+def _is_like(one: Tensor, other: Tensor) -> bool:
+    return bool(((one == other) | ((one - other).abs() <= 1e-6 * other.abs())).all())

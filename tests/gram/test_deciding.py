@@ -291,7 +291,7 @@ def test_other_numbers_are_small(how):
     batch = torch.randn(100, 6, dtype=torch.float64), torch.randint(4, (100,))
     assert not gradient_gram(module, batch, loss_fn=loss).plan.fallbacks
     assert min(TOLD) == 0
-    assert 100 < max(TOLD) <= 101
+    assert 100 < max(TOLD) <= 200
 
 
 def alone(monkeypatch):
