@@ -51,7 +51,8 @@ class Contents:
         >>> held = {"a": 1}
         >>> contents = Contents(held)
         >>> held.update(b=2)
-        >>> contents.put_back()
+        >>> contents.put_back(), contents.put_back()
+        (True, False)
         >>> held
         {'a': 1}
     """
@@ -70,11 +71,11 @@ class Contents:
             return [*self._kind.keys(self._container), *self._kind.values(self._container)]
         return [*self._kind.__iter__(self._container)]  # type: ignore[attr-defined]
 
-    def put_back(self) -> None:
-        """It holds the same again, in place; it is not touched where nothing changed."""
+    def put_back(self) -> bool:
+        """It holds the same again, in place; it is not touched where nothing changed, and whether something had."""
         before = self._before
         if [*map(id, self._entries())] == self._ids:
-            return
+            return False
         kind: Any = self._kind
         kind.clear(self._container)
         if issubclass(kind, dict):
@@ -85,3 +86,4 @@ class Contents:
             kind.update(self._container, before)
         else:
             kind.extend(self._container, before)
+        return True

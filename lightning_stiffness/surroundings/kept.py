@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lightning_stiffness.contents import Contents
 from lightning_stiffness.generators import Generators
 from lightning_stiffness.gram.reference import eager
 from lightning_stiffness.gram.state import kept_state
@@ -178,7 +179,9 @@ def _snapshot(value: Any) -> Any:
         return value.detach().clone()
     if isinstance(value, ITERATORS):
         return forked(value)
-    return value.copy() if is_container(value) or isinstance(value, np.ndarray) else value
+    if isinstance(value, np.ndarray):
+        return value.copy()
+    return Contents(value) if is_container(value) else value
 
 
 def _put_back(value: Any, before: Any) -> bool:
@@ -193,26 +196,5 @@ def _put_back(value: Any, before: Any) -> bool:
         if changed:
             value[...] = before
     else:
-        changed = is_container(value) and not _same(value, before)
-        if changed:
-            _refill(value, before)
+        changed = isinstance(before, Contents) and before.put_back()
     return changed
-
-
-def _refill(container: Any, before: Any) -> None:
-    container.clear()
-    if isinstance(container, dict):  # one by one: a Counter's update adds
-        for key, entry in before.items():
-            container[key] = entry
-    elif isinstance(container, set):
-        container.update(before)
-    else:
-        container.extend(before)
-
-
-def _same(value: Any, before: Any) -> bool:
-    if len(value) != len(before):
-        return False
-    if isinstance(value, dict):
-        return all(k in before and before[k] is v for k, v in value.items())
-    return value == before if isinstance(value, set) else all(a is b for a, b in zip(value, before, strict=True))
