@@ -129,6 +129,43 @@ def one_by_one(places: Iterable[int]) -> list[slice]:
     return [slice(place, place + 1) for place in places]
 
 
+def halves_of(size: int, turn: int) -> list[slice]:
+    """A batch in two parts, of neighbours or of every second example, by turns.
+
+    Example:
+        >>> halves_of(7, 0), halves_of(7, 1)
+        ([slice(0, 3, None), slice(3, 7, None)], [slice(0, 7, 2), slice(1, 7, 2)])
+    """
+    if turn % 2:
+        return [slice(0, size, 2), slice(1, size, 2)]
+    return [slice(0, uneven(size)), slice(uneven(size), size)]
+
+
+def shares_of(parts: Iterable[slice], size: int) -> list[float]:
+    """What part of the examples each is.
+
+    Example:
+        >>> shares_of([slice(0, 1), slice(1, 4)], 4)
+        [0.25, 0.75]
+    """
+    return [len(range(*part.indices(size))) / size for part in parts]
+
+
+def of_a_sum(parts: Sequence[slice]) -> tuple[list[slice], list[float]]:
+    r"""Parts of a batch, and the factors with which their losses make its own, where that is a sum.
+
+    A constant :math:`c` may be added to it, as a penalty on the parameters, which the loss of each part holds once.
+    Two examples tell what it is: :math:`c = \ell_0 + \ell_1 - \ell_{01}`, so that the sum over all is that over
+    the :math:`k` parts less :math:`(k - 1) c`.
+
+    Example:
+        >>> of_a_sum([slice(0, 3), slice(3, 7)])[1]
+        [1.0, 1.0, -1.0, -1.0, 1.0]
+    """
+    more = len(parts) - 1.0
+    return [*parts, slice(0, 1), slice(1, 2), slice(0, 2)], [*[1.0] * len(parts), -more, -more, more]
+
+
 def losses_apart(
     problem: Problem,
     piece: Piece,
@@ -154,11 +191,11 @@ def losses_apart(
             few = loss_of(problem, piece, take(batch, part, piece.size)).detach()
         except Exception:  # a batch of another length is not asked for: the single examples have to do
             return None
-        if few.numel() != (part.stop - part.start if each else 1):
+        if few.numel() != (len(range(*part.indices(piece.size))) if each else 1):
             return None
         found.append(few.reshape(-1).double() * (1.0 if each else factor))
     together, apart = losses.detach().reshape(-1).double(), torch.cat(found)
-    places = [place for part in parts for place in range(part.start, part.stop)]
+    places = [place for part in parts for place in range(*part.indices(piece.size))]
     if each:
         together = together[places]
     size = apart.abs().nan_to_num(0.0, 0.0, 0.0)

@@ -15,7 +15,8 @@ NUMBERS: frozenset[Any] = frozenset(
 )
 """What gives numbers, or a truth value that is kept."""
 
-ARRAYS: frozenset[Any] = named("numpy", "__array__")
+ARRAYS: frozenset[Any] = named("numpy", "__array__", "__repr__", "apply_", "map_", "map2_")
+"""What gives Python all values, for it to make of them what it likes."""
 
 READING = NUMBERS | ARRAYS
 """What gives values."""

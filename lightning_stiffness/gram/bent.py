@@ -141,7 +141,8 @@ def _largest(
     """The largest difference of gradients, relative to the longest of what they are made of, if it is too large.
 
     The gradient of a parameter may be nothing but rounding, as that of the bias of an attention's keys, which a
-    softmax does not see. Such a one is another for another multiple of the loss.
+    softmax does not see. Such a one is another for another multiple of the loss, by next to nothing beside the
+    largest of all.
 
     Args:
         together: gradients of a batch.
@@ -159,7 +160,9 @@ def _largest(
     again = multiple(TIMES[0]) if apart else None
     if again is not None:
         noise = _lengths([again.gradient[k] / TIMES[0] - together[k] for k in apart])
-        apart = [k for k, own in zip(apart, noise, strict=True) if not differences[k] <= ROUNDED * own]
+        most = limit * max(longest)  # what grows otherwise than the loss, as by a hook that clips, is more
+        rounding = [differences[k] <= ROUNDED * own <= ROUNDED * most for k, own in zip(apart, noise, strict=True)]
+        apart = [k for k, nothing in zip(apart, rounding, strict=True) if not nothing]
     worst = max(apart, key=lambda k: differences[k] / longest[k], default=None)
     return None if worst is None else Apart(0, differences[worst] / longest[worst], differences[worst])
 

@@ -46,6 +46,24 @@ SIZED: frozenset[Any] = frozenset(
 )
 """These, and others that may be told the number of examples."""
 
+_FURTHER: dict[Any, tuple[int, str]] = {
+    **{torch.full: (1, "fill_value"), Tensor.new_full: (2, "fill_value"), Tensor.__getitem__: (1, "")},
+    **{Tensor.narrow: (2, "start"), torch.narrow: (2, "start"), torch.arange: (0, "start")},
+}
+"""What such a function is told beside lengths → where, and by which name."""
+
+
+def _further(function: Any, args: Any, kwargs: Any) -> Any:
+    """A number that says no length: what is filled in, or which row is picked. None if there is none."""
+    place, name = _FURTHER[function]
+    if function is torch.arange and len(args) < 2:
+        return kwargs.get(name)
+    told = args[place] if len(args) > place else kwargs.get(name)
+    if isinstance(told, tuple):
+        return [one for one in told if type(one) is int]
+    return told if isinstance(told, int | float) else None
+
+
 _TYPING: frozenset[Any] = frozenset({Tensor.to, Tensor.type_as})
 """Functions that may take a type and a device from another tensor."""
 
@@ -113,9 +131,9 @@ class Call:
         """Whether a call for several examples is the same, but for the tensors, and their number."""
         if func != self.function:
             return False
-        return func in SIZED or (
-            _settings_are_like(self.args, args) and (not kwargs or _settings_are_like(self.kwargs, kwargs))
-        )
+        if func in SIZED:
+            return func not in _FURTHER or _further(func, self.args, self.kwargs) == _further(func, args, kwargs)
+        return _settings_are_like(self.args, args) and (not kwargs or _settings_are_like(self.kwargs, kwargs))
 
 
 class Recorder(TorchFunctionMode):

@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from lightning_stiffness.gram.alone import AGAIN
-from lightning_stiffness.gram.apart import most_apart, one_by_one, parts_of, uneven
+from lightning_stiffness.gram.apart import (
+    halves_of,
+    most_apart,
+    of_a_sum,
+    one_by_one,
+    parts_of,
+    shares_of,
+    uneven,
+)
 from lightning_stiffness.gram.bent import gradients_apart, is_made_of_parts
 from lightning_stiffness.gram.coupling import COUPLED
 from lightning_stiffness.gram.draws import DRAWS
@@ -126,7 +134,7 @@ def refuse_mixing(measurement: "Measurement", collector: "Collector") -> None:
         closer = closer and not (known and looked)  # later one at a time, as the pieces are alike
         if known and decides:
             _look_at_all(measurement, piece, losses)
-        if known and soon and closer and not (one or decides):
+        if known and soon and closer and not decides:
             looked = True
             _look_at_few(measurement, piece, losses)
         unknown = one and reduction.form is None and not reduction.weighted
@@ -161,9 +169,10 @@ def _is_decided(measurement: "Measurement", pieces: list[Piece]) -> bool:
 
 
 def _key(measurement: "Measurement") -> Hashable:
-    """What tells that losses were found to be those of parts."""
-    problem, every = measurement.problem, measurement.every
-    return PARTS, measurement.alone.named() or (type(problem.module), every.sizes)
+    """What tells that losses were found to be those of parts: of these examples, as others may be of a kind that
+    was not among them."""
+    problem, every, alone = measurement.problem, measurement.every, measurement.alone
+    return PARTS, alone.named() or (type(problem.module), every.sizes), alone.naming.data()
 
 
 def _refuse_by_calls(measurement: "Measurement", shown: Shown) -> None:
@@ -184,11 +193,21 @@ def _refuse_by_calls(measurement: "Measurement", shown: Shown) -> None:
 
 
 def _look_at_few(measurement: "Measurement", piece: Piece, losses: Tensor) -> None:
-    """Refuse a batch in which some examples have other losses than alone, of a few whose turn it is."""
-    count = max(FEW, piece.size // PART)
-    turns = range(count * measurement.alone.turn, count * (measurement.alone.turn + 1))
-    few = one_by_one(sorted({place_of(turn, piece.size) for turn in turns}))
-    _refuse(measurement, piece, most_apart(measurement.problem, piece, losses, few, [1.0] * len(few)), APART)
+    """Refuse a batch in which some examples have other losses than alone, of a few whose turn it is; or other ones
+    among half of the examples, where what affects the others may not have come before."""
+    problem, reduction, turn, size = measurement.problem, measurement.reduction, measurement.alone.turn, piece.size
+    halves = halves_of(size, turn)
+    if losses.numel() != size:
+        if reduction.weighted or reduction.weights is not None or reduction.form not in ("mean", "sum"):
+            return
+        of, factors = of_a_sum(halves) if reduction.form == "sum" else (halves, shares_of(halves, size))
+        why = NO_SUM if reduction.form == "sum" else NO_MEAN
+        _refuse(measurement, piece, most_apart(problem, piece, losses, of, factors), why)
+        return
+    count = max(FEW, size // PART)
+    turns = range(count * turn, count * (turn + 1))
+    few = [*one_by_one(sorted({place_of(turn, size) for turn in turns})), *halves]
+    _refuse(measurement, piece, most_apart(problem, piece, losses, few, [1.0] * len(few)), APART)
 
 
 def _look_at_all(measurement: "Measurement", piece: Piece, losses: Tensor) -> None:
@@ -202,22 +221,11 @@ def _look_at_all(measurement: "Measurement", piece: Piece, losses: Tensor) -> No
     elif reduction.weighted:
         _refuse(measurement, piece, (0, 1.0), DECIDED)
     elif reduction.form == "sum":
-        of, factors = _of_a_sum(piece.size)
-        _refuse(measurement, piece, most_apart(problem, piece, losses, of, factors), NO_SUM)
+        _refuse(measurement, piece, most_apart(problem, piece, losses, *of_a_sum(singles)), NO_SUM)
         ones = [1.0] * len(parts_of(piece.size))
         _refuse(measurement, piece, gradients_apart(problem, piece, losses, ones, measurement.room), BENT)
     elif is_made_of_parts(problem, piece, parts_of(piece.size), measurement.room) is False:
         _refuse(measurement, piece, (0, 1.0), NOT_OF_PARTS)
-
-
-def _of_a_sum(size: int) -> tuple[list[slice], list[float]]:
-    r"""Parts of a batch, and the factors with which their losses make its own, where that is a sum.
-
-    A constant :math:`c` may be added to it, as a penalty on the parameters, which the losses of single examples
-    hold once each. Two of them tell what it is: :math:`c = \ell_0 + \ell_1 - \ell_{01}`, so that the sum over all
-    is :math:`\sum_i \ell_i - (n - 1) c`.
-    """
-    return [*one_by_one(range(size)), slice(0, 2)], [2.0 - size] * 2 + [1.0] * (size - 2) + [size - 1.0]
 
 
 def _refuse(measurement: "Measurement", piece: Piece, worst: tuple[int, float] | None, why: str) -> None:
@@ -246,7 +254,7 @@ def _apart(
     singles, parts = one_by_one(range(piece.size)), parts_of(piece.size)
 
     def factors(of: list[slice]) -> list[float]:
-        return [(part.stop - part.start) / piece.size if reduction.form == "mean" else 1.0 for part in of]
+        return shares_of(of, piece.size) if reduction.form == "mean" else [1.0] * len(of)
 
     few, added = singles if closer and every else parts, one and reduction.form == "sum"
     if one and reduction.form is None:
@@ -254,7 +262,7 @@ def _apart(
         if closer and is_made_of_parts(problem, piece, of, measurement.room) is False:
             return (0, 1.0), NOT_OF_PARTS
     else:
-        of, by = _of_a_sum(piece.size) if added else (few, factors(few))
+        of, by = of_a_sum(few) if added else (few, factors(few))
         worst = None if added and few is parts else most_apart(problem, piece, losses, of, by)
         # where more than the loss is made of all examples, it need not be their weights that makes the difference
         rescued = one and not added and len(few) <= MOST_FITTED

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from lightning_stiffness.gram.monotone import named
 
-_DROPPING: dict[Any, int] = {
+DROPPING: dict[Any, int] = {
     **dict.fromkeys(
         (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F.feature_alpha_dropout), 1
     ),
@@ -18,7 +18,7 @@ _DROPPING: dict[Any, int] = {
 
 DRAWING: frozenset[Any] = frozenset(
     {
-        *_DROPPING,
+        *DROPPING,
         *named("rand", "randn", "randint", "randperm", "rand_like", "randn_like", "randint_like", "bernoulli"),
         *named("normal", "multinomial", "poisson", "bernoulli_", "normal_", "uniform_", "random_", "exponential_"),
         *named("geometric_", "log_normal_", "cauchy_"),
@@ -39,7 +39,7 @@ def draws(function: Any, args: Any, kwargs: Any, out: Any) -> bool:
     """
     if function not in DRAWING or not isinstance(out, Tensor) or not out.numel():
         return False
-    place = _DROPPING.get(function)
+    place = DROPPING.get(function)
     if place is None:
         return True
     attends = place > 1

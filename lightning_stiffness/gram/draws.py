@@ -8,8 +8,9 @@ from torch.overrides import TorchFunctionMode
 
 from lightning_stiffness.gram.asking import ASKING
 from lightning_stiffness.gram.batch import Batch
-from lightning_stiffness.gram.drawing import draws
+from lightning_stiffness.gram.drawing import DROPPING, draws
 from lightning_stiffness.gram.loop import by_name, has_reentrant_checkpoint
+from lightning_stiffness.gram.noise import LEVELS, OTHER
 from lightning_stiffness.gram.problem import Examples, LossError, Problem
 from lightning_stiffness.gram.reference import eager
 
@@ -27,23 +28,60 @@ FEW = 8
 """Of fewer numbers that are drawn, all may be the same by chance."""
 
 
-class _Asked(TorchFunctionMode):
-    """Sees whether Python is given a value, and what is drawn."""
+MANY = 500
+"""Draws of which the least and the largest numbers are those of a coin that falls one way next to always."""
 
-    def __init__(self) -> None:
+
+class _Asked(TorchFunctionMode):
+    """Sees whether Python is given a value, and what is drawn.
+
+    Args:
+        size: examples in the batch.
+    """
+
+    def __init__(self, size: int) -> None:
         super().__init__()
+        self.size = size
         self.value = False
+        self.coin = False
+        """Whether fewer numbers were drawn than there are examples."""
         self.drawn: list[tuple[Any, ...]] = []
         """Of each call that draws: what tells its numbers from others."""
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         self.value = self.value or function in ASKING
         out = function(*args, **(kwargs or {}))
-        if draws(function, args, kwargs or {}, out) and out.numel() >= FEW:
+        if not draws(function, args, kwargs or {}, out):
+            return out
+        self.coin = self.coin or out.numel() < self.size
+        if out.numel() >= FEW:
             numbers = out.detach().double().reshape(-1)
             weights = torch.arange(1, len(numbers) + 1, dtype=numbers.dtype, device=numbers.device)
             self.drawn.append((function, out.shape, float(numbers @ weights)))
         return out
+
+
+class _Extremes(TorchFunctionMode):
+    """Draws the least or the largest numbers where they are fewer than there are examples: those of many draws.
+
+    Args:
+        size: examples in the batch.
+        level: the first one for the least, the last one for the largest; numbers at others are as they come.
+    """
+
+    def __init__(self, size: int, level: int) -> None:
+        super().__init__()
+        self.size, self.level = size, level
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        out = function(*args, **kwargs)
+        few = function not in DROPPING and draws(function, args, kwargs, out) and out.numel() < self.size
+        if not few or 0 < self.level < LEVELS - 1:
+            return out
+        with torch.no_grad():
+            found = torch.stack([out.clone(), *(function(*args, **kwargs).clone() for _ in range(MANY))])
+            return out.copy_(found.amax(0) if self.level else found.amin(0))
 
 
 def touched_by_draws(problem: Problem, examples: Examples, most: int) -> list[str]:
@@ -51,10 +89,11 @@ def touched_by_draws(problem: Problem, examples: Examples, most: int) -> list[st
 
     A module may draw numbers that play no part in its gradients, as for a picture to log. The gradient of each
     batch is taken several times, with other numbers: so a draw that matters for one example in a hundred shows too.
-    Where torch draws numbers and gives Python a value besides, it may be a coin that decides for the whole batch
-    what to compute, and that falls one way more often than the other: then they all count as touched. So they do
-    where other seeds change nothing: a loss that seeds the generators by itself draws the same numbers each time, a
-    batch others than an example.
+    Where Python or NumPy draw a number, or torch fewer than there are examples, it may be a coin for the whole
+    batch that falls one way more often than the other: the gradient is taken with the least and with the largest
+    numbers too, of Python and NumPy with some in between. Where torch draws and gives Python a value besides, they
+    all count as touched. So they do where other seeds change nothing: a loss that seeds the generators by itself
+    draws the same numbers each time, a batch others than an example.
 
     Args:
         problem: what to differentiate; its loss draws numbers.
@@ -62,10 +101,12 @@ def touched_by_draws(problem: Problem, examples: Examples, most: int) -> list[st
         most: examples in a batch.
     """
     touched: set[str] = set()
-    for start, _, batch in examples.pieces(most):
-        asked = _Asked()
+    for start, size, batch in examples.pieces(most):
+        asked = _Asked(size)
         one = _gradient(problem, batch, start, 1, asked)
         reached, fixed, asked.drawn = problem.noise.reached(), asked.drawn, []
+        problem.noise.seed(start, 1)
+        outside = problem.noise.reached()[:OTHER] != reached[:OTHER]
         for turn in range(2, 2 + OTHERS):
             other = _gradient(problem, batch, start, turn, asked)
             if one is None or other is None or (asked.value and problem.noise.of_torch):
@@ -76,15 +117,28 @@ def touched_by_draws(problem: Problem, examples: Examples, most: int) -> list[st
             fixed, asked.drawn = [a for a, b in zip(fixed, asked.drawn, strict=False) if a == b], []
         if fixed:  # by a generator of its own
             return list(problem.parameters)
+        for level in range(LEVELS) if outside else (0, LEVELS - 1) if asked.coin else ():
+            other = _gradient(problem, batch, start, 2, _Extremes(size, level), level=level)
+            if one is None or other is None:
+                return list(problem.parameters)
+            touched |= {name for name in one if name not in touched and _differ(one[name], other[name])}
     return [name for name in problem.parameters if name in touched]
 
 
 def _gradient(
-    problem: Problem, batch: Batch, start: int, turn: int, asked: TorchFunctionMode
+    problem: Problem,
+    batch: Batch,
+    start: int,
+    turn: int,
+    asked: TorchFunctionMode,
+    *,
+    level: int | None = None,
 ) -> dict[str, Tensor] | None:
     """Gradient of a batch's loss, whose calls a mode sees; None where it has none to compare."""
     parameters = list(problem.parameters.values())
     problem.noise.seed(start, turn)
+    if level is not None:
+        problem.noise.go_to(level)
     try:
         with problem.kept(), eager():
             with asked:

@@ -142,6 +142,8 @@ def mixes(call: Call | None, function: Any, args: Any, kwargs: Any, out: Any, n:
         return False
     outs = (out,) if isinstance(out, Tensor) else out if isinstance(out, tuple | list) else ()
     of_one = call.out if isinstance(call.out, tuple | list) else (call.out,)
+    if function is Tensor.__setitem__:  # which gives nothing: what it writes to is what it makes
+        outs, of_one = args[:1], call.args[:1]
     for many, one in zip(outs, of_one, strict=False):
         if isinstance(many, Tensor) and isinstance(one, Tensor):
             if grown_axis(one.shape, many.shape, n) is not None:

@@ -54,6 +54,13 @@ class Naming:
         self._names = {id(parameter): name for name, parameter in problem.parameters.items()}
         self._digest: Hashable = None
 
+    def data(self) -> Hashable:
+        """What tells the examples' values from others, and those of tables; None where something has no name."""
+        if self._digest is None:
+            tables = [one for one in self.problem.module.buffers() if one.ndim and not one.is_floating_point()]
+            self._digest = digest((*self.every.batches, tables))
+        return self._digest
+
     def of(self, reference: Reference, *, sure: bool, shapes: bool = True) -> Name | None:
         """The name of an example's calls; None where something has none, as a function that changes gradients.
 
@@ -65,12 +72,10 @@ class Naming:
         """
         setting: Hashable = self._setting
         if reference.is_number and not sure:
-            if self._digest is None:
-                tables = [one for one in self.problem.module.buffers() if one.ndim and not one.is_floating_point()]
-                self._digest = digest((*self.every.batches, tables))
-            if self._digest is None:
+            data = self.data()
+            if data is None:
                 return None
-            setting = setting, self._digest
+            setting = setting, data
         try:
             return Name((setting, signature(reference, self._names, shapes=shapes)))
         except Unnameable:

@@ -9,6 +9,26 @@ import torch
 OTHER = 2
 """Generators that are not torch's."""
 
+LEVELS = 16
+"""Numbers that a generator is made to draw in turn, from the least to the largest, evenly spaced."""
+
+_ALIKE = 312
+"""Words at the start of its state that give them: they come to an end for who draws until a number fits."""
+
+
+def _word(number: int) -> int:
+    """The word of the Mersenne Twister's state that it makes a number of 32 bits of: its tempering taken back
+    (Matsumoto & Nishimura 1998, *ACM TOMACS* 8, 3)."""
+    number ^= number >> 18
+    number ^= (number << 15) & 0xEFC60000
+    word = number
+    for _ in range(4):
+        word = number ^ ((word << 7) & 0x9D2C5680)
+    number = word
+    for _ in range(2):
+        word = number ^ (word >> 11)
+    return word & 0xFFFFFFFF
+
 
 class Noise:
     """The random numbers that a loss draws: each example has its own, the same in every pass over it.
@@ -44,6 +64,29 @@ class Noise:
             self._lay(seed)
             for generator in _generators():
                 generator.manual_seed(seed)
+
+    def go_to(self, level: int) -> None:
+        """After a seed: the next numbers that Python and NumPy draw are the same, from the least of all at level 0
+        to the largest at the last one.
+
+        Example:
+            >>> from lightning_stiffness.gram.state import kept_random_state
+            >>> with kept_random_state():
+            ...     Noise().go_to(0)
+            ...     least = random.random(), random.randint(3, 5)
+            ...     Noise().go_to(LEVELS - 1)
+            ...     least, round(np.random.rand(), 6)
+            ((0.0, 3), 1.0)
+        """
+        word = _word(
+            level * (0xFFFFFFFF // (LEVELS - 1))
+        )  # at both ends of a word the same, of which some take one
+        version, words, following = random.getstate()
+        random.setstate((version, (*[word] * _ALIKE, *words[_ALIKE:-1], 0), following))
+        state = np.random.get_state(legacy=False)  # noqa: NPY002
+        state["state"]["key"][:_ALIKE] = word
+        state["state"]["pos"] = 0
+        np.random.set_state(state)  # noqa: NPY002
 
     def woke(self) -> bool:
         """Whether the loss drew its first numbers since the last look: then seeds count from here on."""

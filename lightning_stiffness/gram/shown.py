@@ -102,6 +102,7 @@ class Shown:
         decides |= watcher.placed.used and bool(asking.lent)  # as weights that NumPy made of all values
         self.drew |= watcher.drew
         closer = unseen or others or reference.changed_unseen or decides or watcher.placed.used or watcher.hooked
+        closer |= reference.strange
         if watcher.mixed or closer:
             closer = closer or watcher.mixed > (not each)
             self.mixed.append(Mixed(piece, loss.detach(), closer, decides))

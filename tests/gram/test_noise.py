@@ -321,6 +321,43 @@ def test_random_state(loss: Callable[..., Tensor], engine: str) -> None:
     assert torch.equal(first.values, other.values) == (loss is unused)
 
 
+COINS: dict[str, Callable[[], Any]] = {
+    "python": lambda: random.random() < 0.02,
+    "rarely not": lambda: random.random() > 0.02,
+    "choice": lambda: random.choice(range(10)) == 9,
+    "later": lambda: [random.random() for _ in range(40)][-1] < 0.02,
+    "normal": lambda: random.normalvariate(0, 1) > 1.4,
+    "numpy": lambda: np.random.rand() < 0.02,  # noqa: NPY002
+    "integer": lambda: np.random.randint(10) == 9,  # noqa: NPY002
+    "torch": lambda: torch.rand(()) < 0.02,
+    "bernoulli": lambda: torch.empty(1, 1).bernoulli_(0.98) < 0.5,
+    "one of many": lambda: torch.randint(50, (1,)) == 49,
+}
+"""What falls one way in one of ten to fifty times, for a batch or an example alone."""
+
+
+@pytest.mark.parametrize("engine", ["auto", "vmap"])
+@pytest.mark.parametrize("matters", [False, True])
+@pytest.mark.parametrize("coin", COINS)
+def test_coins_that_fall_one_way_next_to_always(coin: str, matters: bool, engine: str) -> None:
+    """As a layer that is left out now and then. What plays no part keeps the fast engine."""
+
+    def loss(module: nn.Module, batch: Batch) -> Tensor:
+        fell = torch.as_tensor(COINS[coin]()).to(torch.float64).reshape(-1)[:1]
+        return F.cross_entropy(module(batch[0] * (1 + matters * fell)), batch[1], reduction="none")
+
+    net, batch = made()
+    if matters and engine == "vmap":
+        with pytest.raises(EngineRefusal, match="random numbers"):
+            gradient_gram(net, batch, loss_fn=loss, engine="vmap")
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        gram = gradient_gram(net, batch, loss_fn=loss, engine=engine)
+        close(gram, gradient_gram(net, batch, loss_fn=loss, engine="loop"), 1e-9)
+    assert bool(gram.plan and gram.plan.fallbacks) == matters
+
+
 HIDDEN = [torch.Generator()]
 """Where no module and no loss function holds it."""
 
