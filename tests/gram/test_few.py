@@ -3,6 +3,7 @@
 import statistics
 from collections import Counter
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -193,14 +194,18 @@ def test_a_term_that_comes_with_training(how: str, reduction: str) -> None:
 
     forget()
     torch.manual_seed(0)
-    module = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3)).double()
-    batch = torch.randn(N, 6, dtype=torch.float64), torch.randint(3, (N,))
-    optimizer = torch.optim.SGD(module.parameters(), lr=1.0)
+    sizes, kind = (6, 8, 8, 3), {"dtype": torch.float64}
+    layers = [nn.Linear(*pair, **kind) for pair in pairwise(sizes)]
+    module = nn.Sequential(layers[0], nn.Tanh(), layers[1], nn.Tanh(), layers[2])
+    generator = torch.Generator().manual_seed(0)
+    batch = torch.randn(N, 6, generator=generator, **kind), torch.randint(3, (N,), generator=generator)
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.2)
+    mean = reduction == "mean" or how == "of the batch"
     for _ in range(6):
-        found = agrees(module, batch, loss, mean=reduction == "mean" or how == "of the batch")
-        for _ in range(8):
+        found = agrees(module, batch, loss, mean=mean)
+        for _ in range(20):
             optimizer.zero_grad()
-            F.cross_entropy(module(batch[0]), batch[1]).backward()
+            loss(module, batch).mul(1.0 if mean else 1 / N).backward()
             optimizer.step()
     assert found.plan.fallbacks
 
