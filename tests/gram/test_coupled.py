@@ -386,7 +386,8 @@ class Touched(Shifted):
 @remembered
 def test_an_example_that_showed_something_wrong_is_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Otherwise the numbers would change from one measurement to the next though nothing else does."""
-    monkeypatch.setattr(coupled, "most_apart", lambda *_: None)
+    for look in ("most_apart", "gradients_apart"):
+        monkeypatch.setattr(coupled, look, lambda *_: None)
     monkeypatch.setattr(Coupling, "holds", lambda *_: False)
     module, (x, y) = Touched(network(0), False), data()
     gram, _ = measured(module, (x, y), of_each)
