@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_stiffness.gram import apart, bent, coupled, familiar, gradient_gram
+from lightning_stiffness.gram import apart, bent, coupled, familiar, gradient_gram, reasons
 from lightning_stiffness.gram.measurement import WEIGHTED
 from lightning_stiffness.gram.problem import Examples, Problem
 from lightning_stiffness.gram.references import Piece
@@ -352,5 +352,5 @@ def test_a_weighted_mean_whose_gradients_are_stopped_by_place() -> None:
     module, (x, labels) = Stopped(lambda x: how(x.flatten(1)).view_as(x)).double(), labelled(0)
     labels[1] = 0  # one of those compared first weighs more than the other
     found = gradient_gram(module, (x, labels), loss_fn=counting)
-    assert set(found.plan.fallbacks.values()) == {coupled.NOT_OF_PARTS}
+    assert set(found.plan.fallbacks.values()) == {reasons.NOT_OF_PARTS}
     assert off(found, gradient_gram(module, (x, labels), loss_fn=counting, engine="loop")) < 1e-12
