@@ -129,16 +129,18 @@ def one_by_one(places: Iterable[int]) -> list[slice]:
     return [slice(place, place + 1) for place in places]
 
 
-def halves_of(size: int, turn: int) -> list[slice]:
-    """A batch in two parts, of neighbours or of every second example, by turns.
+def pieces_of(size: int, turn: int) -> list[slice]:
+    """A batch in about as many parts as each has examples, of neighbours or of every so many, by turns.
 
     Example:
-        >>> halves_of(7, 0), halves_of(7, 1)
+        >>> pieces_of(7, 0), pieces_of(7, 1)
         ([slice(0, 3, None), slice(3, 7, None)], [slice(0, 7, 2), slice(1, 7, 2)])
     """
+    count = max(2, math.isqrt(size))
     if turn % 2:
-        return [slice(0, size, 2), slice(1, size, 2)]
-    return [slice(0, uneven(size)), slice(uneven(size), size)]
+        return [slice(first, size, count) for first in range(count)]
+    ends = [size * k // count for k in range(count + 1)]
+    return [slice(low, high) for low, high in pairwise(ends)]
 
 
 def shares_of(parts: Iterable[slice], size: int) -> list[float]:

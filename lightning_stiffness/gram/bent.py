@@ -163,6 +163,7 @@ def _largest(
         most = limit * max(longest)  # what grows otherwise than the loss, as by a hook that clips, is more
         rounding = [differences[k] <= ROUNDED * own <= ROUNDED * most for k, own in zip(apart, noise, strict=True)]
         apart = [k for k, nothing in zip(apart, rounding, strict=True) if not nothing]
+    longest = [max(length, TINY) for length in longest]
     worst = max(apart, key=lambda k: differences[k] / longest[k], default=None)
     return None if worst is None else Apart(0, differences[worst] / longest[worst], differences[worst])
 

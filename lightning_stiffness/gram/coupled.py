@@ -7,11 +7,11 @@ from torch import Tensor
 
 from lightning_stiffness.gram.alone import AGAIN
 from lightning_stiffness.gram.apart import (
-    halves_of,
     most_apart,
     of_a_sum,
     one_by_one,
     parts_of,
+    pieces_of,
     shares_of,
     uneven,
 )
@@ -138,8 +138,8 @@ def _is_decided(measurement: "Measurement", pieces: list[Piece]) -> bool:
 
 
 def _key(measurement: "Measurement") -> Hashable:
-    """What tells that losses were found to be those of parts: of these examples, as others may be of a kind that
-    was not among them."""
+    """What tells that losses were found to be those of parts: the calls, and the examples, as others may be of a
+    kind that was not among them."""
     problem, every, alone = measurement.problem, measurement.every, measurement.alone
     return PARTS, alone.named() or (type(problem.module), every.sizes), alone.naming.data()
 
@@ -163,19 +163,19 @@ def _refuse_by_calls(measurement: "Measurement", shown: Shown) -> None:
 
 def _look_at_few(measurement: "Measurement", piece: Piece, losses: Tensor) -> None:
     """Refuse a batch in which some examples have other losses than alone, of a few whose turn it is; or other ones
-    among half of the examples, where what affects the others may not have come before."""
+    among few of the others, as what affects them may not have come before."""
     problem, reduction, turn, size = measurement.problem, measurement.reduction, measurement.alone.turn, piece.size
-    halves = halves_of(size, turn)
+    parts = pieces_of(size, turn)
     if losses.numel() != size:
         if reduction.weighted or reduction.weights is not None or reduction.form not in ("mean", "sum"):
             return
-        of, factors = of_a_sum(halves) if reduction.form == "sum" else (halves, shares_of(halves, size))
+        of, factors = of_a_sum(parts) if reduction.form == "sum" else (parts, shares_of(parts, size))
         why = NO_SUM if reduction.form == "sum" else NO_MEAN
         _refuse(measurement, piece, most_apart(problem, piece, losses, of, factors), why)
         return
     count = max(FEW, size // PART)
     turns = range(count * turn, count * (turn + 1))
-    few = [*one_by_one(sorted({place_of(turn, size) for turn in turns})), *halves]
+    few = [*one_by_one(sorted({place_of(turn, size) for turn in turns})), *parts]
     _refuse(measurement, piece, most_apart(problem, piece, losses, few, [1.0] * len(few)), APART)
 
 

@@ -28,23 +28,17 @@ FEW = 8
 """Of fewer numbers that are drawn, all may be the same by chance."""
 
 
-MANY = 500
-"""Draws of which the least and the largest numbers are those of a coin that falls one way next to always."""
+MANY, ENTRIES = 500, 1 << 20
+"""Draws of which the least and the largest numbers are those of a coin that falls one way next to always, and the
+numbers that these may be together."""
 
 
 class _Asked(TorchFunctionMode):
-    """Sees whether Python is given a value, and what is drawn.
+    """Sees whether Python is given a value, and what is drawn."""
 
-    Args:
-        size: examples in the batch.
-    """
-
-    def __init__(self, size: int) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.size = size
-        self.value = False
-        self.coin = False
-        """Whether fewer numbers were drawn than there are examples."""
+        self.value = self.draws = False
         self.drawn: list[tuple[Any, ...]] = []
         """Of each call that draws: what tells its numbers from others."""
 
@@ -53,7 +47,7 @@ class _Asked(TorchFunctionMode):
         out = function(*args, **(kwargs or {}))
         if not draws(function, args, kwargs or {}, out):
             return out
-        self.coin = self.coin or out.numel() < self.size
+        self.draws = True
         if out.numel() >= FEW:
             numbers = out.detach().double().reshape(-1)
             weights = torch.arange(1, len(numbers) + 1, dtype=numbers.dtype, device=numbers.device)
@@ -62,26 +56,28 @@ class _Asked(TorchFunctionMode):
 
 
 class _Extremes(TorchFunctionMode):
-    """Draws the least or the largest numbers where they are fewer than there are examples: those of many draws.
+    """Draws the least or the largest numbers: those of many draws.
 
     Args:
-        size: examples in the batch.
         level: the first one for the least, the last one for the largest; numbers at others are as they come.
     """
 
-    def __init__(self, size: int, level: int) -> None:
+    def __init__(self, level: int) -> None:
         super().__init__()
-        self.size, self.level = size, level
+        self.level = level
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         out = function(*args, **kwargs)
-        few = function not in DROPPING and draws(function, args, kwargs, out) and out.numel() < self.size
-        if not few or 0 < self.level < LEVELS - 1:
+        within = 0 < self.level < LEVELS - 1
+        if within or function in DROPPING or not draws(function, args, kwargs, out):
             return out
         with torch.no_grad():
-            found = torch.stack([out.clone(), *(function(*args, **kwargs).clone() for _ in range(MANY))])
-            return out.copy_(found.amax(0) if self.level else found.amin(0))
+            found = out.clone()
+            for _ in range(min(MANY, max(1, ENTRIES // out.numel()))):
+                more = function(*args, **kwargs)
+                found = torch.maximum(found, more) if self.level else torch.minimum(found, more)
+            return out.copy_(found)
 
 
 def touched_by_draws(problem: Problem, examples: Examples, most: int) -> list[str]:
@@ -89,11 +85,10 @@ def touched_by_draws(problem: Problem, examples: Examples, most: int) -> list[st
 
     A module may draw numbers that play no part in its gradients, as for a picture to log. The gradient of each
     batch is taken several times, with other numbers: so a draw that matters for one example in a hundred shows too.
-    Where Python or NumPy draw a number, or torch fewer than there are examples, it may be a coin for the whole
-    batch that falls one way more often than the other: the gradient is taken with the least and with the largest
-    numbers too, of Python and NumPy with some in between. Where torch draws and gives Python a value besides, they
-    all count as touched. So they do where other seeds change nothing: a loss that seeds the generators by itself
-    draws the same numbers each time, a batch others than an example.
+    It may be a coin that falls one way more often than the other: where nothing changes, the gradient is taken with
+    the least and with the largest numbers too, of Python and NumPy with some in between. Where torch draws and
+    gives Python a value besides, they all count as touched. So they do where other seeds change nothing: a loss
+    that seeds the generators by itself draws the same numbers each time, a batch others than an example.
 
     Args:
         problem: what to differentiate; its loss draws numbers.
@@ -101,8 +96,8 @@ def touched_by_draws(problem: Problem, examples: Examples, most: int) -> list[st
         most: examples in a batch.
     """
     touched: set[str] = set()
-    for start, size, batch in examples.pieces(most):
-        asked = _Asked(size)
+    for start, _, batch in examples.pieces(most):
+        asked = _Asked()
         one = _gradient(problem, batch, start, 1, asked)
         reached, fixed, asked.drawn = problem.noise.reached(), asked.drawn, []
         problem.noise.seed(start, 1)
@@ -117,8 +112,10 @@ def touched_by_draws(problem: Problem, examples: Examples, most: int) -> list[st
             fixed, asked.drawn = [a for a, b in zip(fixed, asked.drawn, strict=False) if a == b], []
         if fixed:  # by a generator of its own
             return list(problem.parameters)
-        for level in range(LEVELS) if outside else (0, LEVELS - 1) if asked.coin else ():
-            other = _gradient(problem, batch, start, 2, _Extremes(size, level), level=level)
+        for level in range(LEVELS) if outside else (0, LEVELS - 1) if asked.draws else ():
+            if len(touched) == len(problem.parameters):
+                break
+            other = _gradient(problem, batch, start, 2, _Extremes(level), level=level)
             if one is None or other is None:
                 return list(problem.parameters)
             touched |= {name for name in one if name not in touched and _differ(one[name], other[name])}

@@ -15,7 +15,8 @@ def by_other_engines(
 ) -> tuple[Products, str]:
     """The Gram by ``torch.func``, or where that fails or the gradients depend on draws by the loop; and the
     engine's name."""
-    found = None if draws else _by_vmap(problem, rows, columns, budget)
+    # numbers that seemed to play no part may be why something fell back
+    found = None if draws or problem.noise.drawn else _by_vmap(problem, rows, columns, budget)
     if found is not None:
         return found, "vmap(grad)"
     # Not where torch.func's error is caught: an error of the loop is the user's own, to be read by itself

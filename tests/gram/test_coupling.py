@@ -234,17 +234,11 @@ def test_later_the_losses_of_a_few_are_looked_at(monkeypatch: pytest.MonkeyPatch
     module, batch = Net(asked).double(), data()
     for _ in range(4):
         assert not gradient_gram(module, batch, loss_fn=each).plan.fallbacks
-    assert [len(parts) for parts in looked] == [N, *[coupled.FEW + 2] * 3]
+    assert [len(parts) for parts in looked] == [N, *[coupled.FEW + 6] * 3]
     few = [part for parts in looked[1:] for part in parts[: coupled.FEW]]
     assert all(part.stop == part.start + 1 for part in [*looked[0], *few])
-    assert [len(range(N)[part]) for parts in looked[1:] for part in parts[coupled.FEW :]] == [
-        20,
-        20,
-        19,
-        21,
-        20,
-        20,
-    ]
+    for parts in looked[1:]:  # and all of them among few others
+        assert sorted(place for part in parts[coupled.FEW :] for place in range(N)[part]) == [*range(N)]
     places = {part.start for part in few}
     assert len(places) > 2 * coupled.FEW  # others each time
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lightning_stiffness.gram import GradientGram, gradient_gram
-from lightning_stiffness.gram.apart import halves_of, of_a_sum, one_by_one
+from lightning_stiffness.gram.apart import of_a_sum, one_by_one, pieces_of
 from lightning_stiffness.gram.familiar import forget
 from tests.gram.test_hooked import loss_by
 
@@ -174,6 +174,7 @@ SURE = 0.8
 LATER: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "FixMatch": lambda loss, guess, sure: loss + guess * sure * len(sure) / sure.sum().clamp(min=1),
     "by the mean": lambda loss, guess, sure: loss + guess * sure / sure.mean().clamp(min=1e-3),
+    "by their share": lambda loss, guess, sure: loss + guess * sure * (sure.mean() > 0.1),
     "of the batch": lambda loss, guess, sure: loss.mean() + (guess * sure).sum() / sure.sum().clamp(min=1),
 }
 """Losses with a term over those examples of which the module is sure."""
@@ -210,7 +211,7 @@ def test_a_term_that_comes_with_training(how: str, reduction: str) -> None:
     assert found.plan.fallbacks
 
 
-@pytest.mark.parametrize("parts", [one_by_one(range(N)), halves_of(N, 0), halves_of(N, 1)])
+@pytest.mark.parametrize("parts", [one_by_one(range(N)), pieces_of(N, 0), pieces_of(N, 1)])
 def test_a_constant_beside_a_sum_is_none_of_the_examples(parts: list[slice]) -> None:
     losses, constant = torch.rand(N, dtype=torch.float64), 3.0
     made = sum(factor * (losses[part].sum() + constant) for part, factor in zip(*of_a_sum(parts), strict=True))

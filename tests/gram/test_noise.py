@@ -358,6 +358,22 @@ def test_coins_that_fall_one_way_next_to_always(coin: str, matters: bool, engine
     assert bool(gram.plan and gram.plan.fallbacks) == matters
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_coins_of_each_example_that_fall_one_way_next_to_always(seed: int) -> None:
+    """As an augmentation of one example in a hundred."""
+
+    def loss(module: nn.Module, batch: Batch) -> Tensor:
+        x = torch.where(torch.rand(len(batch[0]), 1) < 0.01, batch[0].flip(1), batch[0])
+        return F.cross_entropy(module(x), batch[1], reduction="none")
+
+    net, batch = made()
+    torch.manual_seed(seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        gram = gradient_gram(net, batch, loss_fn=loss)
+    assert set(gram.plan.fallbacks.values()) == {"its loss draws random numbers"}
+
+
 HIDDEN = [torch.Generator()]
 """Where no module and no loss function holds it."""
 
