@@ -19,13 +19,11 @@ from lightning_stiffness.gram.uses import tensors_in
 _PICKING = INDEXING | SELECTING
 """What gives some of the examples, which are made of no others."""
 
+_ADDING = named("add", "add_", "__add__", "__radd__", "__iadd__", "sub", "sub_", "__sub__", "__rsub__", "__isub__")
+
 _LINEAR = frozenset(
     {
-        *(
-            *SHAPING,
-            *SCALING,
-            *named("add", "add_", "__add__", "__radd__", "__iadd__", "sub", "__sub__", "__rsub__"),
-        ),
+        *(*SHAPING, *SCALING, *_ADDING),
         *named("where", "clone", "contiguous", "neg", "__neg__", "masked_fill", "float", "double"),
     }
 )
@@ -107,7 +105,7 @@ class Coupling:
         scaled = any(id(one) in self._scaled for one in taken)
         if not (met or mixing or numbers or scaled):
             return
-        met = met or (scaled and function not in _LINEAR)
+        met = met or (scaled and (function not in _LINEAR or self._adds_others(call, function, given)))
         if function in SCALING and numbers and not mixing:
             scaled = scaled or all(one.numel() == 1 and not one.requires_grad for one in numbers)
         pairs = [*itertools.zip_longest(() if call is None else call.made, outs)]
@@ -120,6 +118,13 @@ class Coupling:
                 rows = self._is_of_each(one, many)
                 held = self._each if met or (rows and not scaled) else self._scaled if rows else self._whole
                 held[id(many)] = many
+
+    def _adds_others(self, call: Call | None, function: Any, given: Sequence[Tensor]) -> bool:
+        """Whether something that each example has its own of, without a factor, is added to what has one."""
+        if call is None or function not in _ADDING:
+            return False
+        own = (many for one, many in zip(call.given, given, strict=False) if self._is_of_each(one, many))
+        return any(id(many) not in self._scaled for many in own)
 
     def _is_place(self, index: Tensor) -> bool:
         """Whether an index says where an example stands, and no values of all others say what it is."""

@@ -175,6 +175,7 @@ LATER: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "FixMatch": lambda loss, guess, sure: loss + guess * sure * len(sure) / sure.sum().clamp(min=1),
     "by the mean": lambda loss, guess, sure: loss + guess * sure / sure.mean().clamp(min=1e-3),
     "by their share": lambda loss, guess, sure: loss + guess * sure * (sure.mean() > 0.1),
+    "by the most": lambda loss, guess, sure: loss + guess * sure * (sure.mean() > 0.7),
     "of the batch": lambda loss, guess, sure: loss.mean() + (guess * sure).sum() / sure.sum().clamp(min=1),
 }
 """Losses with a term over those examples of which the module is sure."""
