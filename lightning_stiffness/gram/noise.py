@@ -78,9 +78,8 @@ class Noise:
             ...     least, round(np.random.rand(), 6)
             ((0.0, 3), 1.0)
         """
-        word = _word(
-            level * (0xFFFFFFFF // (LEVELS - 1))
-        )  # at both ends of a word the same, of which some take one
+        # the same bits at both ends of the number, of which some take the one and some the other
+        word = _word(level * (0xFFFFFFFF // (LEVELS - 1)))
         version, words, following = random.getstate()
         random.setstate((version, (*[word] * _ALIKE, *words[_ALIKE:-1], 0), following))
         state = np.random.get_state(legacy=False)  # noqa: NPY002
