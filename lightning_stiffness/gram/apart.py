@@ -130,17 +130,31 @@ def one_by_one(places: Iterable[int]) -> list[slice]:
 
 
 def pieces_of(size: int, turn: int) -> list[slice]:
-    """A batch in about as many parts as each has examples, of neighbours or of every so many, by turns.
+    """A batch in about as many parts as each has examples, of neighbours or of every so many, by turns. Two
+    examples are in one part of the former or of the latter, never of both.
 
     Example:
-        >>> pieces_of(7, 0), pieces_of(7, 1)
-        ([slice(0, 3, None), slice(3, 7, None)], [slice(0, 7, 2), slice(1, 7, 2)])
+        >>> pieces_of(7, 0)
+        [slice(0, 2, None), slice(2, 4, None), slice(4, 7, None)]
+        >>> pieces_of(7, 1)
+        [slice(0, 7, 3), slice(1, 7, 3), slice(2, 7, 3)]
     """
-    count = max(2, math.isqrt(size))
+    count = math.isqrt(size - 1) + 1
     if turn % 2:
         return [slice(first, size, count) for first in range(count)]
     ends = [size * k // count for k in range(count + 1)]
     return [slice(low, high) for low, high in pairwise(ends)]
+
+
+def halves_of(size: int, turn: int) -> list[slice]:
+    """A batch in two parts, of neighbours or of every other one, by turns.
+
+    Example:
+        >>> halves_of(7, 0), halves_of(7, 1)
+        ([slice(0, 3, None), slice(3, 7, None)], [slice(0, 7, 2), slice(1, 7, 2)])
+    """
+    middle = uneven(size)
+    return [slice(k, size, 2) for k in range(2)] if turn % 2 else [slice(0, middle), slice(middle, size)]
 
 
 def shares_of(parts: Iterable[slice], size: int) -> list[float]:

@@ -15,7 +15,6 @@ from lightning_stiffness.gram.apart import (
     beyond_rounding,
     limit_of_losses,
     loss_of,
-    parts_of,
 )
 from lightning_stiffness.gram.batch import Batch, take
 from lightning_stiffness.gram.check import ROUNDED, TIMES
@@ -38,7 +37,12 @@ class _Found(NamedTuple):
 
 
 def gradients_apart(
-    problem: Problem, piece: Piece, losses: Tensor, factors: Sequence[float], room: int
+    problem: Problem,
+    piece: Piece,
+    losses: Tensor,
+    parts: Sequence[slice],
+    factors: Sequence[float],
+    room: int,
 ) -> tuple[int, float] | None:
     """By how much of it the gradient that a batch's losses give together differs from what its parts give.
 
@@ -49,6 +53,7 @@ def gradients_apart(
         problem: module and loss.
         piece: the batch.
         losses: of its examples; or their mean or sum.
+        parts: of the batch, all of it.
         factors: what the loss of each part is multiplied with, where that of a batch is one number.
         room: bytes for what is measured; gradients by large parameters beyond a part of it are left out.
 
@@ -64,7 +69,7 @@ def gradients_apart(
         if whole is None:
             return None
         sums, longest = [torch.zeros_like(g) for g in whole.gradient], _lengths(whole.gradient)
-        for part, factor in zip(parts_of(piece.size), factors, strict=True):
+        for part, factor in zip(parts, factors, strict=True):
             few = _gradient(own, piece, take(batch, part, piece.size), None if weights is None else weights[part])
             if few is None:
                 return None

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from lightning_stiffness.gram.alone import AGAIN
 from lightning_stiffness.gram.apart import (
+    halves_of,
     most_apart,
     of_a_sum,
     one_by_one,
@@ -32,6 +33,7 @@ from lightning_stiffness.gram.reasons import (
     NO_TELLING,
     NOT_OF_PARTS,
 )
+from lightning_stiffness.gram.reduction import Reduction
 from lightning_stiffness.gram.references import Piece
 from lightning_stiffness.gram.shown import Shown
 from lightning_stiffness.gram.tail import AGAINST, UNSEEN
@@ -87,25 +89,26 @@ def refuse_mixing(measurement: "Measurement", collector: "Collector") -> None:
     if mixed and shown.told and _is_decided(measurement, [one.piece for one in mixed]):
         mixed = [one._replace(decides=True, closer=True) for one in mixed]
     if alone.sure:  # that each row is its own example's, and the loss their mean; not what Python decides by
-        for piece, losses, _, decides in mixed:
-            if decides:
-                _look_at_all(measurement, piece, losses)
+        for mixed_one in mixed:
+            if mixed_one.decides:
+                _look_at_all(measurement, mixed_one.piece, mixed_one.loss)
         return
     if not mixed:
         return
-    key = _key(measurement)
+    key = _key(measurement), frozenset(one.why for one in mixed)  # for what was not so before
     # where it makes other calls for a batch, these may be others for each
-    known = was_seen(key) and not (was_seen((REFUSED, key)) or shown.unseen or shown.other_calls)
+    known = was_seen(key) and not (was_seen((REFUSED, key[0])) or shown.unseen or shown.other_calls)
     soon, looked = bool(alone.turn % AGAIN or not alone.turn), False
     first = (alone.turn if soon else alone.turn // AGAIN) % len(mixed)
-    for piece, losses, closer, decides in mixed[first:] + mixed[:first]:
+    for piece, losses, closer, decides, written, bends, _ in mixed[first:] + mixed[:first]:
         place, one = (piece.offset + piece.start, piece.size), losses.numel() != piece.size
         closer = closer and not (known and looked)  # later one at a time, as the pieces are alike
         if known and decides:
             _look_at_all(measurement, piece, losses)
         if known and soon and closer and not decides:
             looked = True
-            _look_at_few(measurement, piece, losses)
+            for more in range(1 + written):
+                _look_at_few(measurement, piece, losses, alone.turn + more, bends=bends)
         unknown = one and reduction.form is None and not reduction.weighted
         later = known and (soon or (one and not (closer or reduction.weighted)))
         if later or place in measurement.taken_apart or (unknown and not closer):
@@ -140,8 +143,7 @@ def _is_decided(measurement: "Measurement", pieces: list[Piece]) -> bool:
 def _key(measurement: "Measurement") -> Hashable:
     """What tells that losses were found to be those of parts: the calls, and the examples, as others may be of a
     kind that was not among them."""
-    problem, every, alone = measurement.problem, measurement.every, measurement.alone
-    return PARTS, alone.named() or (type(problem.module), every.sizes), alone.naming.data()
+    return PARTS, measurement.known_by()
 
 
 def _refuse_by_calls(measurement: "Measurement", shown: Shown) -> None:
@@ -161,39 +163,58 @@ def _refuse_by_calls(measurement: "Measurement", shown: Shown) -> None:
         raise EngineRefusal(NO_TELLING)
 
 
-def _look_at_few(measurement: "Measurement", piece: Piece, losses: Tensor) -> None:
+def _against(
+    reduction: Reduction, piece: Piece, losses: Tensor, parts: list[slice]
+) -> tuple[list[slice], list[float], str]:
+    """What the losses of a batch are held against: parts of it, what the loss of each is multiplied with, where
+    that of the batch is one number; and what to say if they differ."""
+    if losses.numel() == piece.size:
+        return parts, [1.0] * len(parts), APART
+    if reduction.form == "sum":
+        return *of_a_sum(parts), NO_SUM
+    return parts, _factors(reduction, piece, parts), NO_MEAN
+
+
+def _factors(reduction: Reduction, piece: Piece, parts: list[slice]) -> list[float]:
+    """What the gradients of parts are multiplied with, so that their sum is that of the batch."""
+    return shares_of(parts, piece.size) if reduction.form == "mean" else [1.0] * len(parts)
+
+
+def _look_at_few(measurement: "Measurement", piece: Piece, losses: Tensor, turn: int, *, bends: bool) -> None:
     """Refuse a batch in which some examples have other losses than alone, of a few whose turn it is; or other ones
-    among few of the others, as what affects them may not have come before."""
-    problem, reduction, turn, size = measurement.problem, measurement.reduction, measurement.alone.turn, piece.size
-    parts = pieces_of(size, turn)
-    if losses.numel() != size:
-        if reduction.weighted or reduction.weights is not None or reduction.form not in ("mean", "sum"):
-            return
-        of, factors = of_a_sum(parts) if reduction.form == "sum" else (parts, shares_of(parts, size))
-        why = NO_SUM if reduction.form == "sum" else NO_MEAN
-        _refuse(measurement, piece, most_apart(problem, piece, losses, of, factors), why)
+    among few of the others, as what affects them may not have come before; or other gradients, where a function of
+    the user's own may bend them."""
+    problem, reduction, size = measurement.problem, measurement.reduction, piece.size
+    parts, each = pieces_of(size, turn), losses.numel() == size
+    if not each and (reduction.weighted or reduction.weights is not None or reduction.form not in ("mean", "sum")):
         return
-    count = max(FEW, size // PART)
-    turns = range(count * turn, count * (turn + 1))
-    few = [*one_by_one(sorted({place_of(turn, size) for turn in turns})), *parts]
-    _refuse(measurement, piece, most_apart(problem, piece, losses, few, [1.0] * len(few)), APART)
+    if each:
+        count = max(FEW, size // PART)
+        few = {place_of(one, size) for one in range(count * turn, count * (turn + 1))}
+        parts = [*one_by_one(sorted(few)), *parts]
+    of, factors, why = _against(reduction, piece, losses, parts)
+    _refuse(measurement, piece, most_apart(problem, piece, losses, of, factors), why)
+    if bends:
+        parts = halves_of(size, turn)
+        factors = _factors(reduction, piece, parts)
+        _refuse(measurement, piece, gradients_apart(problem, piece, losses, parts, factors, measurement.room), BENT)
 
 
 def _look_at_all(measurement: "Measurement", piece: Piece, losses: Tensor) -> None:
     """Refuse a batch for which something else was computed than for one of its examples alone."""
     problem, reduction, singles = measurement.problem, measurement.reduction, one_by_one(range(piece.size))
-    if losses.numel() == piece.size:
-        _refuse(measurement, piece, most_apart(problem, piece, losses, singles, [1.0] * piece.size), APART)
-    elif reduction.form == "mean" and reduction.weights is None:
-        factors = [1 / piece.size] * piece.size
-        _refuse(measurement, piece, most_apart(problem, piece, losses, singles, factors), NO_MEAN)
+    each, parts = losses.numel() == piece.size, parts_of(piece.size)
+    mean = reduction.form == "mean" and reduction.weights is None
+    if each or mean or (reduction.form == "sum" and not reduction.weighted):
+        of, factors, why = _against(reduction, piece, losses, singles)
+        _refuse(measurement, piece, most_apart(problem, piece, losses, of, factors), why)
+        if not (each or mean):
+            factors = _factors(reduction, piece, parts)
+            bent = gradients_apart(problem, piece, losses, parts, factors, measurement.room)
+            _refuse(measurement, piece, bent, BENT)
     elif reduction.weighted:
         _refuse(measurement, piece, (0, 1.0), DECIDED)
-    elif reduction.form == "sum":
-        _refuse(measurement, piece, most_apart(problem, piece, losses, *of_a_sum(singles)), NO_SUM)
-        ones = [1.0] * len(parts_of(piece.size))
-        _refuse(measurement, piece, gradients_apart(problem, piece, losses, ones, measurement.room), BENT)
-    elif is_made_of_parts(problem, piece, parts_of(piece.size), measurement.room) is False:
+    elif is_made_of_parts(problem, piece, parts, measurement.room) is False:
         _refuse(measurement, piece, (0, 1.0), NOT_OF_PARTS)
 
 
@@ -221,26 +242,23 @@ def _apart(
     """
     problem, reduction, one = measurement.problem, measurement.reduction, losses.numel() != piece.size
     singles, parts = one_by_one(range(piece.size)), parts_of(piece.size)
-
-    def factors(of: list[slice]) -> list[float]:
-        return shares_of(of, piece.size) if reduction.form == "mean" else [1.0] * len(of)
-
     few, added = singles if closer and every else parts, one and reduction.form == "sum"
     if one and reduction.form is None:
         of = few if len(few) <= MOST_FITTED else parts
         if closer and is_made_of_parts(problem, piece, of, measurement.room) is False:
             return (0, 1.0), NOT_OF_PARTS
     else:
-        of, by = of_a_sum(few) if added else (few, factors(few))
+        of, by, why = _against(reduction, piece, losses, few)
         worst = None if added and few is parts else most_apart(problem, piece, losses, of, by)
         # where more than the loss is made of all examples, it need not be their weights that makes the difference
         rescued = one and not added and len(few) <= MOST_FITTED
         if worst is not None and not (rescued and is_made_of_parts(problem, piece, few, measurement.room)):
-            return worst, NO_SUM if added else NO_MEAN if one else APART
+            return worst, why
         if worst is not None:
             reduction.could_be_mean = False  # the examples compared before weigh as much as all do
         elif closer:
-            bent = gradients_apart(problem, piece, losses, factors(parts), measurement.room)
+            factors = _factors(reduction, piece, parts)
+            bent = gradients_apart(problem, piece, losses, parts, factors, measurement.room)
             if bent is not None:
                 return bent, BENT
     uneven_weights = (

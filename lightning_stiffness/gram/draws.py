@@ -1,5 +1,6 @@
 """Which gradients depend on the random numbers that a loss draws."""
 
+from collections.abc import Hashable
 from typing import Any
 
 import torch
@@ -8,7 +9,9 @@ from torch.overrides import TorchFunctionMode
 
 from lightning_stiffness.gram.asking import ASKING
 from lightning_stiffness.gram.batch import Batch
+from lightning_stiffness.gram.coins import Levels
 from lightning_stiffness.gram.drawing import DROPPING, draws
+from lightning_stiffness.gram.familiar import note_seen, place_of, was_seen
 from lightning_stiffness.gram.loop import by_name, has_reentrant_checkpoint
 from lightning_stiffness.gram.noise import LEVELS, OTHER
 from lightning_stiffness.gram.problem import Examples, LossError, Problem
@@ -28,9 +31,8 @@ FEW = 8
 """Of fewer numbers that are drawn, all may be the same by chance."""
 
 
-MANY, ENTRIES = 500, 1 << 20
-"""Draws of which the least and the largest numbers are those of a coin that falls one way next to always, and the
-numbers that these may be together."""
+SOME = 4
+"""Levels whose turn it is where all have been looked at before, beside the first and the last one."""
 
 
 class _Asked(TorchFunctionMode):
@@ -47,7 +49,7 @@ class _Asked(TorchFunctionMode):
         out = function(*args, **(kwargs or {}))
         if not draws(function, args, kwargs or {}, out):
             return out
-        self.draws = True
+        self.draws = self.draws or function not in DROPPING
         if out.numel() >= FEW:
             numbers = out.detach().double().reshape(-1)
             weights = torch.arange(1, len(numbers) + 1, dtype=numbers.dtype, device=numbers.device)
@@ -55,55 +57,36 @@ class _Asked(TorchFunctionMode):
         return out
 
 
-class _Extremes(TorchFunctionMode):
-    """Draws the least or the largest numbers: those of many draws.
-
-    Args:
-        level: the first one for the least, the last one for the largest; numbers at others are as they come.
-    """
-
-    def __init__(self, level: int) -> None:
-        super().__init__()
-        self.level = level
-
-    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        out = function(*args, **kwargs)
-        within = 0 < self.level < LEVELS - 1
-        if within or function in DROPPING or not draws(function, args, kwargs, out):
-            return out
-        with torch.no_grad():
-            found = out.clone()
-            for _ in range(min(MANY, max(1, ENTRIES // out.numel()))):
-                more = function(*args, **kwargs)
-                found = torch.maximum(found, more) if self.level else torch.minimum(found, more)
-            return out.copy_(found)
-
-
-def touched_by_draws(problem: Problem, examples: Examples, most: int) -> list[str]:
+def touched_by_draws(
+    problem: Problem, examples: Examples, most: int, turn: int = 0, key: Hashable = None
+) -> list[str]:
     """Parameters whose gradients depend on the random numbers that the loss draws.
 
     A module may draw numbers that play no part in its gradients, as for a picture to log. The gradient of each
     batch is taken several times, with other numbers: so a draw that matters for one example in a hundred shows too.
-    It may be a coin that falls one way more often than the other: where nothing changes, the gradient is taken with
-    the least and with the largest numbers too, of Python and NumPy with some in between. Where torch draws and
-    gives Python a value besides, they all count as touched. So they do where other seeds change nothing: a loss
-    that seeds the generators by itself draws the same numbers each time, a batch others than an example.
+    It may be a coin that falls one way more often than the other, or one of many numbers: where nothing changes,
+    the gradient is taken at all levels from the least numbers to the largest. Where torch draws and gives Python a
+    value besides, they all count as touched. So they do where other seeds change nothing: a loss that seeds the
+    generators by itself draws the same numbers each time, a batch others than an example.
 
     Args:
         problem: what to differentiate; its loss draws numbers.
         examples: all of them.
         most: examples in a batch.
+        turn: how many measurements there were before.
+        key: what tells its calls and examples from others: where all levels have shown nothing more of them, some
+            are looked at each time.
     """
     touched: set[str] = set()
+    nothing: set[Hashable] = set()
     for start, _, batch in examples.pieces(most):
         asked = _Asked()
         one = _gradient(problem, batch, start, 1, asked)
         reached, fixed, asked.drawn = problem.noise.reached(), asked.drawn, []
         problem.noise.seed(start, 1)
         outside = problem.noise.reached()[:OTHER] != reached[:OTHER]
-        for turn in range(2, 2 + OTHERS):
-            other = _gradient(problem, batch, start, turn, asked)
+        for once in range(2, 2 + OTHERS):
+            other = _gradient(problem, batch, start, once, asked)
             if one is None or other is None or (asked.value and problem.noise.of_torch):
                 return list(problem.parameters)
             if any(a == b for a, b in zip(reached, problem.noise.reached(), strict=False)):
@@ -112,14 +95,27 @@ def touched_by_draws(problem: Problem, examples: Examples, most: int) -> list[st
             fixed, asked.drawn = [a for a, b in zip(fixed, asked.drawn, strict=False) if a == b], []
         if fixed:  # by a generator of its own
             return list(problem.parameters)
-        for level in range(LEVELS) if outside else (0, LEVELS - 1) if asked.draws else ():
+        levels, before = Levels(), frozenset(touched)
+        known = key is not None and was_seen((key, before))
+        for level in _levels(turn if known else None) if outside or asked.draws else ():
             if len(touched) == len(problem.parameters):
                 break
-            other = _gradient(problem, batch, start, 2, _Extremes(level), level=level)
+            other = _gradient(problem, batch, start, 2, levels.at(level), level=level)
             if one is None or other is None:
                 return list(problem.parameters)
             touched |= {name for name in one if name not in touched and _differ(one[name], other[name])}
+        if key is not None and touched == before:
+            nothing.add((key, before))
+    for what in nothing:
+        note_seen(what)
     return [name for name in problem.parameters if name in touched]
+
+
+def _levels(turn: int | None) -> list[int]:
+    """The levels that are looked at: all, or those whose turn it is."""
+    if turn is None:
+        return [*range(LEVELS)]
+    return sorted({0, LEVELS - 1, *(place_of(one, LEVELS) for one in range(SOME * turn, SOME * (turn + 1)))})
 
 
 def _gradient(

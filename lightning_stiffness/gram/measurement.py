@@ -1,6 +1,7 @@
 """One measurement by the layerwise engine: collect, check, multiply; the rest by other engines."""
 
 import warnings
+from collections.abc import Hashable
 from dataclasses import replace
 
 from lightning_stiffness.gram.again import check_total, is_near, look_again
@@ -143,7 +144,7 @@ class Measurement:
         self.alone.look_closer()
         if not any(sizes_of(witness.table.values())):
             return groups
-        self.fallback.update(dict.fromkeys(touched_by_draws(self.problem, self.every, self.most), DRAWS))
+        self.fallback.update(dict.fromkeys(self._touched_by_draws(self.most), DRAWS))
         if self.problem.share is not None:  # the processes have yet to agree
             return groups
         kept = [replace(group, names=[n for n in group.names if n not in self.fallback]) for group in groups]
@@ -240,8 +241,16 @@ class Measurement:
     def _refuse_draws(self, group: Group) -> None:
         """In a batch, and for no example alone: unless nothing depends on it, as on what a library drew that was
         imported meanwhile, there is no telling what does for an example."""
-        if self.problem.noise.woke() and touched_by_draws(self.problem, self.every, group.most):
+        if self.problem.noise.woke() and self._touched_by_draws(group.most):
             raise EngineRefusal(DRAWS)
+
+    def _touched_by_draws(self, most: int) -> list[str]:
+        return touched_by_draws(self.problem, self.every, most, self.alone.turn, (DRAWS, self.known_by()))
+
+    def known_by(self) -> Hashable:
+        """What tells its calls and its examples from those of others."""
+        alone = self.alone
+        return alone.named() or (type(self.problem.module), self.every.sizes), alone.naming.data()
 
     def all_fall_back(self, reason: str) -> tuple[dict[str, Products], Plan]:
         """The measurement by the other engines."""

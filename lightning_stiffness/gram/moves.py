@@ -162,6 +162,8 @@ _WRITTEN = frozenset(
     if hasattr(home, name + mark)
 )
 """Functions that read or write entries by index or mask."""
+WRITING = frozenset((Tensor.__setitem__, *_WRITTEN))
+"""Those and what writes by an index: where it is read again, one may find what another has written."""
 _BY_MASK = frozenset((Tensor.__getitem__, torch.masked_select, Tensor.masked_select))
 _LOOKED_UP = frozenset((nn.functional.embedding, nn.functional.embedding_bag))
 """Functions that look up rows of their second argument."""

@@ -9,7 +9,8 @@ import torch
 OTHER = 2
 """Generators that are not torch's."""
 
-LEVELS = 16
+_BITS = 6
+LEVELS = 1 << _BITS
 """Numbers that a generator is made to draw in turn, from the least to the largest, evenly spaced."""
 
 _ALIKE = 312
@@ -79,7 +80,8 @@ class Noise:
             ((0.0, 3), 1.0)
         """
         # the same bits at both ends of the number, of which some take the one and some the other
-        word = _word(level * (0xFFFFFFFF // (LEVELS - 1)))
+        spaced = level * (0xFFFFFFFF // (LEVELS - 1))
+        word = _word(spaced >> _BITS << _BITS | level)
         version, words, following = random.getstate()
         random.setstate((version, (*[word] * _ALIKE, *words[_ALIKE:-1], 0), following))
         state = np.random.get_state(legacy=False)  # noqa: NPY002

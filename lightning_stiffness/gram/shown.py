@@ -24,6 +24,12 @@ class Mixed(NamedTuple):
     """Whether there is more of it than the call that ends in such a number."""
     decides: bool = False
     """Whether it may decide for all examples what is computed of them."""
+    written: bool = False
+    """Whether examples are written to rows by an index, where others may find them."""
+    bends: bool = False
+    """Whether a function of the user's own makes gradients of gradients."""
+    why: tuple[bool, ...] = ()
+    """What it is looked at for, beside calls that sum."""
 
 
 @dataclass
@@ -63,9 +69,9 @@ class Shown:
 
     def doubt(self, piece: Piece, losses: Tensor) -> None:
         """Have a closer look at a piece, whatever its calls are."""
-        decides = any(one.decides for one in self.mixed if one.piece is piece)
+        before = next((one for one in self.mixed if one.piece is piece), Mixed(piece, losses, True))
         self.mixed = [one for one in self.mixed if one.piece is not piece]
-        self.mixed.append(Mixed(piece, losses, True, decides))
+        self.mixed.append(before._replace(closer=True))
 
     def note(self, piece: Piece, watcher: Watcher, loss: Tensor, reference: Reference) -> None:
         """Keep what the forward pass of a piece has shown.
@@ -101,8 +107,10 @@ class Shown:
         self.told |= any(is_plain(watcher.log, asked) for asked in asking.asked)
         decides |= watcher.placed.used and bool(asking.lent)  # as weights that NumPy made of all values
         self.drew |= watcher.drew
-        closer = unseen or others or reference.changed_unseen or decides or watcher.placed.used or watcher.hooked
-        closer |= reference.strange
-        if watcher.mixed or closer:
-            closer = closer or watcher.mixed > (not each)
-            self.mixed.append(Mixed(piece, loss.detach(), closer, decides))
+        bends = watcher.hooked or reference.strange
+        why = (unseen, others, reference.changed_unseen, decides, watcher.placed.used, bends)
+        if watcher.mixed or any(why):
+            closer = any(why) or watcher.mixed > (not each)
+            self.mixed.append(
+                Mixed(piece, loss.detach(), closer, decides, watcher.written, why[-2] or why[-1], why)
+            )

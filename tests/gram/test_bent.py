@@ -224,7 +224,7 @@ def test_large_parameters_are_left_out_where_there_is_little_room() -> None:
     module = Stopped(STOPPING["pieces"]).double()
     problem, examples = Problem(module, each, dict(module.named_parameters())), Examples.of(batch())
     piece, losses = Piece(examples, 0, 0, N, examples.batches[0]), torch.zeros(N, dtype=torch.float64)
-    found = [bent.gradients_apart(problem, piece, losses, FACTORS, room) for room in (10**6, 10**4, 8)]
+    found = [bent.gradients_apart(problem, piece, losses, PARTS, FACTORS, room) for room in (10**6, 10**4, 8)]
     assert found[0] is not None
     assert found[0][0] == 0
     assert found[0][1] > 0.01
@@ -232,9 +232,8 @@ def test_large_parameters_are_left_out_where_there_is_little_room() -> None:
     sizes = sorted(p.numel() * p.element_size() for p in module.parameters())
     least = [8 * 3 * total for total in itertools.accumulate(sizes)]
     assert least[0] < 10**4 < least[-1]
-    assert (
-        bent.gradients_apart(problem, piece, losses, FACTORS, least[0]) is None
-    )  # the last bias sees nothing stopped
+    # the last bias sees nothing stopped
+    assert bent.gradients_apart(problem, piece, losses, PARTS, FACTORS, least[0]) is None
 
 
 def counting(module: nn.Module, batch: Any) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lightning_stiffness.gram import GradientGram, coupled, familiar, gradient_gram
+from lightning_stiffness.gram.apart import pieces_of
 from lightning_stiffness.gram.calls import Call
 from lightning_stiffness.gram.coupling import COUPLED as AFFECTED
 from lightning_stiffness.gram.coupling import Coupling
@@ -234,7 +235,7 @@ def test_later_the_losses_of_a_few_are_looked_at(monkeypatch: pytest.MonkeyPatch
     module, batch = Net(asked).double(), data()
     for _ in range(4):
         assert not gradient_gram(module, batch, loss_fn=each).plan.fallbacks
-    assert [len(parts) for parts in looked] == [N, *[coupled.FEW + 6] * 3]
+    assert [len(parts) for parts in looked] == [N, *[coupled.FEW + len(pieces_of(N, 0))] * 3]
     few = [part for parts in looked[1:] for part in parts[: coupled.FEW]]
     assert all(part.stop == part.start + 1 for part in [*looked[0], *few])
     for parts in looked[1:]:  # and all of them among few others

@@ -88,6 +88,17 @@ def hooked(hidden: Tensor, few: Tensor) -> Tensor:
     return hidden
 
 
+class Counting:
+    """Gives the sum of all numbers that it was given before."""
+
+    def __init__(self) -> None:
+        self.total = 0.0
+
+    def __call__(self, number: float) -> float:
+        self.total += number
+        return self.total
+
+
 SHARES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "filled": lambda h, few: h * (1 + few * h.new_full((len(h), 1), 1 / len(h))),
     "full": lambda h, few: h * (1 + few * torch.full((1,), 1 / len(h), dtype=h.dtype)),
@@ -99,6 +110,7 @@ SHARES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "hook": hooked,
     "function": lambda h, few: Hidden.apply(h, few),
     "text": lambda h, few: h * (1 + len(repr(h)) % 5),
+    "counted": lambda h, few: h * (1 + few * h.detach().clone().apply_(Counting())),
 }
 """What few examples are given of a batch, or of its size; and what all are by a text of all values."""
 
@@ -169,6 +181,61 @@ def test_a_row_that_two_examples_write_to(how: str, reduction: str) -> None:
         assert found.plan.fallbacks
 
 
+class Later(Hidden):
+    """The same for a batch alone."""
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return Hidden.backward(ctx, gradient) if len(gradient) > 1 else (gradient, None)
+
+
+class Comes(nn.Module):
+    """Does something to some examples, which no example is one of at first."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.last, self.how = nn.Linear(6, 8), nn.Linear(8, 1), how
+        self.register_buffer("limit", torch.tensor(9.0))
+        self.register_buffer("table", torch.zeros(997, 8))
+        self.stopped = torch.zeros(2 * N, 1)
+        self.double()
+
+    def forward(self, x: Tensor, ids: Tensor) -> Tensor:
+        h = self.first(x).tanh()
+        few = x[:, :1] > self.limit
+        if self.how == "function":
+            return self.last(Later.apply(h, few.to(h)))
+        if self.how == "place":
+            return self.last(torch.where(self.stopped[: len(h)] > 0, h.detach(), h))
+        self.table[(ids[few[:, 0]] + 7) % 997] = h.detach()[few[:, 0]]
+        return self.last(h + self.table[ids])
+
+
+@pytest.mark.filterwarnings("ignore:stiffness of")
+@pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
+@pytest.mark.parametrize("how", ["function", "place", "neighbour"])
+def test_what_comes_in_a_later_measurement(how: str, reduction: str) -> None:
+    """Of the same data and the same calls; neighbours are written to one another's rows of a table."""
+    for seed in range(2):
+        forget()
+        module: Any = Comes(how)
+        x, y = batch_of(seed, 2)
+        batch = x, y, 7 * torch.arange(N)
+
+        def loss(module: Any, batch: Any) -> Tensor:
+            losses = (module(batch[0], batch[2]) - batch[1]).square()[:, 0]
+            return losses if reduction == "none" else getattr(losses, reduction)()
+
+        for turn in range(seed + 4):
+            if turn == seed + 2:
+                assert not found.plan.fallbacks  # noqa: F821 - of the turn before
+                module.limit.fill_(FEW)
+                module.stopped[23] = 1.0
+            found = agrees(module, batch, loss, mean=reduction == "mean")
+        assert found.plan.fallbacks
+
+
 SURE = 0.8
 
 LATER: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
@@ -217,3 +284,12 @@ def test_a_constant_beside_a_sum_is_none_of_the_examples(parts: list[slice]) -> 
     losses, constant = torch.rand(N, dtype=torch.float64), 3.0
     made = sum(factor * (losses[part].sum() + constant) for part, factor in zip(*of_a_sum(parts), strict=True))
     torch.testing.assert_close(made, losses.sum() + constant)
+
+
+@pytest.mark.parametrize("size", [*range(2, 30), 97, 500])
+def test_no_two_examples_are_together_in_both_ways_to_part_a_batch(size: int) -> None:
+    places = [
+        {place: k for k, part in enumerate(pieces_of(size, turn)) for place in range(size)[part]}
+        for turn in range(2)
+    ]
+    assert len({(places[0][place], places[1][place]) for place in range(size)}) == size

@@ -325,13 +325,19 @@ COINS: dict[str, Callable[[], Any]] = {
     "python": lambda: random.random() < 0.02,
     "rarely not": lambda: random.random() > 0.02,
     "choice": lambda: random.choice(range(10)) == 9,
+    "one of few": lambda: random.choice(range(20)) == 9,
     "later": lambda: [random.random() for _ in range(40)][-1] < 0.02,
     "normal": lambda: random.normalvariate(0, 1) > 1.4,
     "numpy": lambda: np.random.rand() < 0.02,  # noqa: NPY002
     "integer": lambda: np.random.randint(10) == 9,  # noqa: NPY002
+    "one of few integers": lambda: np.random.randint(40) == 13,  # noqa: NPY002
     "torch": lambda: torch.rand(()) < 0.02,
     "bernoulli": lambda: torch.empty(1, 1).bernoulli_(0.98) < 0.5,
     "one of many": lambda: torch.randint(50, (1,)) == 49,
+    "some one of many": lambda: torch.randint(50, (1,)) == 7,
+    "in place": lambda: torch.empty(1).random_(30) == 11,
+    "within": lambda: (torch.rand(()) - 0.31).abs() < 0.01,
+    "picked": lambda: torch.multinomial(torch.ones(30), 1) == 17,
 }
 """What falls one way in one of ten to fifty times, for a batch or an example alone."""
 
@@ -346,6 +352,7 @@ def test_coins_that_fall_one_way_next_to_always(coin: str, matters: bool, engine
         fell = torch.as_tensor(COINS[coin]()).to(torch.float64).reshape(-1)[:1]
         return F.cross_entropy(module(batch[0] * (1 + matters * fell)), batch[1], reduction="none")
 
+    familiar.forget()  # the other coins, of the same calls
     net, batch = made()
     if matters and engine == "vmap":
         with pytest.raises(EngineRefusal, match="random numbers"):

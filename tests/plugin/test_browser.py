@@ -265,6 +265,7 @@ def assert_dots(page, row, numbers, place):
 def test_layers_by_keyboard(open_page, logs):
     page = open_page()
     choose(page, "layers")
+    page.mouse.move(0, 0)  # what is drawn late may come to lie below it, and be told of
     one = saved(logs, "layers", 400)
     chart = page.get_by_role("application", name="Layers of layers, cosine stiffness, train-val: 60 layers.")
     chart.focus()
