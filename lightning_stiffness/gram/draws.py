@@ -31,8 +31,8 @@ FEW = 8
 """Of fewer numbers that are drawn, all may be the same by chance."""
 
 
-SOME = 4
-"""Levels whose turn it is where all have been looked at before, beside the first and the last one."""
+SOME = 3
+"""Levels whose turn it is where all have been looked at before."""
 
 
 class _Asked(TorchFunctionMode):
@@ -115,7 +115,7 @@ def _levels(turn: int | None) -> list[int]:
     """The levels that are looked at: all, or those whose turn it is."""
     if turn is None:
         return [*range(LEVELS)]
-    return sorted({0, LEVELS - 1, *(place_of(one, LEVELS) for one in range(SOME * turn, SOME * (turn + 1)))})
+    return [place_of(one, LEVELS) for one in range(SOME * turn, SOME * (turn + 1))]
 
 
 def _gradient(
