@@ -29,6 +29,9 @@ ROUNDING = 1e-3
 SINGLE = 8
 """So many examples are taken one by one, in small batches all of them."""
 
+ROUGH, ROUGH_MEAN = 0.1, 0.02
+"""What losses may be off by, and their mean or sum, that are computed in half precision."""
+
 TINY = 1e-13
 """Losses of next to nothing are rounding in float64 too."""
 
@@ -46,7 +49,13 @@ Look = Callable[[Problem, Batch], Apart | None]
 
 
 def most_apart(
-    problem: Problem, piece: Piece, losses: Tensor, parts: Sequence[slice], factors: Sequence[float]
+    problem: Problem,
+    piece: Piece,
+    losses: Tensor,
+    parts: Sequence[slice],
+    factors: Sequence[float],
+    *,
+    rough: bool = False,
 ) -> tuple[int, float] | None:
     """The example whose loss differs most between a batch and its parts, and by how much of the loss.
 
@@ -59,6 +68,7 @@ def most_apart(
         losses: of its examples; or their mean or sum.
         parts: of the batch, all of it where its loss is one number.
         factors: what the loss of each part is multiplied with, where that of a batch is one number.
+        rough: whether some of them is computed in half precision.
 
     Returns:
         The place in the batch (0 for a number); None if none differs, or a part can't be taken.
@@ -66,7 +76,9 @@ def most_apart(
 
     def look(own: Problem, batch: Batch) -> Apart | None:
         whole = losses if own is problem else loss_of(own, piece, batch)
-        return losses_apart(own, piece, batch, whole, parts, factors)
+        found = losses_apart(own, piece, batch, whole, parts, factors)
+        least = ROUGH if losses.numel() == piece.size else ROUGH_MEAN
+        return None if found is None or (rough and found.relative <= least) else found
 
     with torch.no_grad():
         return beyond_rounding(problem, piece, look, losses.dtype)
@@ -234,9 +246,16 @@ def losses_apart(
     return Apart(places[worst] if each else 0, off, float(difference[worst].nan_to_num(math.inf)))
 
 
-def loss_of(problem: Problem, piece: Piece, batch: Batch) -> Tensor:
-    """The loss of a piece's batch, or of a part of it, with the random numbers of the piece."""
-    problem.noise.seed(piece.offset + piece.start, 1)
+def is_of_draws(problem: Problem, piece: Piece) -> bool:
+    """Whether the losses of a batch are others with other random numbers."""
+    with torch.no_grad():
+        one, other = (loss_of(problem, piece, piece.batch, turn) for turn in (1, 2))
+    return not torch.equal(one.nan_to_num(), other.nan_to_num())
+
+
+def loss_of(problem: Problem, piece: Piece, batch: Batch, turn: int = 1) -> Tensor:
+    """The loss of a piece's batch, or of a part of it, with the random numbers of the piece, or with others."""
+    problem.noise.seed(piece.offset + piece.start, turn)
     with problem.kept(), eager():
         return problem.loss_fn(problem.module, problem.given(batch))
 

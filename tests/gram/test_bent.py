@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_stiffness.gram import apart, bent, coupled, familiar, gradient_gram, reasons
+from lightning_stiffness.gram import apart, bent, coupled, familiar, gradient_gram, parted, reasons
 from lightning_stiffness.gram.measurement import WEIGHTED
 from lightning_stiffness.gram.problem import Examples, Problem
 from lightning_stiffness.gram.references import Piece
@@ -89,7 +89,7 @@ def test_in_float32_it_is_looked_at_again() -> None:
 
 def test_the_losses_would_not_show_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """Why gradients are looked at: the examples that are compared are others."""
-    monkeypatch.setattr(coupled, "gradients_apart", lambda *_: None)
+    monkeypatch.setattr(parted, "gradients_apart", lambda *_: None)
     monkeypatch.setattr(coupled, "DOUBTED", 0)
     module = Stopped(STOPPING["pieces"]).double()
     found = gradient_gram(module, batch(), loss_fn=each)
@@ -105,7 +105,7 @@ def test_what_is_as_it_is_alone(loss_fn: Any, times: int, monkeypatch: pytest.Mo
     """Once for the same calls, and nothing is found."""
     seen = []
     look = bent.gradients_apart
-    monkeypatch.setattr(coupled, "gradients_apart", lambda *given: seen.append(look(*given)) or seen[-1])
+    monkeypatch.setattr(parted, "gradients_apart", lambda *given: seen.append(look(*given)) or seen[-1])
     LOGGED.clear()
 
     def with_a_log(x: Tensor) -> Tensor:
@@ -141,7 +141,7 @@ def test_every_piece_is_looked_at() -> None:
 
 
 def test_a_mean_of_losses_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(coupled, "gradients_apart", lambda *_: pytest.fail("a backward pass for nothing"))
+    monkeypatch.setattr(parted, "gradients_apart", lambda *_: pytest.fail("a backward pass for nothing"))
     module = Stopped(lambda x: x.T.contiguous().T).double()  # what is not known to leave rows to themselves
     assert not gradient_gram(module, batch(), loss_fn=mean).plan.fallbacks
     assert not gradient_gram(module, batch(), loss_fn=each).plan.fallbacks

@@ -1,5 +1,6 @@
 """Examples that affect each other in ways that the few which are compared need not show; and those that do not."""
 
+import random
 import warnings
 from typing import Any
 
@@ -8,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_stiffness.gram import GradientGram, alone, apart, coupled, familiar, gradient_gram
+from lightning_stiffness.gram import GradientGram, alone, apart, coupled, familiar, gradient_gram, parted
 from lightning_stiffness.gram import again as again_module
 from lightning_stiffness.gram.check import CoupledExamples
 from lightning_stiffness.gram.coupling import Coupling
@@ -92,13 +93,19 @@ def measured(module: nn.Module, batch: Any, loss_fn: Any) -> tuple[GradientGram,
     return gram, [str(w.message) for w in caught if "stiffness of" in str(w.message)]
 
 
+@pytest.mark.parametrize("logs", [False, True])
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("loss_fn", CHOOSING)
-def test_what_all_examples_decide_together(loss_fn: Any, seed: int) -> None:
+def test_what_all_examples_decide_together(loss_fn: Any, seed: int, logs: bool) -> None:
+    """Also where numbers are drawn that play no part, as for a log."""
+
+    def drawing(module: nn.Module, batch: Any) -> Tensor:
+        return loss_fn(module, batch) if random.random() < 2 else torch.rand(1)
+
     module, batch = network(seed), data()
     expected = gradient_gram(module, batch, loss_fn=loss_fn, engine="loop")
     for _ in range(4):
-        gram, messages = measured(module, batch, loss_fn)
+        gram, messages = measured(module, batch, drawing if logs else loss_fn)
         assert off(gram, expected) < 1e-9
         assert gram.plan.fallbacks
         assert len(messages) == 1
@@ -166,8 +173,8 @@ def test_examples_without_a_gradient_cost_none_once_they_are_known(taken: list[i
 
 def test_the_few_that_are_compared_would_not_show_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """Why there is a look at the parts of a batch."""
-    monkeypatch.setattr(coupled, "most_apart", lambda *_: None)
-    monkeypatch.setattr(coupled, "gradients_apart", lambda *_: None)
+    monkeypatch.setattr(parted, "most_apart", lambda *_: None)
+    monkeypatch.setattr(parted, "gradients_apart", lambda *_: None)
     monkeypatch.setattr(coupled, "DOUBTED", 0)
     monkeypatch.setattr(Coupling, "holds", lambda *_: False)
     wrong = []
@@ -182,8 +189,8 @@ def test_the_few_that_are_compared_would_not_show_it(monkeypatch: pytest.MonkeyP
 def test_numbers_of_all_examples_that_no_loss_depends_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """As an accuracy that is logged: one forward pass more, and nothing else."""
     asked = []
-    look = coupled.most_apart
-    monkeypatch.setattr(coupled, "most_apart", lambda *given: asked.append(look(*given)) or asked[-1])
+    look = parted.most_apart
+    monkeypatch.setattr(parted, "most_apart", lambda *given: asked.append(look(*given)) or asked[-1])
 
     def loss_fn(module: nn.Module, batch: Any) -> Tensor:
         losses = of_each(module, batch)
@@ -202,8 +209,8 @@ def test_numbers_of_all_examples_that_no_loss_depends_on(monkeypatch: pytest.Mon
 def test_a_mean_over_what_all_examples_decide_together(monkeypatch: pytest.MonkeyPatch) -> None:
     """Held against the parts once in a process: afterwards it is as it was."""
     asked = []
-    look = coupled.most_apart
-    monkeypatch.setattr(coupled, "most_apart", lambda *given: (asked.append(1), look(*given))[1])
+    look = parted.most_apart
+    monkeypatch.setattr(parted, "most_apart", lambda *given: (asked.append(1), look(*given))[1])
     batch = data()
     for seed in range(3):
         module = network(seed)
@@ -289,7 +296,7 @@ def test_where_no_example_compared_has_a_gradient(
     detached: bool, halved: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not halved:
-        monkeypatch.setattr(coupled, "most_apart", lambda *_: None)
+        monkeypatch.setattr(parted, "most_apart", lambda *_: None)
     module, (x, y) = Shifted(network(0), detached), data()
     y[[1, N - 2]] = -100
 
@@ -387,7 +394,7 @@ class Touched(Shifted):
 def test_an_example_that_showed_something_wrong_is_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Otherwise the numbers would change from one measurement to the next though nothing else does."""
     for look in ("most_apart", "gradients_apart"):
-        monkeypatch.setattr(coupled, look, lambda *_: None)
+        monkeypatch.setattr(parted, look, lambda *_: None)
     monkeypatch.setattr(Coupling, "holds", lambda *_: False)
     module, (x, y) = Touched(network(0), False), data()
     gram, _ = measured(module, (x, y), of_each)

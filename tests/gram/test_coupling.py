@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_stiffness.gram import GradientGram, coupled, familiar, gradient_gram
+from lightning_stiffness.gram import GradientGram, familiar, gradient_gram, parted
 from lightning_stiffness.gram.apart import pieces_of
 from lightning_stiffness.gram.calls import Call
 from lightning_stiffness.gram.coupling import COUPLED as AFFECTED
@@ -230,18 +230,18 @@ def test_numbers_of_all_that_are_the_loss(reduce: Middle) -> None:
 def test_later_the_losses_of_a_few_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether all are sure may change with the weights, and is given to Python."""
     looked = []
-    look = coupled.most_apart
-    monkeypatch.setattr(coupled, "most_apart", lambda *given: looked.append(given[3]) or look(*given))
+    look = parted.most_apart
+    monkeypatch.setattr(parted, "most_apart", lambda *given: looked.append(given[3]) or look(*given))
     module, batch = Net(asked).double(), data()
     for _ in range(4):
         assert not gradient_gram(module, batch, loss_fn=each).plan.fallbacks
-    assert [len(parts) for parts in looked] == [N, *[coupled.FEW + len(pieces_of(N, 0))] * 3]
-    few = [part for parts in looked[1:] for part in parts[: coupled.FEW]]
+    assert [len(parts) for parts in looked] == [N, *[parted.FEW + len(pieces_of(N, 0))] * 3]
+    few = [part for parts in looked[1:] for part in parts[: parted.FEW]]
     assert all(part.stop == part.start + 1 for part in [*looked[0], *few])
     for parts in looked[1:]:  # and all of them among few others
-        assert sorted(place for part in parts[coupled.FEW :] for place in range(N)[part]) == [*range(N)]
+        assert sorted(place for part in parts[parted.FEW :] for place in range(N)[part]) == [*range(N)]
     places = {part.start for part in few}
-    assert len(places) > 2 * coupled.FEW  # others each time
+    assert len(places) > 2 * parted.FEW  # others each time
 
 
 class Packed(nn.Module):

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from lightning_stiffness.gram import coupled, gradient_gram
+from lightning_stiffness.gram import gradient_gram, parted
 from lightning_stiffness.gram.familiar import forget
 from lightning_stiffness.gram.told import Comparison, Told, watched
 
@@ -296,17 +296,17 @@ def test_other_numbers_are_small(how):
 
 def alone(monkeypatch):
     """How many examples were taken alone for their losses, measurement by measurement."""
-    counts, look = [], coupled.most_apart
+    counts, look = [], parted.most_apart
 
     def counted(*given):
         counts[-1] += sum(part.stop - part.start == 1 for part in given[3])
         return look(*given)
 
-    monkeypatch.setattr(coupled, "most_apart", counted)
+    monkeypatch.setattr(parted, "most_apart", counted)
     return counts
 
 
-@pytest.mark.parametrize(("kind", "count"), [(Exit, N), (FixedPoint, N), (Padded, coupled.FEW)])
+@pytest.mark.parametrize(("kind", "count"), [(Exit, N), (FixedPoint, N), (Padded, parted.FEW)])
 def test_all_examples_are_looked_at_where_they_decide(monkeypatch, kind, count):
     """By the values that they have come to: what is told of the data, or told at the end, decides on little."""
     forget()
@@ -377,7 +377,7 @@ def of_real(module, batch):
 def test_what_decides_on_nothing(monkeypatch, loss):
     module = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 4)).double()
     counts = looked_at(monkeypatch, module, loss)
-    assert max(counts[1:]) <= coupled.FEW
+    assert max(counts[1:]) <= parted.FEW
 
 
 def clipped(module, batch):
@@ -535,4 +535,4 @@ def logged(module, batch):
 def test_an_argument_is_not_compared(monkeypatch):
     module = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 4)).double()
     counts = looked_at(monkeypatch, module, logged)
-    assert max(counts[1:]) <= coupled.FEW
+    assert max(counts[1:]) <= parted.FEW

@@ -134,20 +134,25 @@ def test_what_is_wrong_in_float64_too_falls_back(build: Any) -> None:
 
 
 class InHalf(nn.Module):
-    """An autocast of its own."""
+    """An autocast of its own; gives what it is, or half precision in any case; with an accuracy for a log."""
 
-    def __init__(self) -> None:
+    def __init__(self, converts: bool, logs: bool) -> None:
         super().__init__()
+        self.converts, self.logs = converts, logs
         self.layers = nn.Sequential(nn.Linear(20, 40), nn.GELU(), nn.Linear(40, 3))
 
     def forward(self, x: Tensor) -> Tensor:
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            return self.layers(x)
+            out = self.layers(x)
+        _ = float((out > 0).float().mean()) if self.logs else 0
+        return out.bfloat16().to(x) if self.converts else out
 
 
-def test_half_precision_of_the_module_s_own_is_said_to_be_that() -> None:
+@pytest.mark.parametrize("logs", [False, True])
+@pytest.mark.parametrize("converts", [False, True])
+def test_half_precision_of_the_module_s_own_is_said_to_be_that(converts: bool, logs: bool) -> None:
     torch.manual_seed(0)
-    module, batch = InHalf(), (torch.randn(50, 20), torch.arange(50) % 3)
+    module, batch = InHalf(converts, logs), (torch.randn(50, 20), torch.arange(50) % 3)
     gram, warned = told(module, batch)
     assert not warned
     assert len(gram.plan.notes) == 1
