@@ -248,8 +248,7 @@ def losses_apart(
 
 def is_of_draws(problem: Problem, piece: Piece) -> bool:
     """Whether the losses of a batch are others with other random numbers."""
-    with torch.no_grad():
-        one, other = (loss_of(problem, piece, piece.batch, turn) for turn in (1, 2))
+    one, other = (loss_of(problem, piece, piece.batch, turn).detach() for turn in (1, 2))  # it may take gradients
     return not torch.equal(one.nan_to_num(), other.nan_to_num())
 
 
