@@ -13,7 +13,7 @@ from lightning_stiffness.gram.drawing import DRAWING, draws
 from lightning_stiffness.gram.keeper import Keeper
 from lightning_stiffness.gram.kept import KeptModule
 from lightning_stiffness.gram.mixing import along_examples, mixes
-from lightning_stiffness.gram.moves import INDEXING, WRITING, moved, scrambles, turned, uneven
+from lightning_stiffness.gram.moves import INDEXING, moved, scrambles, turned, uneven, writes
 from lightning_stiffness.gram.placed import Placed
 from lightning_stiffness.gram.placing import by_place
 from lightning_stiffness.gram.tail import Tail
@@ -106,7 +106,7 @@ class Watcher(TorchFunctionMode):
             out = func(*called, **named)
             mixing = mixes(call, func, args, kwargs, out, self.n)
             self.mixed += mixing
-            self.written = self.written or (mixing and func in WRITING)
+            self.written = self.written or (mixing and writes(func, args))
         out = self.coupling.see(seen, func, given, out, mixing=mixing and not self.astray)
         return self._followed(call, func, args, kwargs, given, out)
 

@@ -86,7 +86,7 @@ def refuse_mixing(measurement: "Measurement", collector: "Collector") -> None:
         if known and closer and not decides and (soon or written):
             looked = True
             for more in range(1 + written):
-                look_at_few(measurement, piece, losses, alone.turn + more, bends=bends)
+                look_at_few(measurement, piece, losses, alone.turn + more, bends=bends, told=shown.told)
         unknown = one and reduction.form is None and not reduction.weighted
         later = known and (soon or (one and not (closer or reduction.weighted)))
         if later or place in measurement.taken_apart or (unknown and not closer):
@@ -108,8 +108,9 @@ def _is_decided(measurement: "Measurement", pieces: list[Piece]) -> bool:
     the same calls, or on some in a batch, where the one in many that they do may not have come before."""
     problem, every, place = measurement.problem, measurement.every, measurement.reference.position
     key, others = (TOLD, key_of(measurement)), list(OTHERS)
-    if was_seen(key):  # later by one other number each time
-        others = [OTHERS[measurement.alone.turn % len(OTHERS)]]
+    if was_seen(key):  # later by large numbers of both signs, and one other each time
+        first, second, *rest = others
+        others = [first, second, rest[measurement.alone.turn % len(rest)]]
     else:
         pieces = [Piece(every, 0, place, 1, every.one(place)), *pieces]
     if any(depends_on_what_is_told(problem, piece, others) for piece in pieces):

@@ -32,7 +32,10 @@ FEW = 8
 
 
 SOME = 3
-"""Levels whose turn it is where all have been looked at before."""
+"""Levels whose turn it is where all have been looked at before, beside the first and the last one."""
+
+TOUCHED = "touched"
+"""What was seen of draws beside which, that played a part once."""
 
 
 class _Asked(TorchFunctionMode):
@@ -74,11 +77,11 @@ def touched_by_draws(
         examples: all of them.
         most: examples in a batch.
         turn: how many measurements there were before.
-        key: what tells its calls and examples from others: where all levels have shown nothing more of them, some
-            are looked at each time.
+        key: what tells it from others: where all levels have shown nothing more of it, some are looked at each
+            time, until they show something.
     """
     touched: set[str] = set()
-    nothing: set[Hashable] = set()
+    seen: set[Hashable] = set()
     for start, _, batch in examples.pieces(most):
         asked = _Asked()
         one = _gradient(problem, batch, start, 1, asked)
@@ -96,7 +99,7 @@ def touched_by_draws(
         if fixed:  # by a generator of its own
             return list(problem.parameters)
         levels, before = Levels(), frozenset(touched)
-        known = key is not None and was_seen((key, before))
+        known = key is not None and was_seen((key, before)) and not was_seen((TOUCHED, key))
         for level in _levels(turn if known else None) if outside or asked.draws else ():
             if len(touched) == len(problem.parameters):
                 break
@@ -104,9 +107,10 @@ def touched_by_draws(
             if one is None or other is None:
                 return list(problem.parameters)
             touched |= {name for name in one if name not in touched and _differ(one[name], other[name])}
-        if key is not None and touched == before:
-            nothing.add((key, before))
-    for what in nothing:
+        if key is not None:
+            more = touched != before or (before and was_seen((key, frozenset())))
+            seen.add((TOUCHED, key) if more else (key, before))
+    for what in seen:
         note_seen(what)
     return [name for name in problem.parameters if name in touched]
 
@@ -115,7 +119,7 @@ def _levels(turn: int | None) -> list[int]:
     """The levels that are looked at: all, or those whose turn it is."""
     if turn is None:
         return [*range(LEVELS)]
-    return [place_of(one, LEVELS) for one in range(SOME * turn, SOME * (turn + 1))]
+    return sorted({0, LEVELS - 1, *(place_of(one, LEVELS) for one in range(SOME * turn, SOME * (turn + 1)))})
 
 
 def _gradient(

@@ -16,7 +16,7 @@ from lightning_stiffness.gram.reference import eager
 from lightning_stiffness.gram.references import Piece
 from lightning_stiffness.gram.uses import tensors_in
 
-OTHERS = (1e6, 1), (0.0, -1), (-1e6, 100), (1e-6, 10), (1.7, 3)
+OTHERS = (1e6, 1), (-1e6, 100), (0.0, -1), (1e-6, 10), (1.7, 3)
 """What numbers are multiplied with, and what is added to integers, each time: whatever they are compared with lies
 between two of the results, or is the very next integer; the last ones change the last digits. Integers stay small,
 and are not negative where they were not: Python may count up or down to them, or make so many of something."""

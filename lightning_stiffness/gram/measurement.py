@@ -245,7 +245,10 @@ class Measurement:
             raise EngineRefusal(DRAWS)
 
     def _touched_by_draws(self, most: int) -> list[str]:
-        return touched_by_draws(self.problem, self.every, most, self.alone.turn, (DRAWS, self.known_by()))
+        problem, of_loss = self.problem, getattr(self.problem.loss_fn, "__code__", None)
+        shapes = tuple((name, one.shape) for name, one in problem.parameters.items())
+        key = DRAWS, type(problem.module), of_loss, shapes, self.every.sizes  # whatever the data are
+        return touched_by_draws(problem, self.every, most, self.alone.turn, key)
 
     def known_by(self) -> Hashable:
         """What tells its calls and its examples from those of others."""

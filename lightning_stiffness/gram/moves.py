@@ -109,6 +109,20 @@ def scrambles(function: Any, args: tuple[Any, ...], n: int, is_shared: Callable[
     return not followed or function is Tensor.__setitem__
 
 
+def writes(function: Any, args: tuple[Any, ...]) -> bool:
+    """Whether a call writes to rows by an index that has values: who reads them may find what another has written.
+
+    Example:
+        >>> table, place = torch.zeros(9, 2), torch.tensor([3, 5])
+        >>> writes(Tensor.__setitem__, (table, place, 1.0)), writes(Tensor.__setitem__, (table, slice(2), 1.0))
+        (True, False)
+    """
+    if function is not Tensor.__setitem__:
+        return function in _WRITTEN
+    entries = args[1] if isinstance(args[1], tuple) else (args[1],)
+    return any(isinstance(one, Tensor | list | np.ndarray) for one in entries)
+
+
 def uneven(function: Any, args: tuple[Any, ...], n: int) -> bool:
     """Whether a call picks entries by a mask, of some examples more than of others: then their number does not tell
     which are whose.
@@ -162,8 +176,6 @@ _WRITTEN = frozenset(
     if hasattr(home, name + mark)
 )
 """Functions that read or write entries by index or mask."""
-WRITING = frozenset((Tensor.__setitem__, *_WRITTEN))
-"""Those and what writes by an index: where it is read again, one may find what another has written."""
 _BY_MASK = frozenset((Tensor.__getitem__, torch.masked_select, Tensor.masked_select))
 _LOOKED_UP = frozenset((nn.functional.embedding, nn.functional.embedding_bag))
 """Functions that look up rows of their second argument."""

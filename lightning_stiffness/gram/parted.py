@@ -71,10 +71,12 @@ def _factors(reduction: Reduction, piece: Piece, parts: list[slice]) -> list[flo
     return shares_of(parts, piece.size) if reduction.form == "mean" else [1.0] * len(parts)
 
 
-def look_at_few(measurement: "Measurement", piece: Piece, losses: Tensor, turn: int, *, bends: bool) -> None:
+def look_at_few(
+    measurement: "Measurement", piece: Piece, losses: Tensor, turn: int, *, bends: bool, told: bool
+) -> None:
     """Refuse a batch in which some examples have other losses than alone, of a few whose turn it is; or other ones
     among few of the others, as what affects them may not have come before; or other gradients, where a function of
-    the user's own may bend them."""
+    the user's own may bend them. Of a mean or a sum few are looked at alone where Python is told numbers."""
     problem, reduction, size = measurement.problem, measurement.reduction, piece.size
     parts, each = pieces_of(size, turn), losses.numel() == size
     if not each and (reduction.weighted or reduction.weights is not None or reduction.form not in ("mean", "sum")):
@@ -83,6 +85,8 @@ def look_at_few(measurement: "Measurement", piece: Piece, losses: Tensor, turn: 
         count = max(FEW, size // PART)
         few = {place_of(one, size) for one in range(count * turn, count * (turn + 1))}
         parts = [*one_by_one(sorted(few)), *parts]
+    elif told:
+        parts = [*one_by_one(range(size)[parts.pop(turn // 2 % len(parts))]), *parts]
     of, factors, why = _against(reduction, piece, losses, parts)
     refuse(measurement, piece, most_apart(problem, piece, losses, of, factors), why)
     if bends:

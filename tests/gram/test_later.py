@@ -120,6 +120,34 @@ def test_a_constant_beside_a_sum_is_none_of_the_examples(parts: list[slice]) -> 
     torch.testing.assert_close(made, losses.sum() + constant)
 
 
+@pytest.mark.filterwarnings("ignore:stiffness of")
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_weights_by_a_number_of_all_that_python_is_told(reduction: str) -> None:
+    """Alone no example is surer than the mean of all; what parts of a batch have in common does not show it."""
+
+    def loss(module: Any, batch: Any) -> Tensor:
+        logits = module(batch[0])
+        sure = logits.detach().softmax(1).amax(1)
+        weights = torch.where(sure > max(0.9, float(sure.mean())), 0.1, 1.0).to(logits)
+        losses = F.cross_entropy(logits, batch[1], reduction="none") * weights
+        return losses.mean() if reduction == "mean" else losses.sum()
+
+    forget()
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(8, 24), nn.ReLU(), nn.Linear(24, 4)).double()
+    x = torch.randn(96, 8, dtype=torch.float64)
+    batch = x, x[:, :4].argmax(1)
+    optimizer = torch.optim.SGD(module.parameters(), lr=1.5)
+    for _ in range(6):
+        found = agrees(module, batch, loss)
+        for _ in range(6):
+            optimizer.zero_grad()
+            loss(module, batch).div(96 if reduction == "sum" else 1).backward()
+            nn.utils.clip_grad_norm_(module.parameters(), 1.0)
+            optimizer.step()
+    assert found.plan.fallbacks
+
+
 @pytest.mark.parametrize("size", [*range(2, 30), 97, 500])
 def test_no_two_examples_are_together_in_both_ways_to_part_a_batch(size: int) -> None:
     places = [

@@ -365,6 +365,33 @@ def test_coins_that_fall_one_way_next_to_always(coin: str, matters: bool, engine
     assert bool(gram.plan and gram.plan.fallbacks) == matters
 
 
+RISING: dict[str, Callable[[float], Any]] = {
+    "python": lambda chance: random.random() < chance,
+    "numpy": lambda chance: np.random.choice(2, p=[1 - chance, chance]),  # noqa: NPY002
+    "torch": lambda chance: torch.rand(()) < chance,
+}
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("coin", RISING)
+def test_coins_that_play_no_part_at_first(coin: str, seed: int) -> None:
+    """As stochastic depth, or an augmentation, that begins after an epoch."""
+    familiar.forget()
+    net, batch = made()
+    for turn, chance in enumerate([0.0, 0.0, *[0.03] * 6]):
+
+        def loss(module: nn.Module, batch: Batch, chance: float = chance) -> Tensor:
+            x = batch[0].flip(1) if RISING[coin](chance) else 1 * batch[0]
+            return F.cross_entropy(module(x), batch[1], reduction="none")
+
+        torch.manual_seed(100 * seed + turn)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            gram = gradient_gram(net, batch, loss_fn=loss)
+            close(gram, gradient_gram(net, batch, loss_fn=loss, engine="loop"), 1e-9)
+        assert bool(gram.plan.fallbacks) == bool(chance or coin == "torch")  # of which an if asks, torch's
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_coins_of_each_example_that_fall_one_way_next_to_always(seed: int) -> None:
     """As an augmentation of one example in a hundred."""
