@@ -127,8 +127,8 @@ def test_a_constant_beside_the_losses(reduction: str, constant: float) -> None:
 
 @pytest.mark.parametrize("logs", [False, True])
 def test_numbers_that_are_drawn_are_none_of_the_batch(logs: bool) -> None:
-    """Only what depends on them is left to the loop; all is where calls make something of all examples, as parts of a
-    batch draw other numbers, and can't tell what that is for."""
+    """Only what depends on them is left to the loop; all is where calls make something of all examples, as parts of
+    a batch draw other numbers, and can't tell what that is for."""
 
     class TwoHeads(nn.Module):
         def __init__(self, first: nn.Module) -> None:
