@@ -58,11 +58,11 @@ def refuse_mixing(measurement: "Measurement", collector: "Collector") -> None:
         if doubtful:  # for other numbers are drawn for a part
             raise EngineRefusal(DRAWS)
         return
-    if doubtful and measurement.reference.is_reduced() and stays_half(measurement):  # which rounds as it likes
+    if measurement.reference.is_reduced() and (not doubtful or stays_half(measurement)):  # which rounds as it likes
         every = not was_seen(key_of(measurement))
         for doubted in doubtful:
             look_roughly(measurement, doubted.piece, doubted.loss, every=every or doubted.decides)
-        note_seen(key_of(measurement))
+            note_seen(key_of(measurement))
         return
     if mixed and shown.told and _is_decided(measurement, [one.piece for one in mixed]):
         mixed = [one._replace(decides=True, closer=True) for one in mixed]

@@ -161,3 +161,19 @@ def test_half_precision_of_the_module_s_own_is_said_to_be_that(converts: bool, l
     expected = gradient_gram(module, batch, loss_fn=loss, engine="loop")
     off = (gram.values - expected.values).abs() / expected.norms[:, None] / expected.norms
     assert 1e-6 < off.max() < 5e-3
+
+
+@pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
+@pytest.mark.parametrize("converts", [False, True])
+def test_rounding_in_half_precision_is_no_coupling(converts: bool, reduction: str) -> None:
+    """With the same data and with others. Of a mean, factors can't be told where a copy in float64 rounds as well."""
+    torch.manual_seed(0)
+    module = InHalf(converts, True)
+    for turn in range(4):
+        batch = torch.randn(50, 20, generator=torch.Generator().manual_seed(turn // 2)), torch.arange(50) % 3
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            gram = gradient_gram(
+                module, batch, loss_fn=lambda m, b: F.cross_entropy(m(b[0]).float(), b[1], reduction=reduction)
+            )
+        assert bool(gram.plan.fallbacks) == (converts and reduction == "mean")
