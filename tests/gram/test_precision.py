@@ -166,7 +166,7 @@ def test_half_precision_of_the_module_s_own_is_said_to_be_that(converts: bool, l
 @pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
 @pytest.mark.parametrize("converts", [False, True])
 def test_rounding_in_half_precision_is_no_coupling(converts: bool, reduction: str) -> None:
-    """With the same data and with others. Of a mean, factors can't be told where a copy in float64 rounds as well."""
+    """With the same data and with others. Of a mean, factors can't be told where a copy in float64 rounds too."""
     torch.manual_seed(0)
     module = InHalf(converts, True)
     for turn in range(4):
