@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional
 
 from lightning_stiffness.gram import again as again_module
-from lightning_stiffness.gram import alone, coupled, familiar, gradient_gram, measurement, trust, values
+from lightning_stiffness.gram import alone, familiar, gradient_gram, measurement, parted, trust, values
 from lightning_stiffness.gram.coupling import Coupling
 from lightning_stiffness.gram.problem import Examples, Problem
 from lightning_stiffness.gram.reference import Wanted
@@ -645,7 +645,7 @@ def doubled(monkeypatch, unseen):
         return times[-1] or {"enter.weight", "enter.bias"}  # float64 itself rounds nothing here
 
     monkeypatch.setattr(trust, "agree_in_double", counted)
-    monkeypatch.setattr(coupled, "gradients_apart", lambda *_: None)  # nor in parts of one example
+    monkeypatch.setattr(parted, "gradients_apart", lambda *_: None)  # nor in parts of one example
     return times
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lightning_stiffness.gram import GradientGram, coupled, gradient_gram
+from lightning_stiffness.gram import GradientGram, gradient_gram, parted
 from lightning_stiffness.gram.familiar import forget
 from tests.gram.test_scales import off
 
@@ -110,7 +110,7 @@ def test_rows_that_differ_by_their_place(loss: Any) -> None:
 @pytest.mark.parametrize("loss", [by_own_entry, by_flat_entry, by_expanded, by_plain_array])
 def test_what_is_as_it_is_alone(monkeypatch: pytest.MonkeyPatch, loss: Any) -> None:
     looks: list[Any] = []
-    monkeypatch.setattr(coupled, "most_apart", lambda *given: looks.append(given))
+    monkeypatch.setattr(parted, "most_apart", lambda *given: looks.append(given))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         found = measured(loss, "auto")

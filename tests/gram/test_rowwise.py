@@ -13,10 +13,10 @@ from lightning_stiffness.gram import (
     GradientGram,
     again,
     alone,
-    coupled,
     familiar,
     gradient_gram,
     gram_of_examples,
+    parted,
     reference,
 )
 from lightning_stiffness.gram.measurement import WEIGHTED
@@ -293,7 +293,7 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     counting(reference, "by_name", "alone")
     counting(reference, "companion", "beside")
     counting(alone, "companion", "beside")
-    counting(coupled, "most_apart", "in parts")
+    counting(parted, "most_apart", "in parts")
     return counts
 
 
