@@ -48,30 +48,38 @@ def vmap_gram(
         every = rows if columns is None else Examples.joined([rows, columns])
         if touched_by_draws(problem, every, CHUNK):
             raise EngineRefusal(DRAWS)
-    if _exchanges_data(problem, rows):
-        raise EngineRefusal("its forward pass exchanges the data of tensors, which torch.func does not survive")
+    beyond = _beyond_vmap(problem, rows)
+    if beyond is not None:
+        raise EngineRefusal(beyond)
     products = _by_groups(problem, rows, columns, memory_budget or default_budget(problem.device) // 2)
     return vmap_gram(problem, rows, columns, memory_budget=memory_budget) if noise.woke() else products
 
 
-class _Exchanges(TorchFunctionMode):
-    """Sees whether ``tensor.data`` is set, as ``module.to(dtype)`` does for every parameter."""
+class _Seen(TorchFunctionMode):
+    """Sees calls that torch.func does not refuse, and does not know what to do with."""
 
-    seen: bool = False
+    why: str | None = None
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.seen = self.seen or func == _SET_DATA
+        self.why = self.why or _BEYOND.get(func)
         return func(*args, **(kwargs or {}))
 
 
-_SET_DATA = torch.Tensor.data.__set__  # type: ignore[attr-defined]
+_BEYOND: dict[Any, str] = {
+    # as module.to(dtype) sets it for every parameter
+    torch.Tensor.data.__set__: (  # type: ignore[attr-defined]
+        "its forward pass exchanges the data of tensors, which torch.func does not survive"
+    ),
+    torch.Tensor.__repr__: "it makes a text of values, which torch.func makes of those of many examples",
+}
 
 
-def _exchanges_data(problem: Problem, examples: Examples) -> bool:
-    exchanges = _Exchanges()
-    with problem.kept(), problem.watched(), exchanges:
+def _beyond_vmap(problem: Problem, examples: Examples) -> str | None:
+    """Why a loss is not to be had by torch.func, if it is not."""
+    seen = _Seen()
+    with problem.kept(), problem.watched(), seen:
         problem.loss_fn(problem.module, problem.given(examples.one(0)))
-    return exchanges.seen
+    return seen.why
 
 
 def _by_groups(problem: Problem, rows: Examples, columns: Examples | None, budget: int) -> Products:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lightning_stiffness.gram import gradient_gram
+from lightning_stiffness.gram import EngineRefusal, gradient_gram
 from lightning_stiffness.gram.familiar import forget
 from tests.gram.test_few import FEW, N, agrees, batch_of
 from tests.gram.test_hooked import loss_by
@@ -181,3 +181,17 @@ def test_a_row_that_two_examples_write_to(how: str, reduction: str) -> None:
         ids[21] = ids[30] if how != "seen" else (ids[30] + 1) % 997
         found = agrees(module, (*batch_of(seed, 0), ids), loss, mean=reduction == "mean")
         assert found.plan.fallbacks
+
+
+@pytest.mark.parametrize("engine", ["auto", "vmap"])
+@pytest.mark.filterwarnings("ignore:stiffness of")
+def test_a_text_of_values_is_none_of_torch_func_s(engine: str) -> None:
+    """Which writes those of many examples as one text; where examples come and go there is no fast engine left."""
+    forget()
+    module = Shares(lambda h, few: h * (1 + few * (len(repr(h)) % 5)))
+    for seed in range(4):
+        if engine == "vmap":
+            with pytest.raises(EngineRefusal, match="makes a text of values"):
+                gradient_gram(module, batch_of(seed, 2), loss_fn=loss_by("none"), engine="vmap")
+        else:
+            assert agrees(module, batch_of(seed, 2), loss_by("none")).engine == "loop"
