@@ -110,7 +110,7 @@ def touched_by_draws(
         if key is not None:
             more = touched != before or (before and was_seen((key, frozenset())))
             seen.add((TOUCHED, key) if more else (key, before))
-    for what in seen:
+    for what in seen:  # once all pieces were looked at in the same way
         note_seen(what)
     return [name for name in problem.parameters if name in touched]
 

@@ -21,11 +21,8 @@ RANKING: frozenset[Any] = frozenset(
     {
         *(*_ALONG_ONE, torch.msort, torch.unique, torch.bincount, torch.searchsorted),
         *(Tensor.msort, Tensor.unique, Tensor.bincount, Tensor.tolist, Tensor.numpy, Tensor.__array__),
-        *(
-            Tensor.apply_,
-            Tensor.map_,
-            Tensor.map2_,
-        ),  # functions of Python's, which may remember what they were given
+        # functions of Python's, which may remember what they were given
+        *(Tensor.apply_, Tensor.map_, Tensor.map2_),
     }
 )
 """What gives examples a rank, or all of their values to Python, though it may grow with them."""

@@ -42,7 +42,7 @@ PARTS = "parts"
 """What was seen of calls, beside which."""
 
 IN_DOUBLE = "in double"
-"""The same of what computes in half precision, and in float64 where its parameters are."""
+"""The same of what computes in half precision, and whether it does so on a copy in float64 too."""
 
 REFUSED = "refused"
 """The same of what was not right once."""
@@ -79,7 +79,7 @@ def look_at_few(
     the user's own may bend them. Of a mean or a sum few are looked at alone where Python is told numbers."""
     problem, reduction, size = measurement.problem, measurement.reduction, piece.size
     parts, each = pieces_of(size, turn), losses.numel() == size
-    if not each and (reduction.weighted or reduction.weights is not None or reduction.form not in ("mean", "sum")):
+    if not (each or reduction.plain):
         return
     if each:
         count = max(FEW, size // PART)
@@ -99,11 +99,10 @@ def look_at_all(measurement: "Measurement", piece: Piece, losses: Tensor) -> Non
     """Refuse a batch for which something else was computed than for one of its examples alone."""
     problem, reduction, singles = measurement.problem, measurement.reduction, one_by_one(range(piece.size))
     each, parts = losses.numel() == piece.size, parts_of(piece.size)
-    mean = reduction.form == "mean" and reduction.weights is None
-    if each or mean or (reduction.form == "sum" and not reduction.weighted):
+    if each or reduction.plain:
         of, factors, why = _against(reduction, piece, losses, singles)
         refuse(measurement, piece, most_apart(problem, piece, losses, of, factors), why)
-        if not (each or mean):
+        if why == NO_SUM:
             factors = _factors(reduction, piece, parts)
             bent = gradients_apart(problem, piece, losses, parts, factors, measurement.room)
             refuse(measurement, piece, bent, BENT)
@@ -117,24 +116,25 @@ def stays_half(measurement: "Measurement") -> bool:
     """Whether what computes in half precision does so on a copy in float64 too, as what is converted to it; an
     autocast leaves float64 as it is."""
     key, place = (IN_DOUBLE, key_of(measurement)), measurement.reference.position
-    if was_seen(key):
-        return False
+    for half in (False, True):
+        if was_seen((key, half)):
+            return half
     try:
         own = in_double(measurement.problem, list(measurement.problem.parameters))
         with own.kept(), eager():
             reference, _ = traced(own, Examples.of(converted(measurement.every.one(place))), 0)
     except Exception:  # a module that can't be copied, or does not run in float64
         return True
-    if not reference.is_reduced():
-        note_seen(key)
-    return reference.is_reduced()
+    half = reference.is_reduced()
+    note_seen((key, half))
+    return half
 
 
 def look_roughly(measurement: "Measurement", piece: Piece, losses: Tensor, *, every: bool) -> None:
     """Refuse a batch in which examples have quite other losses than alone, where they are computed in half
     precision: of all single examples, or of small parts, as in later measurements."""
     reduction, size = measurement.reduction, piece.size
-    if reduction.weights is None and not reduction.weighted and reduction.form is not None:
+    if reduction.plain:
         parts = one_by_one(range(size)) if every else pieces_of(size, measurement.alone.turn)
         of, factors, why = _against(reduction, piece, losses, parts)
         refuse(measurement, piece, most_apart(measurement.problem, piece, losses, of, factors, rough=True), why)

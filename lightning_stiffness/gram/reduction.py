@@ -53,6 +53,11 @@ class Reduction:
         return "mean" if self.could_be_mean else "sum"
 
     @property
+    def plain(self) -> bool:
+        """Whether there is a loss for each example, or their sum, or a mean in which they weigh alike."""
+        return self.form is not None and self.weights is None
+
+    @property
     def weighted(self) -> bool:
         """Whether each example's gradient keeps a positive factor of its own."""
         return self.sizes is not None and not self.could_be_sum and not self.could_be_mean

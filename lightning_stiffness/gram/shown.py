@@ -27,7 +27,7 @@ class Mixed(NamedTuple):
     written: bool = False
     """Whether examples are written to rows by an index, where others may find them."""
     bends: bool = False
-    """Whether a function of the user's own makes gradients of gradients."""
+    """Whether gradients may be others where losses are not: by the user's own functions, or by their place."""
     why: tuple[bool, ...] = ()
     """What it is looked at for, beside calls that sum."""
 
@@ -107,10 +107,8 @@ class Shown:
         self.told |= any(is_plain(watcher.log, asked) for asked in asking.asked)
         decides |= watcher.placed.used and bool(asking.lent)  # as weights that NumPy made of all values
         self.drew |= watcher.drew
-        bends = watcher.hooked or reference.strange
-        why = (unseen, others, reference.changed_unseen, decides, watcher.placed.used, bends)
+        placed, own = watcher.placed.used, watcher.hooked or reference.strange
+        why = (unseen, others, reference.changed_unseen, decides, placed, own)
         if watcher.mixed or any(why):
             closer = any(why) or watcher.mixed > (not each)
-            self.mixed.append(
-                Mixed(piece, loss.detach(), closer, decides, watcher.written, why[-2] or why[-1], why)
-            )
+            self.mixed.append(Mixed(piece, loss.detach(), closer, decides, watcher.written, placed or own, why))
