@@ -29,9 +29,6 @@ ROUNDING = 1e-3
 SINGLE = 8
 """So many examples are taken one by one, in small batches all of them."""
 
-ROUGH, ROUGH_MEAN = 0.1, 0.02
-"""What losses may be off by, and their mean or sum, that are computed in half precision."""
-
 TINY = 1e-13
 """Losses of next to nothing are rounding in float64 too."""
 
@@ -54,8 +51,6 @@ def most_apart(
     losses: Tensor,
     parts: Sequence[slice],
     factors: Sequence[float],
-    *,
-    rough: bool = False,
 ) -> tuple[int, float] | None:
     """The example whose loss differs most between a batch and its parts, and by how much of the loss.
 
@@ -68,7 +63,6 @@ def most_apart(
         losses: of its examples; or their mean or sum.
         parts: of the batch, all of it where its loss is one number.
         factors: what the loss of each part is multiplied with, where that of a batch is one number.
-        rough: whether some of them is computed in half precision.
 
     Returns:
         The place in the batch (0 for a number); None if none differs, or a part can't be taken.
@@ -76,9 +70,7 @@ def most_apart(
 
     def look(own: Problem, batch: Batch) -> Apart | None:
         whole = losses if own is problem else loss_of(own, piece, batch)
-        found = losses_apart(own, piece, batch, whole, parts, factors)
-        least = ROUGH if losses.numel() == piece.size else ROUGH_MEAN
-        return None if found is None or (rough and found.relative <= least) else found
+        return losses_apart(own, piece, batch, whole, parts, factors)
 
     with torch.no_grad():
         return beyond_rounding(problem, piece, look, losses.dtype)

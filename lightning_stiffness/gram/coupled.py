@@ -14,12 +14,11 @@ from lightning_stiffness.gram.parted import (
     look_at_all,
     look_at_few,
     look_closely,
-    look_roughly,
     refuse,
     stays_half,
 )
 from lightning_stiffness.gram.problem import EngineRefusal
-from lightning_stiffness.gram.reasons import ALONG, BY_SIZE, NO_TELLING
+from lightning_stiffness.gram.reasons import ALONG, BY_SIZE, HALF, NO_TELLING
 from lightning_stiffness.gram.references import Piece
 from lightning_stiffness.gram.shown import Shown
 from lightning_stiffness.gram.tail import AGAINST, UNSEEN
@@ -58,14 +57,13 @@ def refuse_mixing(measurement: "Measurement", collector: "Collector") -> None:
         if doubtful:  # for other numbers are drawn for a part
             raise EngineRefusal(DRAWS)
         return
-    if measurement.reference.is_reduced() and (not doubtful or stays_half(measurement)):  # which rounds as it likes
-        every = not was_seen(key_of(measurement))
-        for doubted in doubtful:
-            look_roughly(measurement, doubted.piece, doubted.loss, every=every or doubted.decides)
-            note_seen(key_of(measurement))
-        return
     if mixed and shown.told and _is_decided(measurement, [one.piece for one in mixed]):
-        mixed = [one._replace(decides=True, closer=True) for one in mixed]
+        mixed = doubtful = [one._replace(decides=True, closer=True) for one in mixed]
+    if measurement.reference.is_reduced():  # which rounds as it likes
+        if not doubtful:
+            return
+        if reduction.form is None or stays_half(measurement):
+            raise EngineRefusal(HALF)
     if alone.sure:  # that each row is its own example's, and the loss their mean; not what Python decides by
         for mixed_one in mixed:
             if mixed_one.decides:

@@ -130,16 +130,6 @@ def stays_half(measurement: "Measurement") -> bool:
     return half
 
 
-def look_roughly(measurement: "Measurement", piece: Piece, losses: Tensor, *, every: bool) -> None:
-    """Refuse a batch in which examples have quite other losses than alone, where they are computed in half
-    precision: of all single examples, or of small parts, as in later measurements."""
-    reduction, size = measurement.reduction, piece.size
-    if reduction.plain:
-        parts = one_by_one(range(size)) if every else pieces_of(size, measurement.alone.turn)
-        of, factors, why = _against(reduction, piece, losses, parts)
-        refuse(measurement, piece, most_apart(measurement.problem, piece, losses, of, factors, rough=True), why)
-
-
 def refuse(measurement: "Measurement", piece: Piece, worst: tuple[int, float] | None, why: str) -> None:
     """Refuse the examples, and remember the one that is otherwise, if there is one. As values decide, what was seen
     of these calls does not count, nor what will be."""

@@ -37,6 +37,12 @@ NO_TELLING = (
     "weighs the examples can't be told from what these calls do to them"
 )
 
+HALF = (
+    "it computes in half precision, and makes values of all examples: whether the examples affect each other, or "
+    "are rounded otherwise in a batch, can't be told from a loss that is no plain mean or sum, nor where a copy in "
+    "float64 is rounded too"
+)
+
 BENT = (
     "the gradient of a batch is not that of its parts (by {:.1e} of it), though their losses are: some examples' "
     "gradients are stopped, or changed, by their place in the batch or their rank in it"

@@ -121,7 +121,7 @@ class InHalf(Shares):
 
 
 @pytest.mark.filterwarnings("ignore:stiffness of")
-@pytest.mark.parametrize("reduction", ["none", "sum"])
+@pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
 @pytest.mark.parametrize("how", ["full", "first", "row", "function"])
 def test_shares_of_a_batch_in_half_precision(how: str, reduction: str) -> None:
     """Looked at in float64, which an autocast leaves as it is."""
@@ -138,14 +138,22 @@ def test_shares_of_a_batch_in_half_precision(how: str, reduction: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:stiffness of")
-def test_a_large_share_in_half_precision_that_is_converted_to() -> None:
+@pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
+@pytest.mark.parametrize("how", ["full", "first", "row"])
+def test_shares_in_half_precision_that_is_converted_to(how: str, reduction: str) -> None:
+    """A copy in float64 rounds as well; also where the few come later, with other data."""
+
     class Converted(Shares):
         def forward(self, x: Tensor) -> Tensor:
             return super().forward(x).bfloat16().float()
 
     forget()
-    module, batch = Converted(SHARES["row"]).float(), [one.float() for one in batch_of(0, 2)]
-    assert gradient_gram(module, batch, loss_fn=loss_by("none")).plan.fallbacks
+    module = Converted(SHARES[how]).float()
+    for seed in range(3):
+        batch = tuple(one.float() for one in batch_of(seed, 2 * (seed > 0)))
+        gram = gradient_gram(module, batch, loss_fn=loss_by(reduction))
+        assert gram.plan.fallbacks
+        assert any("half precision" in reason for reason in gram.plan.fallbacks.values())
 
 
 def written(table: Tensor, ids: Tensor, rows: Tensor) -> Tensor:
