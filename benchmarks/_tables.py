@@ -32,10 +32,12 @@ def network(result: dict[str, Any], markdown: bool) -> None:
     table(title, head, cells, markdown)
     loads = [load for row in result["rows"].values() for load in row.get("load", [])]
     on_gpu = result["settings"].get("device", "cpu") != "cpu"
+    machine = result["machine"]
     print(
-        f"\n{result['machine']['gpu'] + '. ' if on_gpu else ''}"
-        f"Threads: {result['settings']['threads']}, on {result['machine']['cores']} cores of "
-        f"{result['machine']['cpu']}; torch {result['versions']['torch']}; "
+        f"\n{machine['gpu'] + '. ' if on_gpu else ''}"
+        f"Threads: {result['settings']['threads']}, on {machine['cores']} cores of {machine['cpu']}"
+        f"{' with ' + machine['instructions'] if 'instructions' in machine else ''}; "
+        f"torch {result['versions']['torch']}{', ' + machine['date'] if 'date' in machine else ''}; "
         f"load of the machine meanwhile: {min(loads)} to {max(loads)}."
     )
     told_of_check(result.get("check", {}), "Of the layerwise engine's time")

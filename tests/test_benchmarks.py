@@ -1,6 +1,7 @@
 """The benchmark in a tiny form: every contender that is installed, one small module a case, and the tables."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +24,7 @@ from _zoo import NETWORKS, Transformer, convolutional, fully_connected, resnet, 
 
 sys.path.remove(str(FOLDER))
 
+RESULTS = FOLDER / "results"
 PLENTY = 10**10
 
 
@@ -220,3 +222,17 @@ def test_the_command(tmp_path):
     assert result["machine"]["cores"] >= 1
     assert result["rows"]["torch.func"]["error"] < 1e-4
     assert "torch.func vmap(grad), G Gᵀ" in done.stdout
+
+
+def test_the_tables_shown_are_those_of_the_files_beside_them(capsys):
+    page = (RESULTS / "README.md").read_text(encoding="utf-8")
+    parts = re.findall(
+        r"```\npython \.\./gram\.py --markdown --show ([^\n]+)\n```\n(.*?)(?=\n## |\Z)", page, flags=re.DOTALL
+    )
+    shown = [name for names, _ in parts for name in names.split()]
+    assert len(shown) == len(set(shown)) >= 18
+    for names, tables in parts:
+        report([json.loads((RESULTS / name).read_text(encoding="utf-8")) for name in names.split()], markdown=True)
+        assert capsys.readouterr().out.strip("\n") == tables.strip("\n"), f"print it again: {names}"
+    beside = {file.name for file in RESULTS.glob("*.json") if not file.name.startswith("overhead")}
+    assert beside == set(shown)
