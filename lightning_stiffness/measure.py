@@ -36,6 +36,7 @@ from lightning_stiffness.gram import (
 from lightning_stiffness.gram.batch import Batch
 from lightning_stiffness.gram.share import Share
 from lightning_stiffness.gram.steps import UNREACHED, unreached
+from lightning_stiffness.gram.unfit import UNRELATED
 from lightning_stiffness.inputs import distance_inputs
 from lightning_stiffness.probeset import AUTO, ProbeSet, probe_of_batch, same_examples
 from lightning_stiffness.result import StiffnessResult
@@ -43,12 +44,6 @@ from lightning_stiffness.settings import Settings
 
 _SYMMETRIC, _DIAGNOSTICS = 0.7, 0.3
 """Time of a block of one set of examples, and of what its Gram says as a whole, in that of a block of two sets."""
-
-UNRELATED = (
-    "every gradient is exactly 0: the loss does not depend on the parameters that are measured, as when it is "
-    "detached or computed under no_grad, or it is itself exactly 0"
-)
-"""Why no example has a gradient, where none is infinite or NaN."""
 
 
 def measure_stiffness(

@@ -122,7 +122,7 @@ def curve_crossing(
     filled = [(d, s) for d, s in zip(x, y, strict=True) if not math.isnan(s)]
     for (d, s), (next_d, next_s) in pairwise(filled):
         if s > 0 >= next_s:
-            return d + (next_d - d) * s / (s - next_s)
+            return min(d + (next_d - d) * (s / (s - next_s)), next_d)  # rounding leads no further
     return math.nan
 
 

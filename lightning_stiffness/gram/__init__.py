@@ -13,6 +13,7 @@ loop      one backward pass per example: the specification                  very
 ========= ================================================================= ==========================
 """
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Protocol
@@ -39,7 +40,7 @@ from lightning_stiffness.gram.result import GradientGram
 from lightning_stiffness.gram.share import Share
 from lightning_stiffness.gram.state import measuring
 from lightning_stiffness.gram.steps import StepError, StepSize, optimizer_step, scales
-from lightning_stiffness.gram.unfit import check_all_lost, check_layers, guarded_against_quantised
+from lightning_stiffness.gram.unfit import check_all_lost, check_layers, doubts, guarded_against_quantised
 from lightning_stiffness.gram.vmap import vmap_gram
 
 __all__ = ["ENGINES", "Examples", "GradientGram", "gradient_gram", "gram_of_examples"]
@@ -125,7 +126,9 @@ def gradient_gram(
         batch: ``n`` examples in the structure that ``loss_fn`` takes: tensors ``[n, …]``, or tuples, lists,
             mappings or dataclasses of them, on the module's device.
         other: ``m`` further examples for the columns; by default the columns are the rows.
-        loss_fn: ``loss_fn(module, batch)`` → per-example losses ``[n]``, or their mean or sum.
+        loss_fn: ``loss_fn(module, batch)`` → per-example losses ``[n]``, or their mean or sum. Of another number,
+            as a mean over all tokens or the root of a mean, ``"auto"`` leaves each example's row, column and norm
+            a positive factor, which cosines and signs do not see, and warns.
         engine: ``"auto"`` (default), or a name in :data:`ENGINES`.
         memory_budget: bytes for the gradients held at a time.
         parameters: which parameters: names or glob patterns, a function ``(name, parameter) -> bool``,
@@ -160,7 +163,7 @@ def gradient_gram(
     arguments.loss(loss_fn)
     rows = Examples.of(batch)
     columns = None if other is None else Examples.of(other)
-    return gram_of_examples(
+    gram = gram_of_examples(
         module,
         rows,
         columns,
@@ -171,6 +174,9 @@ def gradient_gram(
         per_layer=per_layer,
         step=step,
     )
+    for told in doubts(module, gram):
+        warnings.warn(told, stacklevel=2)
+    return gram
 
 
 def gram_of_examples(

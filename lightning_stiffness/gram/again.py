@@ -2,19 +2,21 @@
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from lightning_stiffness.gram.apart import loss_of
 from lightning_stiffness.gram.check import Witness, sizes_of, spread
 from lightning_stiffness.gram.familiar import DOUBTED, note_seen, was_seen
 from lightning_stiffness.gram.loop import example_gradient
 from lightning_stiffness.gram.problem import EngineRefusal, Examples, Problem
 from lightning_stiffness.gram.product import Products, Square
-from lightning_stiffness.gram.trust import rounding, settle_factors
+from lightning_stiffness.gram.references import Piece
+from lightning_stiffness.gram.trust import SEVERAL, rounding, settle_factors
 
 if TYPE_CHECKING:  # which calls what is here
     from lightning_stiffness.gram.measurement import Measurement
@@ -84,6 +86,10 @@ def look_again(measurement: "Measurement", layers: dict[str, Products], witness:
     finite. Then, two at a time, a few of a batch whose calls make values of several examples together, and of those
     that have gradients by parameters of which the ones compared say nothing.
 
+    All of them, once for the same calls and examples, of a loss that is no plain mean or sum and is put together of
+    several: where the examples that lack a part of it are as rare for each, all others have one factor, as in one
+    mean, and only those that lack some have another direction.
+
     An example of a rare kind, such as the only one with a label for one of two losses, weighs more in a mean over
     its kind than in one over all, and so has a large gradient. Of losses that are one for each example those with a
     large gradient are looked at only where these pass through functions with gradients of their own, about which
@@ -127,6 +133,10 @@ def look_again(measurement: "Measurement", layers: dict[str, Products], witness:
     for k in range(0, len(doubted), 2):  # two at a time, as they may be large
         if not _hold(measurement, total, norms, doubted[k : k + 2], names):
             break  # rounding would be to blame for others as well, and each look in float64 takes its time
+    if measurement.several and measurement.reduction.form is None:
+        for few in _each_with_others(len(norms), measurement.m and measurement.n):
+            _hold(measurement, total, norms, few, names)
+        note_seen((SEVERAL, measurement.known_by()))
     if left_out and measurement.alone.named() is not None:
         note_seen((NOTHING, measurement.alone.key))
 
@@ -219,6 +229,21 @@ def _standing_out(squares: Tensor, witness: Witness, count: int) -> list[int]:
     return sorted({*order[:1].tolist(), *order[max(1, len(order) // 4) :][: count - 1].tolist()})
 
 
+def _each_with_others(count: int, rows: int | None) -> Iterator[list[int]]:
+    """Every example beside some with which it has inner products: in a block, one of the other side.
+
+    Example:
+        >>> list(_each_with_others(9, None)), list(_each_with_others(5, 2))
+        ([[0, 1, 2, 3], [4, 5, 6, 7], [7, 8]], [[0, 2], [1, 3], [0, 4]])
+    """
+    if rows is None:
+        for first in range(0, count, 4):
+            yield list(range(first - (0 < first == count - 1), min(first + 4, count)))
+        return
+    for k in range(max(rows, count - rows)):
+        yield [k % rows, rows + k % (count - rows)]
+
+
 def _spread_out(places: set[int]) -> list[int]:
     """A few of them: several processes may have named more."""
     listed = sorted(places)
@@ -247,6 +272,21 @@ def _entry(total: Products, measurement: "Measurement", i: int, j: int) -> float
         return float(total.squares[i] if i < n else total.other_squares[i - n])
     low, high = min(i, j), max(i, j)
     return float(total.values[low, high - n]) if low < n <= high else None
+
+
+def batches_have_a_gradient(problem: Problem, every: Examples) -> bool:
+    """Whether the examples together have a gradient; not where they can't be together."""
+    start = 0
+    for batch, size in zip(every.batches, every.sizes, strict=True):
+        try:
+            loss = loss_of(problem, Piece(every, 0, start, size, batch), batch).sum()
+            found = torch.autograd.grad(loss, list(problem.parameters.values()), materialize_grads=True)
+        except Exception:  # a loss without a gradient, or no batch that the module takes
+            return False
+        start += size
+        if any(bool(g.any()) and bool(g.isfinite().all()) for g in found):
+            return True
+    return False
 
 
 def some_have_a_gradient(problem: Problem, every: Examples, count: int = 8) -> bool:

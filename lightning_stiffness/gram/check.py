@@ -29,6 +29,12 @@ NOTHING = 1e-12
 """Squared norm of a parameter's gradient, over that of all, up to which it may be nothing but rounding."""
 
 
+BETWEEN = (
+    "an example alone has no gradient, but it has one in a batch: the loss compares the examples of a "
+    "batch with each other (contrastive losses do), so there is no gradient of one example to measure"
+)
+
+
 class CoupledExamples(EngineRefusal):
     """The loss of a batch compares its examples, so that an example alone has no gradient."""
 
@@ -138,10 +144,7 @@ def compare(witness: Witness, values: dict[str, Square], scalar: bool, whole: li
     sizes, alone = sizes_of(values.values()), sizes_of(witness.table[name] for name in values)
     # Alone, what is standardised over the batch is 0 / 0
     if not any(0 < size < math.inf for size in alone) and any(0 < size < math.inf for size in sizes):
-        raise CoupledExamples(
-            "an example alone has no gradient, but it has one in a batch: the loss compares the examples of a "
-            "batch with each other (contrastive losses do), so there is no gradient of one example to measure"
-        )
+        raise CoupledExamples(BETWEEN)
     factors = [size / own if own else math.nan for size, own in zip(sizes, alone, strict=True)]
     if scalar:  # the smallest factors that fit: see whether what remains is one direction
         fit = [factor if math.isfinite(factor) and factor > 0 else 1.0 for factor in factors]

@@ -31,7 +31,7 @@ _LINEAR = frozenset(
 
 COUPLED = (
     "the loss of an example is computed with values made of all examples of its batch, as their mean, or the "
-    "largest of them: the examples affect each other"
+    "largest of them: the examples may affect each other"
 )
 
 

@@ -43,9 +43,11 @@ def steps_of(problem: Problem, found: Products, engine: str, reasons: dict[str, 
 def slowly(problem: Problem, engine: str, reasons: dict[str, str]) -> str:
     """What the user is warned of."""
     how = "one backward pass per example" if engine == "loop" else "torch.func"
+    some, every = len(reasons), len(problem.parameters)
+    which = f"{some} of its {every} parameters {'is' if some == 1 else 'are'}" if every > 1 else "its parameter is"
     return (
-        f"stiffness of {type(problem.module).__name__}: {len(reasons)} of its {len(problem.parameters)} parameters "
-        f"are measured by {how}, exact but slow: {_FIGURES.sub('', told(reasons))}"
+        f"stiffness of {type(problem.module).__name__}: {which} measured by {how}, exact but slow: "
+        f"{_FIGURES.sub('', told(reasons))}"
     )
 
 

@@ -9,8 +9,8 @@ calls no rule covers, go through ``torch.func`` or the loop by themselves.
 
 from dataclasses import replace
 
-from lightning_stiffness.gram.again import some_have_a_gradient
-from lightning_stiffness.gram.check import CoupledExamples
+from lightning_stiffness.gram.again import batches_have_a_gradient, some_have_a_gradient
+from lightning_stiffness.gram.check import BETWEEN, CoupledExamples
 from lightning_stiffness.gram.measurement import Measurement
 from lightning_stiffness.gram.partition import BudgetError
 from lightning_stiffness.gram.plan import Plan
@@ -57,4 +57,8 @@ def planned(
         reason = str(refusal)
     except Exception as error:  # whatever it was that a rule did not foresee, the other engines decide
         reason = f"{type(error).__name__}: {error}"
-    return measurement.all_fall_back(reason)
+    products, plan = measurement.all_fall_back(reason)
+    nothing = not any(bool(one.squares.any()) or bool(one.other_squares.any()) for one in products.values())
+    if nothing and batches_have_a_gradient(problem, every) and not some_have_a_gradient(problem, every):
+        raise CoupledExamples(BETWEEN)
+    return products, plan

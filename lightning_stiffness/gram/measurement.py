@@ -79,6 +79,8 @@ class Measurement:
         """Examples that some calls may have put elsewhere."""
         self.doubted: set[int] = set()
         """Examples of a batch whose calls make values of several together, and others that are to be looked at."""
+        self.several = False
+        """Whether the loss of a batch may be put together of several means, and was not seen to be right."""
 
     def run(self) -> tuple[dict[str, Products], Plan]:
         """The whole measurement."""

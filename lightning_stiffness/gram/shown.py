@@ -51,6 +51,8 @@ class Shown:
     """Examples of the pieces whose loss is a number that is followed through the calls."""
     scaled: bool = False
     """Whether that of some is scaled by something that another piece may have otherwise."""
+    several: bool = False
+    """Whether some loss that is one number may be put together of several, each a mean over other examples."""
     coupled: bool = False
     """Whether some loss has something of all examples for each of them."""
     unlike: bool = False
@@ -97,6 +99,7 @@ class Shown:
                 self.against.add(odd)
             self.passed.append(range(start, start + piece.size))
             self.scaled |= watcher.tail.scaled
+            self.several |= watcher.tail.several or unseen
         same = [call.function for call in watcher.log[: -len(ENDING)]] == watcher.functions
         self.rewired |= watcher.wiring.differs and same  # which is refused whatever else was shown
         self.other_calls |= not same

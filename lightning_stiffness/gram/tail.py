@@ -63,6 +63,8 @@ class Tail:
         self.scaled = False
         """Whether one is multiplied with, or divided by, something that each batch may have otherwise, as a mean is
         by how many it is over."""
+        self.several = False
+        """Whether numbers of all examples are put together of several, each of which may be a mean over others."""
 
     def see(self, call: Call | None, function: Any, args: Any, kwargs: Any, out: Any) -> None:
         """Follow one call.
@@ -82,6 +84,7 @@ class Tail:
                     self._positive.pop(id(changed), None)
                 if id(args[2]) in self._made:
                     self._made[id(args[0])] = args[0], self._made[id(args[2])][1]
+                    self.several = True
             return
         call = call if call is not None and call.function == function else None
         positive = self._is_positive(call, function, args, kwargs, out, given)
@@ -96,6 +99,7 @@ class Tail:
                 self._by_data.update((id(one), one) for one in outs)
             return
         of_all = [self._made[id(one)][1] for one in given if id(one) in self._made]
+        self.several = self.several or len({id(one) for one in given if id(one) in self._made}) > 1
         if any(of_all):
             odd = next(filter(None, of_all))
         elif of_all:
@@ -105,6 +109,7 @@ class Tail:
         elif function not in SELECTING and self._is_of_all(call, given, outs):
             odd = "" if self._adds(call, function, kwargs, given) else _name(function)
             self.scaled = self.scaled or self._averages_some(call, function, kwargs, given)
+            self.several = self.several or any(one.numel() > 1 for one in outs)
         else:
             return
         self._made.update((id(one), (one, odd)) for one in outs)

@@ -30,6 +30,7 @@ class _Said:
     reduction: Reduction
     moved: set[int]
     doubted: set[int]
+    several: bool
     owners: dict[str, int] | None
     """Who is to multiply which parameters; None where the rows are divided."""
 
@@ -118,7 +119,7 @@ class Together(Measurement):
 
     def _said(self, owners: dict[str, int] | None) -> _Said:
         known = replace(self.reduction, sizes=None)
-        return _Said(self.division, self.fallback, known, self.moved, self.doubted, owners)
+        return _Said(self.division, self.fallback, known, self.moved, self.doubted, self.several, owners)
 
     def _agreed(self, names: list[str], told: list[_Said]) -> tuple[list[str], dict[str, int] | None]:
         """The parameters that every process trusts, as rounding may decide otherwise on one of them, and who is to
@@ -133,6 +134,7 @@ class Together(Measurement):
         for said in told:
             self.moved |= said.moved
             self.doubted |= said.doubted
+            self.several |= said.several
             for name, reason in said.fallback.items():
                 self.fallback.setdefault(name, reason)
         return [name for name in names if name not in self.fallback], told[0].owners

@@ -8,6 +8,7 @@ import torch
 from lightning_stiffness.gram.check import CoupledExamples, Witness, compare, described, most_off, sizes_of
 from lightning_stiffness.gram.collect import Collector
 from lightning_stiffness.gram.collected import Collected
+from lightning_stiffness.gram.familiar import was_seen
 from lightning_stiffness.gram.partition import PASSES, Group
 from lightning_stiffness.gram.precise import agree_in_double
 from lightning_stiffness.gram.problem import EngineRefusal
@@ -21,6 +22,9 @@ TORN = (
     "in a batch the gradient of an example is one multiple of that of the example alone for some parameters, and "
     "another one for others: the module treats examples otherwise in a batch, or something changes gradients"
 )
+
+SEVERAL = "several means"
+"""What was seen of calls and examples, beside which, of a loss that may be put together of them."""
 
 NO_ROUNDING = 0.01
 """Error of an inner product, relative to the norms, by which an example is remembered: less may be rounding."""
@@ -52,6 +56,7 @@ def trusted(
         if name in collector.failures:
             measurement.fallback.setdefault(name, collector.failures[name])
     measurement.moved |= collector.shown.moved
+    measurement.several |= collector.shown.several and not was_seen((SEVERAL, measurement.known_by()))
     measurement.rounded |= collector.tied
     if collected.scalar:
         measurement.reduction.enter(collected.sizes, offset, len(measurement.every), measurement.device)

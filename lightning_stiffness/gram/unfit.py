@@ -1,4 +1,4 @@
-"""Modules whose gradients cannot be measured, recognised and named: broken, or quantised."""
+"""Modules whose gradients cannot be measured, recognised and named: broken, or quantised; and doubtful Grams."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from lightning_stiffness.gram.measurement import WEIGHTED
 from lightning_stiffness.gram.problem import LossError
+from lightning_stiffness.gram.result import GradientGram
 
 
 def check_layers(module: nn.Module) -> None:
@@ -28,6 +30,29 @@ def check_layers(module: nn.Module) -> None:
                         f"parameter {path!r} holds {parameter.dtype} values, with which {type(owner).__name__} "
                         "cannot compute: measure the module as it was before it was quantised"
                     )
+
+
+UNRELATED = (
+    "every gradient is exactly 0: the loss does not depend on the parameters that are measured, as when it is "
+    "detached or computed under no_grad; or it is itself exactly 0, as that of one example alone may be where a "
+    "loss compares examples with each other"
+)
+"""Why no example has a gradient, where none is infinite or NaN."""
+
+WEIGHTED_VALUES = (
+    "the loss of a batch is no plain mean or sum of the examples' losses: values and norms are right up to a "
+    "positive factor for each example, cosines and signs as they are; for the rest let loss_fn return the losses "
+    "[n], or take engine='loop'"
+)
+"""What whoever takes more than cosines and signs has to know."""
+
+
+def doubts(module: nn.Module, gram: GradientGram) -> list[str]:
+    """What is to be told with a Gram that may not be what was meant."""
+    nothing = not bool(gram.norms.any()) and not bool(gram.other_norms.any())
+    weighted = gram.plan is not None and WEIGHTED in gram.plan.notes
+    told = [UNRELATED] * nothing + [WEIGHTED_VALUES] * weighted
+    return [f"stiffness of {type(module).__name__}: {one}" for one in told]
 
 
 def check_all_lost(module: nn.Module, norms: Tensor) -> None:

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lightning_stiffness.functional import class_critical_lengths, critical_length, curve_crossing, distance_curve
@@ -48,6 +48,7 @@ def test_renaming_classes_renames_their_lengths(seed, names):
 
 
 @given(st.lists(st.floats(-1, 1) | st.just(math.nan), min_size=1, max_size=8))
+@example([1e-13, math.nan, math.nan, 0.0])
 def test_crossing_by_a_fine_grid(means):
     centers = [0.5 + k for k in range(len(means))]
     known = [(x, y) for x, y in zip(centers, means, strict=True) if not math.isnan(y)]

@@ -88,6 +88,26 @@ def without_gradients(share: Share) -> None:
         assert not both.plan.fallbacks, both.plan.fallbacks
 
 
+def several_means(share: Share) -> None:
+    """Two means, each over those that have its targets; as many lack some in every process, so that all others have
+    one factor."""
+    torch.manual_seed(4)
+    net, known = nn.Sequential(nn.Linear(8, 6), nn.Tanh(), nn.Linear(6, 3)), torch.ones(90, 3, dtype=torch.bool)
+    for first in range(0, 90, 15):
+        known[[first + 3, first + 7, first + 12], [0, 1, 2]] = False
+    examples = Examples.of((torch.randn(90, 8), torch.randn(90, 3), known))
+
+    def loss_fn(module, batch):
+        off, known = module(batch[0]) - batch[1], batch[2]
+        first = (off[:, 0].abs() * known[:, 0]).sum() / known[:, 0].sum().clamp(min=1)
+        return first + off[:, 1:][known[:, 1:]].square().mean()
+
+    shared = gram_of_examples(net, examples, loss_fn=loss_fn, share=share)
+    slow = gram_of_examples(net, examples, loss_fn=loss_fn, engine="loop")
+    cosines = [gram.values / (gram.norms[:, None] * gram.norms) for gram in (shared, slow)]
+    assert torch.allclose(*cosines, atol=1e-4), float((cosines[0] - cosines[1]).abs().max())
+
+
 def disagree(rank: int, share: Share) -> None:
     """Processes that divide the work each in its own way, as memory or rounding may have it, end with the Gram."""
     torch.manual_seed(1)
@@ -194,6 +214,7 @@ def main() -> None:
     print(rank, "few")
     disagree(rank, share)
     without_gradients(share)
+    several_means(share)
     print(rank, "unlike")
 
     # One process fails: the other hears of it and goes on alone, with the right numbers.
