@@ -18,7 +18,7 @@ from lightning_stiffness.gram.parted import (
     stays_half,
 )
 from lightning_stiffness.gram.problem import EngineRefusal
-from lightning_stiffness.gram.reasons import ALONG, BY_SIZE, HALF, NO_TELLING
+from lightning_stiffness.gram.reasons import ALONG, BY_SIZE, CHOSEN, HALF, NO_TELLING
 from lightning_stiffness.gram.references import Piece
 from lightning_stiffness.gram.shown import Shown
 from lightning_stiffness.gram.tail import AGAINST, UNSEEN
@@ -130,5 +130,7 @@ def _refuse_by_calls(measurement: "Measurement", shown: Shown) -> None:
             raise EngineRefusal(AGAINST.format(", ".join(sorted(shown.against))))
         if shown.unseen and measurement.reduction.form == "sum":
             raise EngineRefusal(AGAINST.format(UNSEEN))
+    if shown.several and shown.chosen and measurement.reduction.weighted:
+        raise EngineRefusal(CHOSEN)
     if shown.other_calls and measurement.reduction.weighted:
         raise EngineRefusal(NO_TELLING)

@@ -37,6 +37,11 @@ NO_TELLING = (
     "weighs the examples can't be told from what these calls do to them"
 )
 
+CHOSEN = (
+    "the loss of a batch is put together of several, is no plain mean or sum, and holds labels, weights or "
+    "choices that the module makes itself: for some examples parts of it may weigh otherwise than alone"
+)
+
 HALF = (
     "it computes in half precision, and makes values of all examples: whether the examples affect each other, or "
     "are rounded otherwise in a batch, can't be told from a loss that is no plain mean or sum, nor where a copy in "

@@ -53,6 +53,8 @@ class Shown:
     """Whether that of some is scaled by something that another piece may have otherwise."""
     several: bool = False
     """Whether some loss that is one number may be put together of several, each a mean over other examples."""
+    chosen: bool = False
+    """Whether something without a gradient that comes of parameters is part of such a loss."""
     coupled: bool = False
     """Whether some loss has something of all examples for each of them."""
     unlike: bool = False
@@ -100,6 +102,7 @@ class Shown:
             self.passed.append(range(start, start + piece.size))
             self.scaled |= watcher.tail.scaled
             self.several |= watcher.tail.several or unseen
+            self.chosen |= watcher.tail.chooses or unseen
         same = [call.function for call in watcher.log[: -len(ENDING)]] == watcher.functions
         self.rewired |= watcher.wiring.differs and same  # which is refused whatever else was shown
         self.other_calls |= not same

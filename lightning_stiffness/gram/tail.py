@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lightning_stiffness.gram.asking import READING
@@ -65,6 +65,10 @@ class Tail:
         by how many it is over."""
         self.several = False
         """Whether numbers of all examples are put together of several, each of which may be a mean over others."""
+        self._chosen: dict[int, Tensor] = {}
+        """Without a gradient, and made of parameters, trained or not."""
+        self.chooses = False
+        """Whether such a one is part of what has a gradient, as labels or weights that a module gives itself."""
 
     def see(self, call: Call | None, function: Any, args: Any, kwargs: Any, out: Any) -> None:
         """Follow one call.
@@ -86,6 +90,7 @@ class Tail:
                     self._made[id(args[0])] = args[0], self._made[id(args[2])][1]
                     self.several = True
             return
+        self._note_choices(given, outs)
         call = call if call is not None and call.function == function else None
         positive = self._is_positive(call, function, args, kwargs, out, given)
         self._note_gates(function, given, outs)
@@ -113,6 +118,14 @@ class Tail:
         else:
             return
         self._made.update((id(one), (one, odd)) for one in outs)
+
+    def _note_choices(self, given: list[Tensor], outs: list[Tensor]) -> None:
+        """See what is made of parameters and has no gradient, and whether it meets again what has one."""
+        chosen = any(id(one) in self._chosen for one in given)
+        if any(one.requires_grad for one in outs):
+            self.chooses = self.chooses or chosen
+        elif chosen or any(one.requires_grad or isinstance(one, nn.Parameter) for one in given):
+            self._chosen.update((id(one), one) for one in outs)
 
     def ends(self, loss: Tensor) -> str:
         """What is to be told of the loss; nothing where each example counts there as it does alone."""

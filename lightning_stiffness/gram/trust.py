@@ -56,7 +56,9 @@ def trusted(
         if name in collector.failures:
             measurement.fallback.setdefault(name, collector.failures[name])
     measurement.moved |= collector.shown.moved
-    measurement.several |= collector.shown.several and not was_seen((SEVERAL, measurement.known_by()))
+    shown = collector.shown
+    known = not shown.chosen and was_seen((SEVERAL, measurement.known_by()))
+    measurement.several |= shown.several and not known
     measurement.rounded |= collector.tied
     if collected.scalar:
         measurement.reduction.enter(collected.sizes, offset, len(measurement.every), measurement.device)

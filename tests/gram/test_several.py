@@ -128,3 +128,68 @@ def test_means_over_the_same_examples_stay_fast(monkeypatch: pytest.MonkeyPatch)
             for parameter in module.parameters():
                 parameter += 0.01 * torch.randn_like(parameter)
     assert counts[0] > 60 > 20 > max(counts[1:])
+
+
+def pseudo_labels(module: nn.Module, batch: Any) -> Tensor:
+    """Of those of whose class the module is sure, beside a mean over those with a label."""
+    out = module(batch[0])
+    sure, guess = out.detach().softmax(1).max(1)
+    chosen = (sure > 0.9).to(out)
+    label = torch.where(batch[2].all(1), batch[1].argmax(1), -100)
+    other = F.cross_entropy(out.roll(1, 1), guess, reduction="none")
+    return F.cross_entropy(out, label) + (other * chosen).sum() / chosen.sum().clamp(min=1)
+
+
+def weighed(module: nn.Module, batch: Any) -> Tensor:
+    """The same beside a mean with weights."""
+    out, weight = module(batch[0]), batch[1][:, 0].exp()
+    sure, guess = out.detach().softmax(1).max(1)
+    labels, others = batch[1].argmax(1), F.cross_entropy(out.roll(1, 1), guess, reduction="none")
+    mean = (F.cross_entropy(out, labels, reduction="none") * weight).sum() / weight.sum()
+    return mean + (others * (sure > 0.9)).mean()
+
+
+def of_teacher(module: nn.Module, batch: Any) -> Tensor:
+    """Chosen by a module that is not trained, and follows."""
+    with torch.no_grad():
+        sure, guess = module.teacher(batch[0]).softmax(1).max(1)  # type: ignore[operator]
+    out, weight = module(batch[0]), batch[1][:, 0].exp()
+    labels, others = batch[1].argmax(1), F.cross_entropy(out.roll(1, 1), guess, reduction="none")
+    mean = (F.cross_entropy(out, labels, reduction="none") * weight).sum() / weight.sum()
+    return mean + (others * (sure > 0.9)).mean()
+
+
+class Taught(nn.Sequential):
+    """With a teacher that is no part of the trained module."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 3))
+        self.teacher: nn.Module | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in list(self)[:3]:
+            x = layer(x)
+        return x
+
+
+@pytest.mark.filterwarnings("ignore:stiffness of")
+@pytest.mark.parametrize("loss", [pseudo_labels, weighed, of_teacher])
+def test_parts_that_come_with_training(loss: Callable[[nn.Module, Any], Tensor]) -> None:
+    """Of none at first, later of the few of which the module is sure."""
+    for seed in range(6):
+        forget()
+        torch.manual_seed(seed)
+        module, batch = Taught().double(), setting([10, 30, 50], torch.float64)[1]
+        module.teacher = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 3)).double().requires_grad_(False)
+        names = ["[0-2].*"]
+        for _ in range(14):
+            grams = [
+                gradient_gram(module, batch, loss_fn=loss, parameters=names, engine=engine)
+                for engine in ("auto", "loop")
+            ]
+            assert torch.equal(grams[0].norms > 0, grams[1].norms > 0)
+            has = grams[1].norms > 0  # a gradient: not one without a label
+            assert float((cosines(grams[0]) - cosines(grams[1]))[has][:, has].abs().max()) < 1e-9
+            with torch.no_grad():
+                module[2].weight *= 1.17
+                module.teacher[2].weight *= 1.17
