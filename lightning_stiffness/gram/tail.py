@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from typing import Any
+from weakref import ref
 
 import torch
 from torch import Tensor, nn
@@ -65,8 +66,9 @@ class Tail:
         by how many it is over."""
         self.several = False
         """Whether numbers of all examples are put together of several, each of which may be a mean over others."""
-        self._chosen: dict[int, Tensor] = {}
-        """Without a gradient, and made of parameters, trained or not."""
+        self._chosen: dict[int, ref[Tensor]] = {}
+        """Without a gradient, and made of parameters, trained or not; not held, as they may be all that a frozen
+        part of the module computes."""
         self.chooses = False
         """Whether such a one is part of what has a gradient, as labels or weights that a module gives itself."""
 
@@ -103,10 +105,10 @@ class Tail:
             if not positive and self._depends(call, function, given, outs):
                 self._by_data.update((id(one), one) for one in outs)
             return
-        of_all = [self._made[id(one)][1] for one in given if id(one) in self._made]
-        self.several = self.several or len({id(one) for one in given if id(one) in self._made}) > 1
-        if any(of_all):
-            odd = next(filter(None, of_all))
+        of_all = {id(one): self._made[id(one)][1] for one in given if id(one) in self._made}
+        self.several = self.several or len(of_all) > 1
+        if any(of_all.values()):
+            odd = next(filter(None, of_all.values()))
         elif of_all:
             ones = [] if call is None else call.made
             kept = not _grown(ones, outs, self.n) and self._keeps(call, function, args, kwargs)
@@ -121,11 +123,11 @@ class Tail:
 
     def _note_choices(self, given: list[Tensor], outs: list[Tensor]) -> None:
         """See what is made of parameters and has no gradient, and whether it meets again what has one."""
-        chosen = any(id(one) in self._chosen for one in given)
+        chosen = any(id(one) in self._chosen and self._chosen[id(one)]() is one for one in given)
         if any(one.requires_grad for one in outs):
             self.chooses = self.chooses or chosen
         elif chosen or any(one.requires_grad or isinstance(one, nn.Parameter) for one in given):
-            self._chosen.update((id(one), one) for one in outs)
+            self._chosen.update((id(one), ref(one)) for one in outs)
 
     def ends(self, loss: Tensor) -> str:
         """What is to be told of the loss; nothing where each example counts there as it does alone."""

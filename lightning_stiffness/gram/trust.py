@@ -55,10 +55,10 @@ def trusted(
     for name in names:
         if name in collector.failures:
             measurement.fallback.setdefault(name, collector.failures[name])
-    measurement.moved |= collector.shown.moved
     shown = collector.shown
-    known = not shown.chosen and was_seen((SEVERAL, measurement.known_by()))
-    measurement.several |= shown.several and not known
+    measurement.moved |= shown.moved
+    if shown.several:
+        measurement.several |= shown.chosen or not was_seen((SEVERAL, measurement.known_by()))
     measurement.rounded |= collector.tied
     if collected.scalar:
         measurement.reduction.enter(collected.sizes, offset, len(measurement.every), measurement.device)

@@ -179,7 +179,7 @@ def test_parts_that_come_with_training(loss: Callable[[nn.Module, Any], Tensor])
     for seed in range(6):
         forget()
         torch.manual_seed(seed)
-        module, batch = Taught().double(), setting([10, 30, 50], torch.float64)[1]
+        module, batch = Taught().double(), setting(PLACES["apart"], torch.float64)[1]
         module.teacher = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 3)).double().requires_grad_(False)
         names = ["[0-2].*"]
         for _ in range(14):
